@@ -1,0 +1,91 @@
+"""Files that are never left half written, and the one exception that means "the user can mend this"."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+# RLIMIT_FSIZE and quotas answer with other codes than a full disk; to the user all three are one problem.
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class UserError(Exception):
+    """Something the user can mend. Its one-line message names the value and the way out.
+
+    The command line prints it on stderr without a traceback and exits with status 2.
+    """
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn a full disk and a missing permission at `path` into a `UserError`; let every other error through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise UserError(
+                f"{path}: no space left on the device ({os.strerror(error.errno)}). "
+                "Free some, or choose another folder; what was finished before is kept."
+            ) from error
+        if isinstance(error, PermissionError):
+            raise UserError(f"{error.filename or path}: permission denied. Choose a folder that you can write.") from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`; on success flush it to the disk and rename it to `path`.
+
+    A reader sees the old content or the new one, whole, even if the process is killed at any moment.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written. `path` is then as it was.
+    """
+    path = Path(path)
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private; results are meant to be read
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_write(path, "w") as file:
+        file.write(text)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
