@@ -1,0 +1,170 @@
+"""`load_faces`: every source of faces in one form, decoded once and then memory-mapped."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import check_size
+from ..faces import SPLIT_NAMES, Faces
+from ..files import UserError
+from . import celeba, embedded, folder, lfw, vggface, vggface2
+from .cache import build_entry, cache_folder, cache_key, read_entry
+from .common import scan
+from .download import download_celeba
+from .lfw import load_lfw_pairs
+
+__all__ = ["SOURCES", "Summary", "check", "download_celeba", "load_faces", "load_lfw_pairs"]
+
+SOURCES = {"embedded": embedded, "celeba": celeba, "vggface": vggface, "vggface2": vggface2, "lfw": lfw, "folder": folder}
+"""The module that reads each source."""
+
+
+def load_faces(
+    source: str,
+    root: str | os.PathLike | None = None,
+    *,
+    size: int = 64,
+    attribute: str = "gender",
+    limit: int | None = None,
+    seed: int = 0,
+    cache: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> Faces:
+    """Load faces from a data set on the disk; `root` is only read.
+
+    The first call decodes the images into a cache, later ones map it into memory. The cache is keyed by the label files' content, the
+    images' names, sizes and times, and the settings, so a changed data set is decoded again.
+
+    Args:
+        source: a key of `SOURCES`.
+        root: the folder of the data set; its module's docstring tells the layouts that are read.
+        size: height and width of the images, in pixels, a multiple of 4.
+        attribute: the private attribute. "gender" is 1 for male and 0 for female *as labelled in the data set*.
+        limit: at most this many images: whole people in a random order (from `seed`), the last one cut.
+        seed: seeds `limit`, and becomes the faces' `split_seed`.
+        cache: folder of the cache; default AIA_CACHE, else XDG_CACHE_HOME/aia, else ~/.cache/aia.
+        progress: show a progress bar while decoding.
+
+    Returns:
+        Faces in the order of their file names; `notes` tells what was skipped and decided.
+
+    Raises:
+        UserError: the root is missing or holds another data set; a label file is malformed; there is no such attribute; more than 5 % of
+            the images cannot be used; a setting is out of range; the disk is full.
+    """
+    if source not in SOURCES:
+        raise UserError(f"There is no source {source!r}; choose one of {', '.join(SOURCES)}.")
+    check_size(size)
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1):
+        raise UserError(f"The limit must be a positive number of images, not {limit!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise UserError(f"The seed must be a whole number that is not negative, not {seed!r}.")
+    limit, seed = limit if limit is None else int(limit), int(seed)
+    module = SOURCES[source]
+    layout = module.locate(root)
+    place = cache_folder(cache)
+    if place.resolve().is_relative_to(layout.base.resolve()):
+        raise UserError(
+            f"The cache {place} lies inside the data set {layout.base}, which is only read. Name another folder with cache= or AIA_CACHE."
+        )
+    listing = scan(layout)
+    key = cache_key(layout, listing, size, limit, seed)
+    entry_folder = place / f"{source}-{size}-{key[:20]}"
+    entry = read_entry(entry_folder)
+    if entry is None:
+        index = module.index(layout, listing.paths)
+        _check_attribute(attribute, index.attributes, index.left_out, source)  # before decoding, which may take long
+        if limit is not None and limit < len(index.paths):
+            index = index.subset(choose_people(index.identity, limit, seed))
+        entry = build_entry(entry_folder, layout, index, size, progress)
+    _check_attribute(attribute, entry.attributes, entry.left_out, source)
+    return Faces(
+        images=entry.images,
+        identity=entry.identity,
+        attributes=entry.attributes,
+        attribute=attribute,
+        source=source,
+        licence=layout.licence,
+        split_seed=seed,
+        notes=(*listing.notes, *entry.notes),
+        names=entry.names,
+        cache_key=key,
+    )
+
+
+def _check_attribute(attribute: str, attributes: dict[str, np.ndarray], left_out: dict[str, str], source: str) -> None:
+    if attribute in left_out:
+        raise UserError(f"The attribute {attribute!r} cannot be used. {left_out[attribute]}")
+    if attribute not in attributes:
+        raise UserError(f"There is no attribute {attribute!r} in {source}; there are: {', '.join(sorted(attributes)) or 'none'}.")
+
+
+def choose_people(identity: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Rows of whole people, in a random order until there are `limit` images; the last person is cut. int64 (limit,), sorted."""
+    people = int(identity.max()) + 1
+    turn = np.empty(people, dtype=np.int64)
+    turn[np.random.default_rng(seed).permutation(people)] = np.arange(people)
+    return np.sort(np.argsort(turn[identity], kind="stable")[:limit])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a data set holds, for a reader to check before training on it.
+
+    Attributes:
+        faces: as loaded.
+        pairs_of: people with two images or more, whom verification needs.
+        rates: attribute -> share of 1 among the labelled images (NaN where there are none), share of missing labels.
+        splits: part -> (images, people); empty where the faces cannot be split.
+        problem: why they cannot be split, or "".
+    """
+
+    faces: Faces
+    pairs_of: int
+    rates: dict[str, tuple[float, float]]
+    splits: dict[str, tuple[int, int]]
+    problem: str
+
+    def __str__(self) -> str:
+        faces = self.faces
+        lines = [
+            f"{faces.source}: {len(faces):,} images of {faces.people:,} people, {self.pairs_of:,} of them with two images or more",
+            f"licence: {faces.licence}",
+            f"images: grey, {faces.size} x {faces.size} pixels",
+            "",
+            f"{'attribute (as labelled in the data set)':<42}{'1':>8}{'missing':>10}",
+        ]
+        for name, (ones, missing) in self.rates.items():
+            mark = " (private)" if name == faces.attribute else ""
+            lines.append(f"{name + mark:<42}{'-' if np.isnan(ones) else f'{ones:.1%}':>8}{missing:>10.1%}")
+        lines += ["", f"{'split by identity':<42}{'images':>8}{'people':>10}"]
+        lines += [f"{name:<42}{images:>8,}{people:>10,}" for name, (images, people) in self.splits.items()]
+        if self.problem:
+            lines.append(f"not possible: {self.problem}")
+        if faces.notes:
+            lines += ["", "notes"]
+            lines += [f"- {note}" for note in faces.notes]
+        return "\n".join(lines)
+
+
+def check(source: str, root: str | os.PathLike | None = None, **settings) -> Summary:
+    """Load a data set as `load_faces` does, with the same settings, and sum up what it holds; `print` it.
+
+    Raises:
+        UserError: as `load_faces`. That the faces cannot be split is no error here but the summary's `problem`.
+    """
+    faces = load_faces(source, root, **settings)
+    rates = {}
+    for name in sorted(faces.attributes, key=lambda name: (name != faces.attribute, name)):
+        labels = faces.attributes[name]
+        labelled = int((labels >= 0).sum())
+        rates[name] = (int((labels == 1).sum()) / labelled if labelled else float("nan"), 1 - labelled / len(faces))
+    splits, problem = {}, ""
+    try:
+        splits = {name: (len(part), part.people) for name, part in zip(SPLIT_NAMES, faces.split(), strict=True)}
+    except UserError as error:
+        problem = str(error)
+    return Summary(faces, int((np.bincount(faces.identity) > 1).sum()), rates, splits, problem)

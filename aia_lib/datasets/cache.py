@@ -1,0 +1,361 @@
+"""Decoding, once: image files to grey squares in a memory-mapped cache.
+
+An entry of the cache is a folder of four files: `images.npy` uint8 (N, 1, S, S), `identity.npy` int64 (N,), `attributes.npy` int8 (A, N)
+and `meta.json`. It is written under a temporary name and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import time
+import uuid
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from ..files import UserError, explain_os_errors, sha256
+from .common import WHOLE, Crop, Index, Layout, Listing, some
+
+CODE_VERSION = 1
+"""Part of every key: raise it when decoding or indexing changes what it gives."""
+
+MAX_SKIPPED = 0.05
+"""A data set with more unusable images than this share is refused."""
+
+MIN_SIDE = 8
+"""Images with a shorter side below this many pixels are skipped: there is no face on them."""
+
+_BATCH = 64
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the value of its EXIF tag Orientation (274)."""
+
+
+class SkippedImage(Exception):
+    """An image that cannot be read right; its text is the reason, the same for all images of a kind."""
+
+
+def decode(path: str | os.PathLike, size: int, crop: Crop = WHOLE) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read one image as a grey square.
+
+    Grey is Pillow's "L" (ITU-R 601 luma); a JPEG's luma is read directly. CMYK with Adobe's marker goes through RGB; 16-bit grey is scaled
+    by its full range, not clipped; of several frames the first is taken; what is transparent shows mid-grey (128); EXIF turns are undone.
+    A JPEG much larger than `size` is scaled by whole factors while it is decoded, down to twice `size` at the smallest. The resize is
+    bicubic with Pillow's antialiasing: close to Lanczos without its ringing at the outline of a face.
+
+    Args:
+        path: of the image file.
+        size: side of the square returned, in pixels.
+        crop: what to cut out, relative to the upright image.
+
+    Returns:
+        uint8 (size, size), and what was peculiar about the file.
+
+    Raises:
+        SkippedImage: it cannot be read right, with the reason.
+    """
+    remarks = []
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            if min(image.size) < MIN_SIDE:
+                raise SkippedImage(f"smaller than {MIN_SIDE} pixels")
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise SkippedImage("too large (more pixels than Pillow accepts)")
+            if getattr(image, "is_animated", False):
+                remarks.append("have several frames (the first is read)")
+            turn = _TURN.get(image.getexif().get(274, 1))
+            shrink = 2 * size / (crop.side * min(image.size))
+            if image.format in ("JPEG", "MPO") and image.mode == "RGB":
+                image.draft("L", tuple(max(1, round(side * min(shrink, 1))) for side in image.size))
+            grey = _grey(image, remarks)
+    except (SkippedImage, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SkippedImage("too large (more pixels than Pillow accepts)") from error
+    except UnidentifiedImageError as error:
+        raise SkippedImage("empty" if os.path.getsize(path) == 0 else "not images") from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise SkippedImage("not readable") from error
+    except Exception as error:  # Pillow's readers raise nearly any exception on damaged files
+        raise SkippedImage("truncated or damaged") from error
+    if turn is not None:
+        grey = grey.transpose(turn)
+        remarks.append("were turned upright by their EXIF data")
+    pixels = np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC, box=crop.box(*grey.size)))
+    return pixels, tuple(remarks)
+
+
+def _grey(image: Image.Image, remarks: list[str]) -> Image.Image:
+    """An opened image as mode "L", full size; what was peculiar is added to `remarks`."""
+    if image.mode == "CMYK":
+        if "adobe" not in image.info:
+            raise SkippedImage("CMYK without Adobe's marker (ink or light, nothing says which)")
+        remarks.append("are CMYK (read through RGB)")
+        return image.convert("RGB").convert("L")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise SkippedImage("deeper than 16 bits a pixel")
+        remarks.append("have 16 bits a pixel (scaled to 8)")
+        return Image.fromarray(np.round(values / 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        colour = image.convert("RGBA")
+        alpha = colour.getchannel("A")
+        if alpha.getextrema()[0] < 255:
+            remarks.append("are transparent in places (shown mid-grey)")
+        grey = Image.new("L", image.size, 128)
+        grey.paste(colour.convert("L"), mask=alpha)
+        return grey
+    if image.mode not in ("1", "L", "P", "RGB", "YCbCr"):
+        raise SkippedImage(f"of the colour mode {image.mode}")
+    return image.convert("L")
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read: those of photographs that this Pillow was built with, none that runs other programs."""
+    Image.init()
+    return tuple(name for name in ("JPEG", "PNG", "PPM", "WEBP", "GIF", "BMP") if name in Image.OPEN)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the cache holds of a source: arrays as in `Faces`, people's names, attributes left out with the reason, and notes."""
+
+    images: np.ndarray
+    identity: np.ndarray
+    attributes: dict[str, np.ndarray]
+    names: tuple[str, ...]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def cache_folder(cache: str | os.PathLike | None = None) -> Path:
+    """`cache`, or AIA_CACHE, or XDG_CACHE_HOME/aia, or ~/.cache/aia."""
+    if cache or os.environ.get("AIA_CACHE"):
+        return Path(cache or os.environ["AIA_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aia"
+
+
+def cache_key(layout: Layout, listing: Listing, size: int, limit: int | None, seed: int) -> str:
+    """64 hexadecimal digits that name the source's content and the settings.
+
+    From the SHA-256 of the label files, the images' paths, sizes and modification times, and all that decides what decoding gives. The
+    place of the root is not part of it, nor is the seed where nothing is drawn.
+    """
+    content = {
+        "code": CODE_VERSION,
+        "pillow": PIL.__version__,
+        "source": layout.source,
+        "crop": [layout.crop.side, layout.crop.x, layout.crop.y],
+        "size": size,
+        "limit": None if limit is None else [limit, seed],
+        "labels": {what: _label_digest(path) for what, path in sorted(layout.labels.items())},
+        "images": listing.digest,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _label_digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def read_entry(folder: Path) -> Entry | None:
+    """The cache's entry in `folder`, its images as a read-only memory map; None where there is none or it is damaged."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if (folder / "images.npy").stat().st_size != meta["bytes"]:
+            return None
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        identity = np.load(folder / "identity.npy", allow_pickle=False)
+        attributes = np.load(folder / "attributes.npy", allow_pickle=False)
+        count, size = meta["count"], meta["size"]
+        if (images.shape, images.dtype) != ((count, 1, size, size), np.uint8):
+            return None
+        if (identity.shape, attributes.shape) != ((count,), (len(meta["attributes"]), count)) or identity.max() >= len(meta["names"]):
+            return None
+        named = dict(zip(meta["attributes"], attributes, strict=True))
+        return Entry(images, identity, named, tuple(meta["names"]), meta["left_out"], tuple(meta["notes"]))
+    except PermissionError as error:
+        raise UserError(f"{folder}: the cache cannot be read (permission denied). Name another folder with cache= or AIA_CACHE.") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool = True) -> Entry:
+    """Decode the images of `index` in threads into the cache's entry `folder`, and read it back.
+
+    Unusable images are skipped; how many, and why, is in the notes.
+
+    Raises:
+        UserError: more than `MAX_SKIPPED` of the images are unusable, the disk is full, or the cache cannot be written. Nothing is left
+            behind.
+    """
+    with _explain(folder), _temporary(folder) as temporary:
+        needed = len(index.paths) * size * size
+        free = shutil.disk_usage(temporary).free
+        if free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with open(temporary / "images.npy", "wb") as file:
+            # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
+            _write_header(file, len(index.paths), size)
+            kept, notes = _decode_all(file, layout, index, size, progress)
+            file.seek(0)
+            _write_header(file, len(kept), size)
+            file.flush()
+            os.fsync(file.fileno())
+        if len(kept) < len(index.paths):
+            index = index.subset(kept)
+        np.save(temporary / "identity.npy", index.identity)
+        np.save(temporary / "attributes.npy", np.array(list(index.attributes.values()), dtype=np.int8).reshape(-1, len(kept)))
+        meta = {
+            "count": len(kept),
+            "size": size,
+            "bytes": (temporary / "images.npy").stat().st_size,
+            "source": layout.source,
+            "licence": layout.licence,
+            "attributes": list(index.attributes),
+            "left_out": index.left_out,
+            "notes": [*index.notes, *notes],
+            "names": index.names,
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        _publish(temporary, folder)
+    entry = read_entry(folder)
+    if entry is None:
+        raise UserError(
+            f"{folder}: the cache was written but cannot be read back. Is the disk sound? Name another folder with cache= or AIA_CACHE."
+        )
+    return entry
+
+
+def _write_header(file, count: int, size: int) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, 1, size, size)})
+
+
+def _decode_all(file, layout: Layout, index: Index, size: int, progress: bool) -> tuple[np.ndarray, list[str]]:
+    """Decode all images of `index` and append them to `file`; the rows kept, int64, and the notes."""
+    skipped: dict[str, list[str]] = {}
+    found: deque[str] = deque()  # remarks from all threads; appending is atomic
+    kept: list[int] = []
+    total = len(index.paths)
+
+    def decode_batch(start: int) -> list[np.ndarray | str]:
+        results: list[np.ndarray | str] = []
+        for path in index.paths[start : start + _BATCH]:
+            try:
+                pixels, peculiar = decode(layout.base / path, size, layout.crop)
+            except SkippedImage as reason:
+                results.append(str(reason))
+            else:
+                results.append(pixels)
+                found.extend(peculiar)
+        return results
+
+    workers = min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    _formats()  # before the threads: Pillow loads its readers without a lock
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with warnings.catch_warnings(), tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress) as bar:
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            starts = iter(range(0, total, _BATCH))
+            waiting = deque((start, pool.submit(decode_batch, start)) for start in itertools.islice(starts, 4 * workers))
+            while waiting:
+                start, future = waiting.popleft()
+                results = future.result()
+                for i in itertools.islice(starts, 1):  # one for each that is done, so that only a few wait in memory
+                    waiting.append((i, pool.submit(decode_batch, i)))
+                good = [pixels for pixels in results if not isinstance(pixels, str)]
+                for row, result in enumerate(results, start=start):
+                    if isinstance(result, str):
+                        skipped.setdefault(result, []).append(index.paths[row])
+                    else:
+                        kept.append(row)
+                if good:
+                    file.write(np.stack(good))
+                bar.update(len(results))
+                _refuse_too_many(skipped, start + len(results), total, layout)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    notes = [f"Images that {remark}: {count:,}." for remark, count in sorted(Counter(found).items())]
+    notes += [f"Images skipped because they are {reason}: {len(paths):,} ({some(paths)})." for reason, paths in sorted(skipped.items())]
+    return np.array(kept, dtype=np.int64), notes
+
+
+def _refuse_too_many(skipped: dict[str, list[str]], seen: int, total: int, layout: Layout) -> None:
+    bad = sum(map(len, skipped.values()))
+    if bad > MAX_SKIPPED * total:
+        kinds = "; ".join(f"{len(paths):,} {reason} ({some(paths)})" for reason, paths in sorted(skipped.items()))
+        raise UserError(
+            f"{layout.base}: {bad:,} of the first {seen:,} of {total:,} images cannot be used, more than {MAX_SKIPPED:.0%}: {kinds}. "
+            "Mend or remove them."
+        )
+
+
+@contextlib.contextmanager
+def _explain(folder: Path) -> Iterator[None]:
+    """Turn an OSError in writing the cache into a `UserError`."""
+    try:
+        with explain_os_errors(folder):
+            yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the cache cannot be written ({error.strerror}). Name another folder with cache= or AIA_CACHE."
+        ) from error
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, removed at the end unless it was renamed. Old ones of killed processes are removed too."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > 86400:  # nobody has written to it for a day
+                shutil.rmtree(left, ignore_errors=True)
+    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Rename `temporary` to `folder`; an entry already there (damaged, or just made by another process from the same files) gives way."""
+    for attempt in range(20):
+        try:
+            os.rename(temporary, folder)
+            return
+        except OSError:
+            if attempt == 19 or not folder.exists():
+                raise
+        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker to move it
+            os.rename(folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)

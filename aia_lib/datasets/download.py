@@ -1,0 +1,216 @@
+"""Fetching CelebA, as an explicit command only. Its drive often answers with a quota page, so each failure names the other ways."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from ..files import UserError, atomic_write, explain_os_errors, write_text
+from .common import check_zip
+
+HUB_NAME, HUB_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
+_ARCHIVE = "img_align_celeba.zip"
+_FILES = (_ARCHIVE, "list_attr_celeba.txt", "identity_CelebA.txt", "list_eval_partition.txt")
+_MEMBER = re.compile(r"img_align_celeba/\d{6}\.jpg")
+_MAX_MEMBER = 8 << 20  # bytes; CelebA's images are below 40 kB
+_PARTS = {"train": 0, "valid": 1, "test": 2}
+
+
+class HubRow(NamedTuple):
+    """One image of the hub's mirror.
+
+    Its file name or None, the file's bytes, the person, 40 attributes, and the part (0 train, 1 valid, 2 test).
+    """
+
+    name: str | None
+    content: bytes
+    identity: int
+    attributes: dict[str, bool]
+    part: int
+
+
+def download_celeba(root: str | os.PathLike, source: str = "torchvision", progress: bool = True) -> Path:
+    """Download CelebA into `root`/celeba in its original layout; what is there already is not fetched again.
+
+    Args:
+        root: the folder for the data set, made if needed.
+        source: "torchvision" (the authors' drive, through torchvision and gdown) or "hub" (the mirror flwrlabs/celeba, through the package
+            datasets).
+        progress: show progress.
+
+    Returns:
+        `root`/celeba.
+
+    Raises:
+        UserError: a package is missing, there is no network, the drive answers with its quota page, the archive is damaged or unsafe, or
+            the disk is full. What was fetched is kept, and the same command goes on from there.
+    """
+    if source not in ("torchvision", "hub"):
+        raise UserError(f"CelebA can be downloaded from 'torchvision' or 'hub', not {source!r}.")
+    base = Path(root).expanduser() / "celeba"
+    with explain_os_errors(base):
+        base.mkdir(parents=True, exist_ok=True)
+        if source == "hub":
+            _write_rows(base, _hub_rows, progress)
+        else:
+            _from_drive(base)
+    return base
+
+
+def _other_ways(base: Path, source: str) -> str:
+    other = "hub" if source == "torchvision" else "torchvision"
+    return (
+        f"Run it again later (it goes on where it stopped), take the other source ({other!r}), or fetch {', '.join(_FILES)} "
+        f"with a browser from the CelebA page and unpack the archive in {base}."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- the drive
+
+
+def _from_drive(base: Path) -> None:
+    try:
+        from torchvision.datasets import CelebA
+        from torchvision.datasets.utils import download_file_from_google_drive
+    except ImportError as error:
+        raise UserError(f"This download needs torchvision (pip install torchvision gdown). {_other_ways(base, 'torchvision')}") from error
+    wanted = _FILES[1:] if (base / "img_align_celeba").is_dir() else _FILES
+    known = {name: (file_id, md5) for file_id, md5, name in CelebA.file_list}
+    for name in wanted:
+        file_id, md5 = known[name]
+        try:
+            download_file_from_google_drive(file_id, base, name, md5)
+        except Exception as error:  # gdown, requests and torchvision each have their own
+            if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # not the network's fault: the caller explains it
+            if (base / name).exists() and name == _ARCHIVE:
+                check_zip(base / name)
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise UserError(f"{name} could not be downloaded from CelebA's drive ({reason}). {_other_ways(base, 'torchvision')}") from error
+        if name == _ARCHIVE:
+            unpack_images(base / name, base / "img_align_celeba")
+
+
+def unpack_images(archive: Path, folder: Path) -> None:
+    """Unpack CelebA's archive of images into `folder`, which appears only when it is whole.
+
+    Raises:
+        UserError: `archive` is a quota page or damaged, or holds anything but small files img_align_celeba/NNNNNN.jpg (a path that leaves
+            the folder, a link).
+    """
+    check_zip(archive)
+    temporary = folder.with_name(f".{folder.name}.part")
+    try:
+        with explain_os_errors(folder), zipfile.ZipFile(archive) as content:
+            members = [member for member in content.infolist() if not member.is_dir()]
+            for member in members:
+                link = stat.S_ISLNK(member.external_attr >> 16)
+                if link or not _MEMBER.fullmatch(member.filename) or member.file_size > _MAX_MEMBER:
+                    raise UserError(
+                        f"{archive} holds {member.filename!r}, which is no image of CelebA. Delete the archive and fetch it again."
+                    )
+            if not members:
+                raise UserError(f"{archive} holds no images. Delete it and fetch it again.")
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for member in members:
+                with content.open(member) as packed, open(temporary / Path(member.filename).name, "wb") as file:
+                    shutil.copyfileobj(packed, file)
+            os.rename(temporary, folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
+        raise UserError(f"{archive} is damaged ({error}). Delete it and fetch it again.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- the hub
+
+
+def _hub_rows(skip: int) -> Iterator[HubRow]:
+    """The mirror's images in its order, without the first `skip`; streamed, never stored twice."""
+    try:
+        from datasets import Image, load_dataset
+    except ImportError as error:
+        raise UserError("This download needs the package datasets: pip install datasets.") from error
+    for part, number in _PARTS.items():
+        stream = load_dataset(HUB_NAME, HUB_CONFIG, split=part, streaming=True).cast_column("image", Image(decode=False))
+        count = stream.info.splits[part].num_examples if stream.info.splits else None
+        if count is not None and skip >= count:
+            skip -= count
+            continue
+        for row in stream.skip(skip) if skip else stream:
+            image, person = row.pop("image"), row.pop("celeb_id")
+            yield HubRow(image.get("path"), image["bytes"], int(person), {name: bool(value) for name, value in row.items()}, number)
+        skip = 0
+
+
+def _write_rows(base: Path, rows_after, progress: bool = True) -> None:
+    """Write the hub's images and label files in the original layout.
+
+    A journal holds the labels of the images written so far; the label files are made from it at the end. The images keep their bytes:
+    where the mirror stores PNG, they and their names in the label files end in .png.
+
+    Args:
+        rows_after: called with the number of images already here, gives an iterable of the remaining `HubRow`.
+    """
+    if (base / "list_attr_celeba.txt").exists() and (base / "identity_CelebA.txt").exists() and (base / "img_align_celeba").is_dir():
+        return
+    images = base / "img_align_celeba"
+    images.mkdir(exist_ok=True)
+    journal = base / ".download.jsonl"
+    done = _read_journal(journal)
+    with open(journal, "a", encoding="utf-8") as log, tqdm(desc="CelebA", unit="image", initial=len(done), disable=not progress) as bar:
+        for row in _reported(rows_after(len(done)), base):
+            number = len(done) + 1
+            stem = Path(row.name or "").stem
+            stem = stem if re.fullmatch(r"\d{6}", stem) else f"{number:06d}"
+            name = stem + (".png" if row.content.startswith(b"\x89PNG") else ".jpg")
+            (images / name).write_bytes(row.content)  # only what is in the journal counts, so a half-written image is written again
+            done.append({"name": name, "identity": row.identity, "part": row.part, "attributes": row.attributes})
+            log.write(json.dumps(done[-1]) + "\n")
+            log.flush()
+            bar.update()
+    if not done:
+        raise UserError(f"The hub's mirror of CelebA sent no images. {_other_ways(base, 'hub')}")
+    done.sort(key=lambda line: line["name"])
+    names = list(done[0]["attributes"])
+    signs = (" ".join("1" if line["attributes"][name] else "-1" for name in names) for line in done)
+    attributes = "\n".join([str(len(done)), " ".join(names), *(f"{line['name']} {sign}" for line, sign in zip(done, signs, strict=True))])
+    write_text(base / "list_eval_partition.txt", "".join(f"{line['name']} {line['part']}\n" for line in done))
+    write_text(base / "identity_CelebA.txt", "".join(f"{line['name']} {line['identity']}\n" for line in done))
+    write_text(base / "list_attr_celeba.txt", attributes + "\n")
+    journal.unlink()
+
+
+def _read_journal(journal: Path) -> list[dict]:
+    """The journal's whole lines; a last one that was cut off by a kill is removed from the file."""
+    if not journal.exists():
+        return []
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with atomic_write(journal) as file:
+            file.write(whole)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _reported(rows: Iterable[HubRow], base: Path) -> Iterator[HubRow]:
+    """The rows; what fails in fetching them becomes a `UserError` that names the other ways."""
+    try:
+        yield from rows
+    except UserError:
+        raise
+    except Exception as error:  # the hub's client has many
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"CelebA could not be downloaded from the hub's mirror ({reason}). {_other_ways(base, 'hub')}") from error

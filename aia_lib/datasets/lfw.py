@@ -1,0 +1,133 @@
+"""Labeled Faces in the Wild (Huang et al. 2007) as scikit-learn lays it out: `lfw_home/lfw_funneled/<Name>/<Name>_0001.jpg`.
+
+Gender comes from the lists `male_names.txt` and `female_names.txt`, one image a line (Afifi and Abdelhamed 2019).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..files import UserError
+from .common import Crop, Index, Layout, check_root, find_file, is_number, line_error, majority, read_lines, some, subfolders, wrong_layout
+
+CROP = Crop(side=0.5, x=0.5, y=0.53)
+"""125 of the 250 pixels, where scikit-learn crops too (rows 70 to 195, columns 78 to 172), but square."""
+
+LICENCE = "LFW: for research; each image belongs to its owner (Huang et al. 2007)"
+
+_IMAGE = re.compile(r"(?P<name>\S+)_\d{4}(\.jpg)?")
+
+
+def locate(root: str | os.PathLike | None) -> Layout:
+    """Find the people's folders and the two gender lists, beside, above or among them.
+
+    Raises:
+        UserError: there is no such folder, it holds something else, or a gender list is missing.
+    """
+    root = check_root("lfw", root)
+    for base in (root / "lfw_home" / "lfw_funneled", *(root / name for name in ("lfw_funneled", "lfw-deepfunneled", "lfw")), root):
+        if any((base / name / f"{name}_0001.jpg").is_file() for name in subfolders(base)[:50]):
+            break
+    else:
+        raise wrong_layout("lfw", root, "it has no folders like lfw_funneled/<Name>/<Name>_0001.jpg")
+    labels = {}
+    for name in ("male_names.txt", "female_names.txt"):
+        path = find_file([base, base.parent, root], [name])
+        if path is None:
+            raise UserError(
+                f"{root}: {name} is missing. LFW itself has no gender; put male_names.txt and female_names.txt beside {base.name}."
+            )
+        labels[name.split("_")[0]] = path
+    return Layout("lfw", base, ("",), True, labels, CROP, LICENCE)
+
+
+def read_names(path: Path) -> dict[str, int]:
+    """Read a gender list: the line of each image, without `.jpg`.
+
+    Blank lines and repeated names, which the published lists have, are passed over.
+
+    Raises:
+        UserError: naming file, line number and text of a line that is no image of LFW.
+    """
+    names: dict[str, int] = {}
+    for number, text in enumerate(read_lines(path), start=1):
+        text = text.strip()
+        if text and not _IMAGE.fullmatch(text):
+            raise line_error(path, number, text, "expected an image such as Aaron_Eckhart_0001.jpg")
+        if text:
+            names.setdefault(text.removesuffix(".jpg"), number)
+    return names
+
+
+def index(layout: Layout, paths: Sequence[str]) -> Index:
+    """Read the two lists. A person's gender is the majority of their images; an image in both lists says nothing.
+
+    People without a label are missing (-1); how many is in a note.
+
+    Raises:
+        UserError: a list is malformed, or none of the images is in either.
+    """
+    male, female = read_names(layout.labels["male"]), read_names(layout.labels["female"])
+    images = [path.rsplit("/", 1)[-1].rsplit(".", 1)[0] for path in paths]
+    folders = [path.rsplit("/", 2)[-2] for path in paths]
+    names = tuple(sorted(set(folders)))
+    code = {name: i for i, name in enumerate(names)}
+    identity = np.fromiter((code[name] for name in folders), dtype=np.int64, count=len(folders))
+    labels = np.array([(image in male) if (image in male) != (image in female) else -1 for image in images], dtype=np.int8)
+    if not (labels >= 0).any():
+        raise UserError(f"None of the {len(images):,} images in {layout.base} is in {layout.labels['male']} or {layout.labels['female']}.")
+    gender, both = majority(identity, labels, len(names))
+    here = set(images)
+    doubled = [image for image in images if image in male and image in female]
+    counts = {
+        f"Images in both gender lists, which say nothing ({some(doubled)})": len(doubled),
+        "People with images in either gender list, whose gender is the majority": both,
+        "Images in neither gender list, which take the gender of the person's other images": len(here - male.keys() - female.keys()),
+        "People without an image in the gender lists, whose gender is missing": len(names) - len(np.unique(identity[gender >= 0])),
+        "Images in the gender lists but not here": len((male.keys() | female.keys()) - here),
+    }
+    notes = [f"{what}: {count:,}." for what, count in counts.items() if count]
+    return Index(list(paths), identity, names, {"gender": gender}, {}, tuple(notes))
+
+
+def load_lfw_pairs(path: str | os.PathLike) -> list[list[tuple[str, str, int]]]:
+    """Read LFW's `pairs.txt`: the folds of its verification protocol (ten), or a development list (one).
+
+    Line 1 has the folds and the pairs of each kind in a fold, "10 300" (or only the pairs: one fold). A fold is that many genuine pairs,
+    `name i j`, then as many impostors, `name i name j`, separated by tabs.
+
+    Returns:
+        A list a fold of (image, image, different), images relative to LFW's folder, different as in Eq. 7: 0 one person, 1 two.
+
+    Raises:
+        UserError: the file is missing or too short or long, or a line is not as said; names file, line number and text.
+    """
+    path = Path(path)
+    lines = read_lines(path)
+    header = lines[0].split()
+    if len(header) not in (1, 2) or not all(is_number(value) and int(value) for value in header):
+        raise line_error(path, 1, lines[0], "expected the number of folds and the pairs of each kind in a fold")
+    folds, size = (1, int(header[0])) if len(header) == 1 else (int(header[0]), int(header[1]))
+    if len(lines) - 1 != folds * 2 * size:
+        raise line_error(path, 1, lines[0], f"this asks for {folds * 2 * size} pairs, but {len(lines) - 1} lines follow")
+    pairs: list[list[tuple[str, str, int]]] = [[] for _ in range(folds)]
+    for i, text in enumerate(lines[1:]):
+        fields, different = text.split(), i // size % 2
+        expected = "a genuine pair, name i j" if not different else "an impostor pair, name i name j"
+        name_a, a, *rest = fields if len(fields) == 3 + different else ("", "", "", "")
+        name_b, b = rest if different else (name_a, *rest[:1])
+        if not (
+            name_a and is_number(a) and is_number(b) and (name_a, int(a)) != (name_b, int(b)) and (name_a != name_b) == bool(different)
+        ):
+            raise line_error(path, i + 2, text, f"expected {expected}")
+        pairs[i // (2 * size)].append((_image(name_a, a), _image(name_b, b), different))
+    return pairs
+
+
+def _image(name: str, number: str) -> str:
+    return f"{name}/{name}_{int(number):04d}.jpg"

@@ -1,0 +1,420 @@
+"""Faces: images with identities and attributes, split by identity, and the pairs that verification is measured on.
+
+numpy only: nothing here needs torch, so a data set can be looked at without loading it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .config import SPLIT_FRACTIONS
+from .files import UserError
+
+SPLIT_NAMES = ("train", "attack", "val", "test")
+
+
+class RowView:
+    """Rows of an array, chosen now and read when they are indexed.
+
+    A split of a memory-mapped data set is such a view: it costs the row numbers, and an index into it reads only those images.
+    Indexing gives what indexing `base[rows]` gives, as an ndarray of its own; `np.asarray` reads all rows. Read-only.
+
+    Args:
+        base: array of at least one axis, usually a memory map.
+        rows: which rows of `base`, integers in [0, len(base)), shape (M,).
+    """
+
+    def __init__(self, base: Any, rows: np.ndarray) -> None:
+        if isinstance(base, RowView):  # a view of a view reads from the array below both
+            base, rows = base.base, base.rows[rows]
+        self.base = base
+        self.rows = np.asarray(rows, dtype=np.int64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.base.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.base.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.base.ndim
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        if isinstance(first, slice):  # a slice must stay a slice beside index arrays, hence the two steps
+            rows = np.asarray(self.base[self.rows[first]])
+            return rows[(slice(None), *rest)] if rest else rows
+        if first is Ellipsis or first is None or isinstance(first, (bool, np.bool_, tuple)) or np.ndim(first) > 1:
+            return np.asarray(self)[key]  # rare forms: numpy decides
+        if isinstance(first, list) and not first:
+            first = np.zeros(0, dtype=np.int64)
+        return np.asarray(self.base[(self.rows[first], *rest)])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("The rows of a RowView cannot be had without a copy.")
+        rows = np.asarray(self.base[self.rows])
+        return rows if dtype is None else rows.astype(dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"RowView(shape={self.shape}, dtype={self.dtype})"
+
+
+class Pairs(NamedTuple):
+    """M verification pairs: rows `a` and `b`, int64 (M,), and `different`, int8 (M,): y of Eq. 7, 0 genuine (one person) or 1 impostor."""
+
+    a: np.ndarray
+    b: np.ndarray
+    different: np.ndarray
+
+
+class _People(NamedTuple):
+    """Rows grouped by person: person i owns rows[starts[i]:starts[i] + counts[i]]; codes[i] is that person's identity code."""
+
+    rows: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    codes: np.ndarray
+
+    @property
+    def impostor_pairs(self) -> int:
+        """How many unordered pairs of images show two people."""
+        return (len(self.rows) ** 2 - int((self.counts**2).sum())) // 2
+
+
+def _by_person(identity: np.ndarray, rows: np.ndarray) -> _People:
+    rows = rows[np.argsort(identity[rows], kind="stable")]
+    codes, starts, counts = np.unique(identity[rows], return_index=True, return_counts=True)
+    return _People(rows, starts, counts, codes)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Faces:
+    """Grey images of faces, who they show, and what is labelled about them.
+
+    Attributes:
+        images: uint8 (N, 1, H, W), H = W: an array, a read-only memory map or a `RowView`.
+        identity: int64 (N,), the person's code: 0 .. P-1 as loaded; a subset keeps the codes.
+        attributes: name -> int8 (N,): 1, 0, or -1 where the label is missing. "gender" is 1 for male and 0 for female *as labelled in the
+            data set*.
+        attribute: the private one, a key of `attributes`.
+        source, licence: where the images come from and on what terms, in words.
+        split_seed: seeds `split`.
+        notes: what the loader skipped or decided, one sentence each.
+        names: the people's names by identity code, or ().
+        cache_key: names the content as it was loaded; empty for faces made in memory.
+
+    Raises:
+        UserError: shapes, types or values do not fit together.
+    """
+
+    images: Any
+    identity: np.ndarray
+    attributes: Mapping[str, np.ndarray]
+    attribute: str
+    source: str
+    licence: str
+    split_seed: int = 0
+    notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    cache_key: str = ""
+
+    def __post_init__(self) -> None:
+        shape, dtype = getattr(self.images, "shape", None), getattr(self.images, "dtype", None)
+        if shape is None or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3] or dtype != np.uint8:
+            raise UserError(f"Faces.images must be uint8 of shape (N, 1, H, H), not {dtype} of shape {shape}.")
+        identity = np.asarray(self.identity)
+        if identity.shape != (shape[0],) or identity.dtype.kind not in "iu" or (len(identity) and identity.min() < 0):
+            raise UserError(
+                f"Faces.identity must hold {shape[0]} integers, none negative; it is {identity.dtype} of shape {identity.shape}."
+            )
+        attributes = {}
+        for name, values in self.attributes.items():
+            values = np.asarray(values)
+            if values.shape != identity.shape:
+                raise UserError(f"Faces.attributes[{name!r}] must have shape {identity.shape}, not {values.shape}.")
+            if len(values) and not (values.dtype.kind in "iub" and values.max() <= 1 and np.min(values) >= -1):
+                raise UserError(f"Faces.attributes[{name!r}] must hold 1, 0 and -1 (missing) only.")
+            attributes[name] = values.astype(np.int8, copy=False)
+        if self.names and len(identity) and identity.max() >= len(self.names):
+            raise UserError(f"Faces.names has {len(self.names)} names, but the identity codes go up to {identity.max()}.")
+        object.__setattr__(self, "identity", identity.astype(np.int64, copy=False))
+        object.__setattr__(self, "attributes", attributes)
+        self._check_attribute(self.attribute)
+
+    def __len__(self) -> int:
+        return len(self.identity)
+
+    def __repr__(self) -> str:
+        return f"Faces({len(self):,} images of {self.people:,} people, {self.size} x {self.size}, {self.attribute!r}, from {self.source})"
+
+    @property
+    def size(self) -> int:
+        """Height and width of an image, in pixels."""
+        return self.images.shape[2]
+
+    @cached_property
+    def _people(self) -> _People:
+        return _by_person(self.identity, np.arange(len(self)))
+
+    @property
+    def people(self) -> int:
+        """How many people there are."""
+        return len(self._people.codes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that name these very faces: from the cache key if they were loaded, else the SHA-256 of all they hold."""
+        if self.cache_key:
+            return self.cache_key
+        digest = hashlib.sha256(repr((self.images.shape, sorted(self.attributes))).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.images[start : start + 4096]).data)
+        digest.update(np.ascontiguousarray(self.identity).data)
+        for name in sorted(self.attributes):
+            digest.update(np.ascontiguousarray(self.attributes[name]).data)
+        return digest.hexdigest()
+
+    def _check_attribute(self, name: str | None) -> str:
+        name = self.attribute if name is None else name
+        if name not in self.attributes:
+            raise UserError(f"There is no attribute {name!r} in {self.source}; there are: {', '.join(sorted(self.attributes)) or 'none'}.")
+        return name
+
+    def labels(self, attribute: str | None = None) -> np.ndarray:
+        """The labels of `attribute` (default: the private one), int8 (N,): 1, 0 or -1 for missing.
+
+        Raises:
+            UserError: there is no such attribute; the message lists those that exist.
+        """
+        return self.attributes[self._check_attribute(attribute)]
+
+    def person_labels(self, attribute: str | None = None) -> np.ndarray:
+        """Each person's label, int8 (people,), in the order of their identity codes: the majority of their images' labels.
+
+        A tie goes to the person's first labelled image; -1 where none of the images is labelled.
+        """
+        people, labels = self._people, self.labels(attribute)[self._people.rows]
+        if not len(labels):
+            return np.zeros(0, dtype=np.int8)
+        ones = np.add.reduceat((labels == 1).astype(np.int64), people.starts)
+        zeros = np.add.reduceat((labels == 0).astype(np.int64), people.starts)
+        majority = np.where(ones > zeros, 1, np.where(ones < zeros, 0, -1)).astype(np.int8)
+        for i in np.flatnonzero((ones == zeros) & (ones > 0)):
+            own = labels[people.starts[i] : people.starts[i] + people.counts[i]]
+            majority[i] = own[own >= 0][0]
+        return majority
+
+    def subset(self, rows: np.ndarray | Sequence[int] | slice) -> Faces:
+        """The faces in `rows` (integers, a boolean mask or a slice), in that order; identity codes are kept.
+
+        Images in memory are copied; of a memory map only the row numbers are kept, see `RowView`.
+        """
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            rows = rows.astype(np.int64) if not rows.size else rows  # an empty list is float to numpy
+        rows = np.arange(len(self))[rows]
+        deferred = isinstance(self.images, (np.memmap, RowView))
+        key = hashlib.sha256(self.cache_key.encode() + rows.tobytes()).hexdigest() if self.cache_key else ""
+        return replace(
+            self,
+            images=RowView(self.images, rows) if deferred else self.images[rows],
+            identity=self.identity[rows],
+            attributes={name: values[rows] for name, values in self.attributes.items()},
+            cache_key=key,
+        )
+
+    def split(self, fractions: Sequence[float] = SPLIT_FRACTIONS, attribute: str | None = None) -> Splits:
+        """Split by identity into train, attack, val and test: no person is in two of them.
+
+        People are dealt out in a random order (from `split_seed`), separately for each label of `attribute` (the person's majority; people
+        without a label are a group of their own) and for people with one image and with more, so that the shares hold in each of these
+        groups up to about one person.
+
+        Args:
+            fractions: shares of the *people*, four positive numbers that sum to 1.
+            attribute: what to stratify by; default the private one.
+
+        Raises:
+            UserError: a part of the four would lack a label of `attribute`, two people with the same label, or a person with two images.
+        """
+        attribute = self._check_attribute(attribute)
+        shares = np.asarray(fractions, dtype=np.float64)
+        if shares.shape != (4,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+            raise UserError(f"The split needs four positive shares that sum to 1 (train, attack, val, test), not {tuple(fractions)!r}.")
+        people, label = self._people, self.person_labels(attribute)
+        for value in (0, 1):
+            if not (label == value).any():
+                raise UserError(
+                    f"Nobody of the {self.people} people in {self.source} has {attribute!r} = {value}: "
+                    "an attribute with one class cannot be attacked. Choose another attribute, or load more people."
+                )
+        if people.counts.max() < 2:
+            raise UserError(
+                f"All {self.people} people in {self.source} have a single image: verification needs two of a person. "
+                "Load more images a person, or raise the limit."
+            )
+        rng = np.random.default_rng(self.split_seed)
+        shuffled = rng.permutation(self.people)
+        group = 2 * label[shuffled].astype(np.int64) + (people.counts[shuffled] > 1)
+        order = shuffled[np.argsort(group, kind="stable")]
+        part = np.empty(self.people, dtype=np.int64)
+        given = np.zeros(4)
+        for turn, person in enumerate(order, start=1):  # to the part that is furthest behind its share
+            part[person] = np.argmax(shares * turn - given)
+            given[part[person]] += 1
+        part_of_row = np.empty(len(self), dtype=np.int64)
+        part_of_row[people.rows] = np.repeat(part, people.counts)
+        for i, name in enumerate(SPLIT_NAMES):
+            mine = label[part == i]
+            lacks = None
+            if not ((mine == 0).any() and (mine == 1).any()):
+                lacks = f"people with both labels of {attribute!r}"
+            elif max((mine == 0).sum(), (mine == 1).sum()) < 2:
+                lacks = f"two people with the same label of {attribute!r}"
+            elif people.counts[part == i].max() < 2:
+                lacks = "a person with two images"
+            if lacks:
+                raise UserError(
+                    f"Too few people to split: {self.people} people in {self.source} ({(label == 1).sum()} with {attribute!r} = 1, "
+                    f"{(label == 0).sum()} with 0, {(people.counts > 1).sum()} with two images or more) leave {name!r} without {lacks}. "
+                    "Load more people, or raise the limit."
+                )
+        return Splits(*(self.subset(np.flatnonzero(part_of_row == i)) for i in range(4)))
+
+    def pairs(self, count: int, impostors: str = "free", attribute: str | None = None, seed: int = 0) -> Pairs:
+        """Draw verification pairs, half genuine and half impostors, in random order and none twice.
+
+        Genuine pairs are spread over the people as evenly as their numbers of images allow: a person with 500 images would otherwise
+        own nearly all of them. Impostor pairs are drawn uniformly from all pairs of images that show two people.
+
+        Args:
+            count: how many pairs; an odd one is rounded down. Where fewer exist, fewer are returned, still half and half.
+            impostors: "free", or "same": both images carry the same label of `attribute`, and the labels are as frequent as among the
+                genuine pairs, so that the attribute alone tells the two kinds apart no better than chance. Images without a label are then
+                in genuine pairs only.
+            attribute: for "same"; default the private one.
+            seed: the same seed draws the same pairs.
+
+        Raises:
+            UserError: no person has two images, there are no such impostors, or an argument is out of range.
+
+        Time and memory grow with the images and with `count`, never with the number of possible pairs.
+        """
+        if impostors not in ("free", "same"):
+            raise UserError(f"Impostors are 'free' or 'same', not {impostors!r}.")
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 2:
+            raise UserError(f"The number of pairs must be a whole number of at least 2, not {count!r}.")
+        people = self._people
+        groups = [people]
+        if impostors == "same":
+            labels = self.labels(attribute)
+            groups = [_by_person(self.identity, np.flatnonzero(labels == value)) for value in (0, 1)]
+        genuine = int((people.counts * (people.counts - 1) // 2).sum())
+        possible = [group.impostor_pairs for group in groups]
+        if not genuine:
+            raise UserError(
+                f"No genuine pair: none of the {self.people} people has two images. Load more images a person, or raise the limit."
+            )
+        if not sum(possible):
+            same = f" with the same label of {self._check_attribute(attribute)!r}" if impostors == "same" else ""
+            raise UserError(
+                f"No impostor pair: there are no two people{same} among the {self.people}. Load more people, or raise the limit."
+            )
+        half = min(int(count) // 2, genuine, sum(possible))
+        rng = np.random.default_rng(seed)
+        genuine_a, genuine_b = _draw_genuine(people, half, rng)
+        wanted = [half]
+        if impostors == "same":
+            of_genuine = labels[genuine_a]
+            labelled = int((of_genuine >= 0).sum())
+            ones = round(half * int((of_genuine == 1).sum()) / labelled) if labelled else half // 2
+            ones = min(max(ones, half - possible[0]), possible[1])
+            wanted = [half - ones, ones]
+        drawn = [_draw_impostors(group, number, rng) for group, number in zip(groups, wanted, strict=True)]
+        a = np.concatenate([genuine_a, *(a for a, _ in drawn)])
+        b = np.concatenate([genuine_b, *(b for _, b in drawn)])
+        different = np.repeat(np.array([0, 1], dtype=np.int8), half)
+        order = rng.permutation(2 * half)
+        return Pairs(a[order], b[order], different[order])
+
+
+class Splits(NamedTuple):
+    """Four disjoint sets of people: `train` for the encoder, `attack` for fresh attackers, `val` for every choice, `test` read once."""
+
+    train: Faces
+    attack: Faces
+    val: Faces
+    test: Faces
+
+
+def _even_quota(available: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Share `count` out over people who can take `available` each, as evenly as possible; who gets one more is drawn. Shape (P,)."""
+    low, high = 0, int(available.max())
+    while low < high:  # the largest level that, given to everybody who can take it, does not exceed count
+        level = (low + high + 1) // 2
+        low, high = (level, high) if np.minimum(available, level).sum() <= count else (low, level - 1)
+    quota = np.minimum(available, low)
+    left = count - int(quota.sum())
+    if left:
+        quota[rng.choice(np.flatnonzero(available > low), left, replace=False)] += 1
+    return quota
+
+
+def _draw_genuine(people: _People, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """`count` different pairs of images of one person, rows (count,) and (count,).
+
+    The m = n(n-1)/2 pairs of a person with n images are numbered 0 .. m-1. To take k of them, the numbers are cut into k runs, one is drawn
+    from each run, and all are rotated by a random offset: they cannot collide, and each pair is as likely as any other (k/m).
+    """
+    available = people.counts * (people.counts - 1) // 2
+    quota = _even_quota(available, count, rng)
+    offset = rng.integers(0, np.maximum(available, 1))
+    person = np.repeat(np.arange(len(quota)), quota)  # (count,)
+    rank = np.arange(count) - np.repeat(np.cumsum(quota) - quota, quota)  # 0 .. k-1 within the person
+    m, k = available[person], quota[person]
+    start, end = rank * m // k, (rank + 1) * m // k
+    number = (rng.integers(start, end) + offset[person]) % m
+    later = ((1 + np.sqrt(1 + 8 * number.astype(np.float64))) // 2).astype(np.int64)  # number = later (later - 1) / 2 + earlier
+    later -= later * (later - 1) // 2 > number  # the square root may round across a whole number
+    later += later * (later + 1) // 2 <= number
+    earlier = number - later * (later - 1) // 2
+    first = people.starts[person]
+    return people.rows[first + earlier], people.rows[first + later]
+
+
+def _draw_impostors(people: _People, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """`count` different pairs of images of two people, uniformly from all of them, rows (count,) and (count,).
+
+    Numbered by their first image in the order of people; its partners are all the images of later people.
+    """
+    if not count:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    next_person = np.repeat(people.starts + people.counts, people.counts)  # (N,)
+    before = np.cumsum(len(people.rows) - next_person)  # (N,) pairs up to and with this first image
+    number = rng.choice(people.impostor_pairs, count, replace=False, shuffle=False)
+    first = np.searchsorted(before, number, side="right")
+    second = len(people.rows) - (before[first] - number)
+    a, b = people.rows[first], people.rows[second]
+    swap = rng.random(count) < 0.5  # `a` is not always the person with the lower code
+    return np.where(swap, b, a), np.where(swap, a, b)
