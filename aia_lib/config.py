@@ -16,6 +16,17 @@ SPLIT_FRACTIONS = (0.4, 0.3, 0.1, 0.2)
 """Shares of the people in train, attack, val and test."""
 
 
+def check_size(size: int) -> int:
+    """Return `size` if images of size x size pixels fit the encoder's two poolings.
+
+    Raises:
+        UserError: `size` is not a positive multiple of 4, or smaller than 16.
+    """
+    if not isinstance(size, int) or size < 16 or size % 4:
+        raise UserError(f"The image size must be a multiple of 4 and at least 16 pixels, not {size!r}; 32 and 64 are usual.")
+    return size
+
+
 def _positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
@@ -46,9 +57,9 @@ class AutoencoderConfig:
         learning_rate: of Adam.
     """
 
-    epochs: int = 8
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    epochs: int = 6
+    batch_size: int = 32
+    learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         _positive(self, "epochs", "batch_size", "learning_rate")
@@ -202,17 +213,6 @@ def get_profile(name: str | None = None) -> Profile:
     if name not in PROFILES:
         raise UserError(f"There is no profile {name!r}; choose one of {', '.join(PROFILES)}.")
     return PROFILES[name]
-
-
-def check_size(size: int) -> int:
-    """Return `size` if images of size x size pixels fit the encoder's two poolings.
-
-    Raises:
-        UserError: `size` is not a positive multiple of 4, or smaller than 16.
-    """
-    if not isinstance(size, int) or size < 16 or size % 4:
-        raise UserError(f"The image size must be a multiple of 4 and at least 16 pixels, not {size!r}; 32 and 64 are usual.")
-    return size
 
 
 def as_dict(config: object) -> dict:

@@ -1,0 +1,393 @@
+"""The paper's four methods, each an anonymizer: a function from images to a representation g.
+
+Anything with this shape can be audited; nothing needs to inherit from here::
+
+    images, float (N, 1, H, W) in [0, 1]  ->  g, float (N, k)
+
+An anonymizer may also offer `map_shape`, the map (channels, height, width) that g flattens, and `decode(g)`, the images
+that can be made of it. The four below add `fit`, `save`, and, for the paper regime, the adversary (`infer`) and the Siamese
+network (`embed`) that were trained with them.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .config import Profile, as_dict, get_profile
+from .faces import Faces
+from .files import UserError
+from .models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork, latent_shape
+from .training import (
+    Checkpoint,
+    History,
+    autocast,
+    build,
+    finetune,
+    load_module,
+    pick_device,
+    train_adversary,
+    train_autoencoder,
+    train_siamese,
+)
+
+
+@runtime_checkable
+class Anonymizer(Protocol):
+    """What the library calls an anonymizer."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images float (N, 1, H, W) in [0, 1] to representations g, float (N, k)."""
+        ...
+
+
+class Networks:
+    """The four networks of the paper for images of one size, and what they compute without gradients.
+
+    Args:
+        size: height and width of the images, in pixels.
+        attach: what adversary and Siamese read: "latent" (g) or "image" (the reconstruction of g).
+        adversary: "cnn" (section 5.2) or "mlp" (Eq. 6).
+        seed: of the initial weights.
+        device: where they live; None takes the best there is.
+    """
+
+    NAMES = ("encoder", "decoder", "adversary", "siamese")
+
+    def __init__(
+        self, size: int, attach: str = "latent", adversary: str = "cnn", seed: int = 0, device: torch.device | None = None
+    ) -> None:
+        self.size, self.attach, self.adversary_kind = size, attach, adversary
+        self.map_shape = latent_shape(size)
+        self.device = device or pick_device()
+        seen = self.map_shape if attach == "latent" else (1, size, size)
+        self.encoder = build(Encoder, self.device, seed, "encoder")
+        self.decoder = build(lambda: Decoder(self.map_shape), self.device, seed, "decoder")
+        if adversary == "cnn":
+            self.adversary = build(lambda: CNNAdversary(seen), self.device, seed, "adversary")
+        else:
+            self.adversary = build(lambda: MLPAdversary(int(np.prod(seen))), self.device, seed, "adversary")
+        self.siamese = build(lambda: SiameseNetwork(seen), self.device, seed, "siamese")
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The four networks by name."""
+        return {name: getattr(self, name) for name in self.NAMES}
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (N, 1, size, size) to g (N, k), in float32."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.size):
+            raise UserError(
+                f"This anonymizer was made for images of shape (N, 1, {self.size}, {self.size}), not {tuple(images.shape)}; "
+                f"load the faces with size={self.size}."
+            )
+        with torch.no_grad():
+            images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
+            return self.encoder.eval()(images)
+
+    def decode(self, g: Tensor) -> Tensor:
+        """g (N, k) to reconstructions (N, 1, size, size) in [0, 1], in float32."""
+        with torch.no_grad(), autocast(self.device):
+            return torch.sigmoid(self.decoder.eval()(g.to(self.device)).float())
+
+    def seen(self, g: Tensor) -> Tensor:
+        """What adversary and Siamese read of g: g itself or its reconstruction."""
+        return g.to(self.device) if self.attach == "latent" else self.decode(g)
+
+    def infer(self, g: Tensor) -> Tensor:
+        """The adversary's logits (N,) for g (N, k)."""
+        with torch.no_grad():
+            return self.adversary.eval()(self.seen(g))
+
+    def embed(self, g: Tensor) -> Tensor:
+        """The Siamese network's embeddings (N, 128) for g (N, k)."""
+        with torch.no_grad():
+            return self.siamese.eval()(self.seen(g))
+
+    def describe(self) -> dict:
+        """The arguments that build networks of these shapes again."""
+        return {"size": self.size, "attach": self.attach, "adversary": self.adversary_kind}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights and buffers, by network and name."""
+        return {f"{name}.{key}": value for name, module in self.modules().items() for key, value in module.state_dict().items()}
+
+
+class Original:
+    """No anonymization: g is what the auto-encoder learned. Also trains the paper's adversary and Siamese on it (stages 1 to 3).
+
+    Args:
+        profile: the settings; None takes the profile that AIA_PROFILE names, else "book".
+        seed: of all weights and batches.
+        device: a torch device; None takes the best there is.
+    """
+
+    name = "Original"
+
+    def __init__(self, profile: Profile | None = None, seed: int = 0, device: torch.device | None = None) -> None:
+        self.profile, self.seed, self.device = profile or get_profile(), seed, device
+        self.networks: Networks | None = None
+        self.attribute: str | None = None
+        self.history: dict[str, History] = {}
+
+    def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> Original:
+        """Train on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from."""
+        faces = with_attribute(faces, attribute)
+        profile = self.profile
+        nets = Networks(faces.size, profile.finetune.attach, profile.adversary.kind, self.seed, self.device)
+        common = {"seed": self.seed, "folder": folder, "progress": progress}
+        self.history["autoencoder"] = train_autoencoder(faces, nets.encoder, nets.decoder, profile.autoencoder, **common)
+
+        def read(images: Tensor) -> Tensor:
+            return nets.seen(nets.encode(images))
+
+        self.history["adversary"] = train_adversary(faces, nets.adversary, read, profile.adversary, **common)
+        self.history["siamese"] = train_siamese(faces, nets.siamese, read, profile.siamese, **common)
+        self.networks, self.attribute = nets, faces.attribute
+        return self
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """The map (12, H/4, W/4) that g flattens."""
+        return fitted(self).map_shape
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1] to g (N, k) in [0, 1]."""
+        return fitted(self).encode(images)
+
+    def decode(self, g: Tensor) -> Tensor:
+        """g (N, k) to reconstructions (N, 1, H, W) in [0, 1]."""
+        return fitted(self).decode(g)
+
+    def infer(self, g: Tensor) -> Tensor:
+        """Logits (N,) of the adversary trained with this anonymizer."""
+        return fitted(self).infer(g)
+
+    def embed(self, g: Tensor) -> Tensor:
+        """Embeddings (N, 128) of the Siamese network trained with this anonymizer."""
+        return fitted(self).embed(g)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically."""
+        _save(self, folder, {"profile": self.profile.name})
+
+
+class AIA:
+    """The Adversarial Image Anonymizer: stages 1 to 3, then the adversarial fine-tuning of Eq. 8.
+
+    With alpha = 0 it is the paper's AIA\\T, for whose utility a Siamese network is trained afterwards on its finished g.
+
+    Args:
+        profile, seed, device: as for `Original`.
+        **settings: fields of `FinetuneConfig` that replace the profile's, as in `AIA(alpha=0.5, beta=0.2)`.
+    """
+
+    def __init__(
+        self, profile: Profile | None = None, seed: int = 0, device: torch.device | None = None, **settings: float | int | str
+    ) -> None:
+        profile = profile or get_profile()
+        try:
+            config = dataclasses.replace(profile.finetune, **settings)
+        except TypeError as error:
+            fields = ", ".join(field.name for field in dataclasses.fields(profile.finetune))
+            raise UserError(f"AIA has no setting of that name ({error}); its settings are {fields}.") from error
+        self.profile, self.seed, self.device = dataclasses.replace(profile, finetune=config), seed, device
+        self.networks: Networks | None = None
+        self.attribute: str | None = None
+        self.history: dict[str, History] = {}
+
+    @property
+    def name(self) -> str:
+        """ "AIA", or "AIA\\T" where the task has no weight."""
+        return "AIA" if self.profile.finetune.alpha > 0 else "AIA\\T"
+
+    def fit(
+        self,
+        faces: Faces,
+        attribute: str | None = None,
+        *,
+        start: Original | None = None,
+        folder: str | Path | None = None,
+        progress: bool = True,
+    ) -> AIA:
+        """Train on all of `faces` (pass the train split).
+
+        Args:
+            faces, attribute: the images, and the attribute to hide (None: the one the faces were loaded with).
+            start: an `Original` that was fitted on the same faces, to start from; None fits one first.
+            folder: where checkpoints go; a later call resumes from them.
+            progress: show progress bars.
+        """
+        faces = with_attribute(faces, attribute)
+        profile = self.profile
+        if start is None:
+            start = Original(profile, self.seed, self.device).fit(faces, folder=folder, progress=progress)
+        nets = copy.deepcopy(fitted(start))
+        if nets.attach != profile.finetune.attach:
+            raise UserError(f"start was trained with attach={nets.attach!r}, this AIA has {profile.finetune.attach!r}; use the same.")
+        common = {"seed": self.seed, "folder": folder, "progress": progress}
+        self.history = dict(start.history)
+        stage = "finetune" if profile.finetune.alpha > 0 else "finetune-without-task"
+        self.history["finetune"] = finetune(
+            faces, *nets.modules().values(), profile.finetune, profile.adversary, profile.siamese, name=stage, **common
+        )
+        if profile.finetune.alpha == 0:
+            nets.siamese = build(lambda: SiameseNetwork(nets.siamese.shape), nets.device, self.seed, "siamese")
+            self.history["siamese"] = train_siamese(
+                faces, nets.siamese, lambda x: nets.seen(nets.encode(x)), profile.siamese, name="siamese-without-task", **common
+            )
+        self.networks, self.attribute = nets, faces.attribute
+        return self
+
+    map_shape = Original.map_shape
+    __call__ = Original.__call__
+    decode = Original.decode
+    infer = Original.infer
+    embed = Original.embed
+
+    def save(self, folder: str | Path) -> None:
+        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically."""
+        _save(self, folder, {"profile": self.profile.name, "finetune": as_dict(self.profile.finetune)})
+
+
+def AIAWithoutTask(profile: Profile | None = None, seed: int = 0, device: torch.device | None = None, **settings: float) -> AIA:
+    """The paper's AIA\\T: AIA with alpha = 0."""
+    return AIA(profile, seed, device, **{**settings, "alpha": 0.0})
+
+
+class RandomMask:
+    """The paper's Random: half of the values of Original's g, chosen at random, become numbers drawn from U[0, 1].
+
+    The draw depends on the seed and on the image's pixels alone: an image always gets the same mask, in whatever batch it comes.
+    (Fresh noise at every call would average out over calls.)
+
+    Args:
+        base: the fitted `Original` whose g is masked; None makes `fit` fit one.
+        per_image: True draws the replaced places for each image, False replaces the same places in all.
+        share: how much of g is replaced.
+        seed: of places and values.
+        profile, device: as for `Original`, where `base` is None.
+    """
+
+    name = "Random"
+
+    def __init__(
+        self,
+        base: Original | None = None,
+        per_image: bool = True,
+        share: float = 0.5,
+        seed: int = 0,
+        profile: Profile | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        if not 0 <= share <= 1:
+            raise UserError(f"share must be between 0 and 1, not {share!r}.")
+        self.base = base or Original(profile, seed, device)
+        self.per_image, self.share, self.seed = per_image, share, seed
+
+    def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> RandomMask:
+        """Fit `base` on all of `faces` (pass the train split) where it is not fitted yet. The mask itself learns nothing."""
+        if self.base.networks is None:
+            self.base.fit(faces, attribute, folder=folder, progress=progress)
+        return self
+
+    @property
+    def networks(self) -> Networks | None:
+        """The networks of `base`."""
+        return self.base.networks
+
+    @property
+    def attribute(self) -> str | None:
+        """The attribute that the adversary of `base` was trained for."""
+        return self.base.attribute
+
+    @property
+    def history(self) -> dict[str, History]:
+        """The training history of `base`."""
+        return self.base.history
+
+    map_shape = Original.map_shape
+    decode = Original.decode
+    infer = Original.infer
+    embed = Original.embed
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1] to g (N, k) in [0, 1], a `share` of each row replaced."""
+        g = fitted(self).encode(images)  # (N, k)
+        k = g.shape[1]
+        count = round(self.share * k)
+        fixed = np.random.default_rng(self.seed).permutation(k)[:count]
+        pixels = (images.detach().cpu() * 255).round().to(torch.uint8).contiguous().numpy()  # (N, 1, H, W)
+        for row, image in zip(g, pixels, strict=True):
+            generator = np.random.default_rng((self.seed, zlib.crc32(image.tobytes())))
+            places = generator.permutation(k)[:count] if self.per_image else fixed
+            row[torch.from_numpy(places).to(g.device)] = torch.from_numpy(generator.random(count, dtype=np.float32)).to(g.device)
+        return g
+
+    def save(self, folder: str | Path) -> None:
+        """Write `anonymizer.json` and the weights of `base` (safetensors) into `folder`, atomically."""
+        _save(self, folder, {"profile": self.base.profile.name, "per_image": self.per_image, "share": self.share})
+
+
+def load_anonymizer(folder: str | Path, device: torch.device | None = None) -> Original | AIA | RandomMask:
+    """The anonymizer that `save` wrote into `folder`.
+
+    Raises:
+        UserError: there is none, it was made by something else, or its files are truncated or changed (SHA-256).
+    """
+    checkpoint = Checkpoint(folder, "anonymizer")
+    loaded = checkpoint.load()
+    if loaded is None:
+        raise UserError(f"There is no saved anonymizer in {folder}: {checkpoint.index.name} is missing. Pass a folder that save() wrote.")
+    tensors, state = loaded
+    try:
+        kind, arguments, described = state["kind"], state["arguments"], state["networks"]
+        nets = Networks(**described, device=device)
+        profile = dataclasses.replace(get_profile(arguments["profile"]), size=nets.size)
+        if kind == "AIA":
+            made = AIA(profile, state["seed"], device, **arguments["finetune"])
+        else:
+            made = Original(profile, state["seed"], device)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{checkpoint.index} is not an anonymizer that this version of aia_lib can read ({error!r}).") from error
+    for name, module in nets.modules().items():
+        load_module(module, tensors, name, checkpoint.index)
+        module.eval()
+    made.networks, made.attribute, made.history = nets, state["attribute"], state["history"]
+    if kind == "RandomMask":
+        return RandomMask(made, arguments["per_image"], arguments["share"], state["seed"])
+    return made
+
+
+def with_attribute(faces: Faces, attribute: str | None) -> Faces:
+    """`faces` with `attribute` as its private attribute; None keeps the one it has. UserError where there is no such attribute."""
+    if attribute is None or attribute == faces.attribute:
+        return faces
+    faces.labels(attribute)  # says which there are
+    return dataclasses.replace(faces, attribute=attribute)
+
+
+def fitted(anonymizer: Original | AIA | RandomMask) -> Networks:
+    """The networks of a fitted anonymizer. UserError where it was neither fitted nor loaded."""
+    if anonymizer.networks is None:
+        raise UserError(f"This {type(anonymizer).__name__} has not been trained: call fit(faces) first, or load_anonymizer(folder).")
+    return anonymizer.networks
+
+
+def _save(anonymizer: Original | AIA | RandomMask, folder: str | Path, arguments: dict) -> None:
+    nets = fitted(anonymizer)
+    Checkpoint(folder, "anonymizer").save(
+        nets.tensors(),
+        kind=type(anonymizer).__name__,
+        networks=nets.describe(),
+        attribute=anonymizer.attribute,
+        seed=anonymizer.seed,
+        arguments=arguments,
+        history=anonymizer.history,
+    )
