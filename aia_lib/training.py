@@ -582,9 +582,7 @@ class PairBatches:
         return a[cut], b[cut], different[cut]
 
 
-def _draw_pairs(
-    faces: Faces, count: int, impostors: str, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _draw_pairs(faces: Faces, count: int, impostors: str, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exactly `count` pairs in random order: where fewer genuine pairs exist than half of that, they come round again."""
     pairs = faces.pairs(count + count % 2, impostors=impostors, seed=int(generator.integers(2**31)))
     halves = [np.flatnonzero(pairs.different == value) for value in (0, 1)]
@@ -594,7 +592,7 @@ def _draw_pairs(
 
 
 def _settings(faces: Faces, config: object) -> dict:
-    return {"data": faces.source, "size": faces.size, **as_dict(config)}
+    return {"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, **as_dict(config)}
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -1,0 +1,356 @@
+"""The whole paper on one set of faces: train the four methods, audit them in both regimes, write report, table and figures.
+
+Everything lies in one folder and is written as it is finished, so that a run that was killed goes on where it was:
+
+    out/
+      run.json                 what the run is: faces and settings; another run is not mixed into it
+      seed-0/checkpoints/      the stages (see `training.Checkpoint`)
+      seed-0/Original/ …       the trained anonymizers, for `load_anonymizer`
+      seed-0/audit-Original.npz …   the finished audits, for `AuditReport.load`
+      readers/                 attribute readers for `aia attributes`
+      report.json table.md index.html figures/
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import plots
+from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, with_attribute
+from .attributes import AttributeReader, train_reader
+from .audit import AuditReport, audit
+from .config import Profile, as_dict
+from .explain import gradcam
+from .faces import Faces
+from .files import UserError, write_json
+from .ledger import provenance, read
+from .models import CNNAdversary
+from .report import write_report
+from .training import build, pick_device, to_images, train_adversary
+
+FOLDERS = {"Original": "Original", "Random": "Random", "AIA\\T": "AIA-without-task", "AIA": "AIA"}
+"""The paper's methods in its order, and the folder each is saved in."""
+
+READERS = {"before": "Original", "after": "AIA"}
+"""Whose g the attribute readers of `aia attributes` read."""
+
+SHOWN = 6
+"""Faces in the figures."""
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The four anonymizers of one seed and their audits, by method."""
+
+    methods: dict[str, Original | AIA | RandomMask]
+    audits: dict[str, AuditReport]
+
+
+def run_paper(
+    faces: Faces,
+    profile: Profile,
+    out: str | Path,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    attribute: str | None = None,
+    resume: bool = False,
+    device: torch.device | None = None,
+    progress: bool = True,
+    command: Sequence[str] = ("aia_lib.run.run_paper",),
+    say: Callable[[str], None] = print,
+) -> dict:
+    """Train and audit Original, Random, AIA\\T and AIA on `faces`, once a seed, and write everything into `out`.
+
+    Args:
+        faces: all of them; trained on the split train, audited on the others.
+        profile: the settings of all stages and of the audit.
+        out: the folder; made if needed.
+        seeds: a training and an audit each; the split of the people is the same for all.
+        attribute: the private one; None takes the faces' own.
+        resume: take up what `out` holds of the same run. More seeds may be asked for than before.
+        device: None takes the best there is.
+        progress: show progress bars.
+        command: how the run was called, for its provenance.
+        say: is given one line for each step.
+
+    Returns:
+        The report, as in report.json.
+
+    Raises:
+        UserError: `out` holds a run and `resume` is off, or holds another run; the faces are too few; the disk is full.
+    """
+    out = Path(out)
+    faces = with_attribute(faces, attribute)
+    splits = faces.split()  # before anything slow: this can refuse
+    device = device or pick_device()
+    clock = _open(out, faces, profile, resume)
+    sizes = ", ".join(f"{name} {len(part):,}" for name, part in splits._asdict().items())
+    say(f"{faces}; {sizes} images; on {device}")
+
+    trained: dict[int, _Trained] = {}
+    for seed in seeds:
+        trained[seed] = _run_seed(faces, splits.train, profile, out / f"seed-{seed}", seed, device, progress, say, clock)
+    merged = {name: AuditReport.merge([trained[seed].audits[name] for seed in seeds]) for name in FOLDERS}
+
+    for which, name in READERS.items():
+        if not (out / "readers" / f"{which}.json").exists():
+            say(f"reading every attribute off {name}")
+            train_reader(trained[seeds[0]].methods[name], faces, seeds[0]).save(out / "readers", which)
+    figures = _figures(faces, profile, out, trained[seeds[0]], merged, seeds[0], device, progress, say)
+    clock.stop()
+
+    data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
+    data |= {"attribute": faces.attribute, "licence": faces.licence, "fingerprint": faces.fingerprint[:16]}
+    report = {
+        "provenance": provenance(list(command), list(seeds), data, clock.seconds, device),
+        "settings": {"attribute": faces.attribute, **as_dict(profile)},
+        "methods": {name: report.to_dict() for name, report in merged.items()},
+    }
+    plots.save(plots.regimes(report), out / "figures" / "regimes.png")
+    plots.save(plots.attackers(report), out / "figures" / "attackers.png")
+    figures = [
+        _entry("Two regimes", "regimes", plots.regimes(report), "Circles: the networks trained with the method. Squares: trained afresh."),
+        _entry(
+            "Every attacker", "attackers", plots.attackers(report), "A method hides an attribute only as well as its worst attacker says."
+        ),
+        *figures,
+    ]
+    links = [(f"seed {seed}: trained models and audits", f"seed-{seed}/") for seed in seeds]
+    page = write_report(report, out, figures, links=links)
+    say(f"{page}")
+    return report
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+class _Clock:
+    """Seconds of work on a run, over all its sessions; noted in run.json each time something is finished."""
+
+    def __init__(self, path: Path, state: dict) -> None:
+        self.path, self.state, self._before, self._start = path, state, state.get("seconds", 0.0), time.monotonic()
+        self._stopped = state.get("finished", False)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return self._before if self._stopped else self._before + time.monotonic() - self._start
+
+    def note(self) -> None:
+        """Write the time down."""
+        write_json(self.path, {**self.state, "seconds": self.seconds})
+
+    def stop(self) -> None:
+        """Write the time down and stop counting."""
+        self._before, self._stopped = self.seconds, True
+        self.note()
+
+
+def _open(out: Path, faces: Faces, profile: Profile, resume: bool) -> _Clock:
+    """Start a run in `out`, or take up the one it holds."""
+    path = out / "run.json"
+    run = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(profile)}
+    run = json.loads(json.dumps(run))
+    state = {"run": run}
+    if path.exists():
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            before = state["run"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}); choose another --out, or remove that folder.") from error
+        if not resume:
+            raise UserError(f"{out} already holds a run. Add --resume to go on with it, or choose another --out.")
+        if before != run:
+            differences = "; ".join(_differences(before, run))
+            raise UserError(f"{out} holds another run ({differences}). Use its settings, or choose another --out.")
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run. Choose another --out.")
+    write_json(path, state)
+    return _Clock(path, state)
+
+
+def _differences(before: object, now: object, name: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
+    return [] if before == now else [f"{name} was {before!r}, is {now!r}"]
+
+
+# --- one seed ---------------------------------------------------------------------------------------------------------
+
+
+def _run_seed(
+    faces: Faces,
+    train: Faces,
+    profile: Profile,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    progress: bool,
+    say: Callable[[str], None],
+    clock: _Clock,
+) -> _Trained:
+    common = {"folder": folder / "checkpoints", "progress": progress}
+    original = Original(profile, seed, device)
+    makers = {
+        "Original": lambda: original.fit(train, **common),
+        "Random": lambda: RandomMask(original, seed=seed),
+        "AIA\\T": lambda: AIAWithoutTask(profile, seed, device).fit(train, start=original, **common),
+        "AIA": lambda: AIA(profile, seed, device).fit(train, start=original, **common),
+    }
+    methods: dict[str, Original | AIA | RandomMask] = {}
+    audits: dict[str, AuditReport] = {}
+    for name, make in makers.items():
+        place = folder / FOLDERS[name]
+        if (place / "anonymizer.json").exists():
+            methods[name] = load_anonymizer(place, device)
+            if name == "Original":
+                original = methods[name]
+        else:
+            say(f"seed {seed}: training {name}")
+            methods[name] = make()
+            methods[name].save(place)
+            clock.note()
+        saved = folder / f"audit-{FOLDERS[name]}.npz"
+        if saved.exists():
+            audits[name] = AuditReport.load(saved)
+        else:
+            say(f"seed {seed}: auditing {name}")
+            method = methods[name]
+            audits[name] = audit(
+                method, faces, seeds=[seed], config=profile.audit, adversary=method.infer, siamese=method.embed, progress=progress
+            )
+            audits[name].save(saved)
+            clock.note()
+        retrained, paper = audits[name].retrained, audits[name].paper
+        say(
+            f"seed {seed}: {name:<8}  paper regime: privacy {paper['privacy_accuracy']:.1%}, utility {paper['utility_accuracy']:.1%}"
+            f"   retrained: leak AUC {retrained['leak_auc']:.3f}, utility AUC {retrained['utility_auc_same']:.3f}"
+        )
+    return _Trained(methods, audits)
+
+
+# --- the figures ------------------------------------------------------------------------------------------------------
+
+
+def _entry(title: str, name: str, picture: plots.Picture, caption: str) -> tuple[str, str, str, str]:
+    return title, f"{name}.png", caption, plots.alt_text(picture)
+
+
+def _figures(
+    faces: Faces,
+    profile: Profile,
+    out: Path,
+    first: _Trained,
+    merged: dict[str, AuditReport],
+    seed: int,
+    device: torch.device,
+    progress: bool,
+    say: Callable[[str], None],
+) -> list[tuple[str, str, str, str]]:
+    """Draw the figures of one seed into out/figures; title, file, caption and alternative text of each."""
+    splits = faces.split()
+    shown = splits.test.subset(_some_of_both(splits.test))
+    images = to_images(np.asarray(shown.images), device)  # (6, 1, H, W)
+    rebuilt = {name: method.decode(method(images)) for name, method in first.methods.items()}
+    columns = ["labelled " + {1: "1", 0: "0"}[int(label)] for label in shown.labels()]
+
+    say("training the classifier of images that Grad-CAM explains")
+    classifier = build(lambda: CNNAdversary((1, faces.size, faces.size)), device, seed, "image-classifier")
+    folder = out / f"seed-{seed}" / "checkpoints"
+    train_adversary(
+        splits.train, classifier, lambda x: x, profile.adversary, seed=seed, folder=folder, name="image-classifier", progress=progress
+    )
+    # HiResCAM at the third convolution: exact for this classifier, see `explain`
+    maps = {
+        label: gradcam(classifier, shots, classifier.convs[2], method="hirescam")
+        for label, shots in {"image": images, "AIA's reconstruction": rebuilt["AIA"]}.items()
+    }
+    scores = {name: report.scores for name, report in merged.items()}
+    roc = {name: _roc_points(own[0].free.scores, own[0].free.positive) for name, own in scores.items()}
+    leak = {name: _roc_points(own[0].leak.scores, own[0].leak.positive) for name, own in scores.items()}
+    aia = scores["AIA"][0].same
+    drawn = {
+        "faces": (
+            "What a decoder makes of g",
+            plots.faces_grid({"photograph": images, **rebuilt}, columns),
+            "What people see says nothing about what attackers read.",
+        ),
+        "gradcam": (
+            "Where a classifier finds its evidence",
+            plots.gradcam_panel(images, rebuilt["AIA"], maps),
+            "Evidence in units of the logit, on one scale; the classifier was trained on photographs.",
+        ),
+        "roc-attackers": (
+            "The worst fresh attacker",
+            plots.roc(leak, title=f"Reading {faces.attribute!r} as labelled"),
+            "One seed; the diagonal is a coin.",
+        ),
+        "roc-verification": ("The fresh verifier", plots.roc(roc, title="Verification, free impostors"), "One seed."),
+        "distances": (
+            "Distances of AIA's pairs",
+            plots.score_histograms({"one person": aia.scores[~aia.positive], "two people, same label": aia.scores[aia.positive]}),
+            "The fresh verifier, impostors with the same label; one seed.",
+        ),
+        "training": ("Training", plots.training_curves(first.methods["AIA"].history), "Means per epoch, one seed."),
+    }
+    for name, (_, picture, _) in drawn.items():
+        plots.save(picture, out / "figures" / f"{name}.png")
+    return [_entry(title, name, picture, caption) for name, (title, picture, caption) in drawn.items()]
+
+
+def _some_of_both(faces: Faces) -> np.ndarray:
+    """Rows of SHOWN images, half of each label, of different people."""
+    _, first = np.unique(faces.identity, return_index=True)
+    labels = faces.labels()[first]
+    return np.concatenate([first[labels == value][: SHOWN // 2] for value in (0, 1)])
+
+
+def _roc_points(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(positive, scores)
+    return false, true
+
+
+def run_size(out: str | Path) -> int:
+    """The images' side in pixels of the finished run in `out`. UserError where it holds none."""
+    return _finished(out)["settings"]["size"]
+
+
+def _finished(out: str | Path) -> dict:
+    path = Path(out) / "report.json"
+    if not path.exists():
+        raise UserError(f"{out} holds no finished run (no report.json); make one with: aia run --out {out}")
+    return read(path)
+
+
+def read_attributes(out: str | Path, images: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, AttributeReader], torch.Tensor]:
+    """What attackers read off images before and after anonymization, with the models of a finished run.
+
+    Args:
+        out: the folder of the run.
+        images: float (N, 1, size, size) in [0, 1], of the run's size.
+
+    Returns:
+        probabilities: "before" and "after" to float32 (N, attributes); the readers, likewise; AIA's reconstructions (N, 1, size, size).
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    out = Path(out)
+    seed = _finished(out)["provenance"]["seeds"][0]
+    probabilities, readers = {}, {}
+    for which, name in READERS.items():
+        anonymizer = load_anonymizer(out / f"seed-{seed}" / FOLDERS[name])
+        readers[which] = AttributeReader.load(out / "readers", which)
+        g = anonymizer(images)
+        probabilities[which] = readers[which].probabilities(g.cpu())
+    return probabilities, readers, anonymizer.decode(g)
