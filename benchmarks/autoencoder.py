@@ -1,0 +1,101 @@
+"""Training the auto-encoder: the library against what one would write from the paper. Same weights at the start, same batches."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from aia_lib.config import AutoencoderConfig
+from aia_lib.datasets import load_faces
+from aia_lib.datasets.celeba import CROP, locate
+from aia_lib.datasets.common import scan
+from aia_lib.faces import Faces
+from aia_lib.models import Decoder, Encoder, latent_shape
+from aia_lib.training import Stage, build, pick_device, train_autoencoder
+
+IMAGES = 1024
+EPOCHS = 4
+BATCH = 32
+
+
+class JPEGs(Dataset):
+    """The images as a first script would read them: open, cut, scale, to a tensor, each time anew."""
+
+    def __init__(self, paths: list[Path], size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        with Image.open(self.paths[row]) as image:
+            grey = image.convert("L")
+            grey = grey.resize((self.size, self.size), Image.Resampling.BICUBIC, box=CROP.box(*grey.size))
+        return torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255)[None]
+
+
+def measure(root: str, size: int, images: int | None) -> dict:
+    """Images a second of both ways, their ratio, and how far the loss curves are apart."""
+    faces = load_faces("celeba", root, size=size)
+    rows = np.random.default_rng(0).permutation(len(faces))[: images or IMAGES]
+    faces = faces.subset(np.sort(rows))
+    layout = locate(root)
+    names = scan(layout).paths  # in the order of the faces
+    paths = [layout.base / names[row] for row in np.sort(rows)]
+    device = pick_device()
+    config = AutoencoderConfig(epochs=EPOCHS, batch_size=BATCH)
+
+    ours(faces.subset(np.arange(4 * BATCH)), AutoencoderConfig(epochs=1, batch_size=BATCH), device)  # warm up
+    seconds, curve = ours(faces, config, device)
+    plain_seconds, plain_curve = plain(paths, faces, config, device)
+    again, _ = ours(faces, config, device)
+    shown = len(faces) // BATCH * BATCH * EPOCHS
+    return {
+        "images": len(faces),
+        "size": size,
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "threads": torch.get_num_threads(),
+        "library_images_per_second": [round(shown / s, 1) for s in (seconds, again)],
+        "plain_images_per_second": round(shown / plain_seconds, 1),
+        "ratio": round(plain_seconds / max(seconds, again), 2),
+        "loss_by_epoch": curve,
+        "plain_loss_by_epoch": plain_curve,
+        "largest_relative_difference_of_loss": max(abs(a / b - 1) for a, b in zip(curve, plain_curve, strict=True)),
+    }
+
+
+def ours(faces: Faces, config: AutoencoderConfig, device: torch.device) -> tuple[float, list[float]]:
+    """Seconds and loss by epoch of the library."""
+    encoder = build(Encoder, device, 0, "encoder")
+    decoder = build(lambda: Decoder(latent_shape(faces.size)), device, 0, "decoder")
+    start = time.perf_counter()
+    history = train_autoencoder(faces, encoder, decoder, config, progress=False)
+    return time.perf_counter() - start, history["reconstruction"]
+
+
+def plain(paths: list[Path], faces: Faces, config: AutoencoderConfig, device: torch.device) -> tuple[float, list[float]]:
+    """The same of a plain loop: float32, contiguous, Eq. 4 step by step, a DataLoader over the JPEG files."""
+    encoder = build(Encoder, device, 0, "encoder").to(memory_format=torch.contiguous_format)
+    decoder = build(lambda: Decoder(latent_shape(faces.size), plain=True), device, 0, "decoder").to(memory_format=torch.contiguous_format)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=config.learning_rate)
+    order = Stage("autoencoder", {}, {}, images=len(paths), batch_size=BATCH, epochs=config.epochs, seed=0, settings={})
+    steps = order.steps_per_epoch * config.epochs
+    batches = [order.rows(step).tolist() for step in range(steps)]
+    start = time.perf_counter()
+    losses = []
+    for images in DataLoader(JPEGs(paths, faces.size), batch_sampler=batches, num_workers=2):
+        images = images.to(device)
+        loss = F.binary_cross_entropy_with_logits(decoder(encoder(images)), images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    seconds = time.perf_counter() - start
+    return seconds, np.mean(np.reshape(losses, (config.epochs, -1)), axis=1).tolist()

@@ -1,0 +1,346 @@
+"""The project's frame: what its files say about one another holds."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import aia_lib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+PROSE = ("README.md", "CONTRIBUTING.md")
+
+
+def tracked() -> list[Path]:
+    """The files of the project: git's, or, where this is no checkout (an unpacked sdist), all that are not built."""
+    git = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if git.returncode == 0 and (ROOT / ".git").exists():
+        return [ROOT / name for name in sorted(set(git.stdout.split("\0"))) if name and (ROOT / name).is_file()]
+    built = {".venv", "runs", "build", "dist", "_build", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+    return [path for path in sorted(ROOT.rglob("*")) if path.is_file() and not built & set(path.relative_to(ROOT).parts)]
+
+
+def texts() -> dict[str, str]:
+    """The tracked text files by name."""
+    found = {}
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" not in content:
+            found[path.relative_to(ROOT).as_posix()] = content.decode("utf-8")
+    return found
+
+
+def fenced(name: str, language: str) -> list[str]:
+    """The blocks of code in `language` in the Markdown file `name`."""
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def shell_commands(program: str) -> list[list[str]]:
+    """Every command that begins with `program` in the shell blocks of README and CONTRIBUTING, in words."""
+    lines = [line.strip() for name in PROSE for block in fenced(name, "bash") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.split(" ")[0] == program]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **options)
+
+
+# What is derived ------------------------------------------------------------------------------------------------------
+
+
+def test_derived_text_and_picture_are_up_to_date():
+    result = run("sync.py", "--check")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_sync_names_what_is_stale_and_mends_it(tmp_path):
+    for name in ("sync.py", "README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "_config.yml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "notebooks").mkdir()
+    notebook = {"cells": [{"cell_type": "code", "metadata": {"sync": "install"}, "source": []}], "metadata": {}}
+    (tmp_path / "notebooks" / "00_quickstart.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    config = (tmp_path / "_config.yml").read_text(encoding="utf-8")
+    (tmp_path / "_config.yml").write_text(config.replace(ADDRESS, "https://example.org/else/where"), encoding="utf-8")
+    sync = [sys.executable, str(tmp_path / "sync.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    check = subprocess.run([*sync, "--check"], capture_output=True, text=True, env=environment, check=False)
+    assert check.returncode == 1
+    for name in ("README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "notebooks/00_quickstart.ipynb"):
+        assert f"{name} is stale" in check.stdout
+        assert "example.org" not in (tmp_path / name).read_text(encoding="utf-8")  # --check writes nothing
+
+    # No picture is drawn here: it would be the one in this copy, from the ledger of the real project.
+    (tmp_path / "write.py").write_text("import sync\nsync.picture_source = lambda: None\nsync.main([])\n", encoding="utf-8")
+    written = subprocess.run([sys.executable, str(tmp_path / "write.py")], capture_output=True, text=True, env=environment, check=False)
+    assert written.returncode == 0, written.stderr
+    for name in ("README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "notebooks/00_quickstart.ipynb"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "https://example.org/else/where" in text and ADDRESS not in text
+
+
+def test_the_address_stands_only_where_sync_writes_it():
+    slug = ADDRESS.split("://", 1)[1].split("/", 1)[1]
+    for name, text in texts().items():
+        if name == "_config.yml":
+            continue
+        if name.endswith(".ipynb"):
+            cells = [cell for cell in json.loads(text)["cells"] if cell["metadata"].get("sync") != "install"]
+            text = json.dumps([cell["source"] for cell in cells])
+        else:
+            text = re.sub(r"\bsync: (\w+) begin\b.*?\bsync: \1 end\b", "", text, flags=re.DOTALL)
+        assert slug not in text, f"{name} holds the repository's address outside the parts that sync.py writes"
+
+
+def test_the_version_stands_in_one_place():
+    assert PROJECT["dynamic"] == ["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## \[(.+?)\]", changelog, flags=re.MULTILINE)[1] == aia_lib.__version__
+    assert str(citation()["version"]) == aia_lib.__version__
+
+
+# What must not be there -----------------------------------------------------------------------------------------------
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    # Put together here, so that this file passes its own test.
+    hosts = [rf"\b{name}\.{end}\b" for name, end in (("pypi", "org"), ("pythonhosted", "org"), ("anaconda", "org"), ("npmjs", "(org|com)"))]
+    found = []
+    for name, text in texts().items():
+        folders = ["work", "root"]
+        if not name.startswith("tests/"):  # tests may invent paths, and examples may use the home of x
+            folders += ["tmp", r"home/(?!x/)\w+", r"Users/\w+"]
+        pattern = "|".join([rf"(?<![\w.])/{folder}/" for folder in folders] + hosts)
+        found += [f"{name}: {match[0]}" for match in re.finditer(pattern, text)]
+    assert not found
+
+
+def test_no_photographs():
+    assert not [path.name for path in tracked() if path.suffix.lower() in {".jpg", ".jpeg"}]
+
+
+def test_the_code_is_python_3_10():
+    for name, text in texts().items():
+        if name.endswith(".py"):
+            ast.parse(text, name, feature_version=(3, 10))
+
+
+# Packages -------------------------------------------------------------------------------------------------------------
+
+
+def requirement_names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements}
+
+
+def test_dependencies_have_lower_bounds_only():
+    assert PROJECT["requires-python"] == ">=3.10"
+    for requirement in PROJECT["dependencies"]:
+        assert re.fullmatch(r"[a-z0-9-]+>=[\d.]+", requirement), requirement
+    for extra in PROJECT["optional-dependencies"].values():  # Jupyter Book 2 is another program: the one upper bound
+        assert not [name for name in extra if "==" in name or ("<" in name and not name.startswith("jupyter-book"))]
+
+
+def test_pins_are_exact_and_free_of_addresses():
+    lines = (ROOT / "requirements" / "book.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    for pin in pins:
+        assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+( ; .+)?", pin), pin
+        assert not re.search(r"://|--|@|/", pin), pin
+    extras = PROJECT["optional-dependencies"]
+    needed = requirement_names([*PROJECT["dependencies"], *extras["dev"], *extras["book"]])
+    assert needed <= requirement_names(pins), "make lock"
+
+
+def test_conda_environment_has_the_same_bounds():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    conda = [item for item in environment if isinstance(item, str)]
+    pip = next(item["pip"] for item in environment if isinstance(item, dict))
+    called = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
+    for requirement in PROJECT["dependencies"]:
+        name, bound = requirement.split(">=")
+        assert f"{called.get(name, name)}>={bound}" in conda + pip
+
+
+def test_extras_named_in_the_docs_exist():
+    named = {extra for name in PROSE for extra in re.findall(r"aia-book\[(\w+)\]", (ROOT / name).read_text(encoding="utf-8"))}
+    assert named == set(PROJECT["optional-dependencies"])
+
+
+def test_every_import_is_declared():
+    """A module that the library imports at its top level belongs to Python, to itself or to a dependency."""
+    called = {"pillow": "PIL", "scikit-learn": "sklearn", "grad-cam": "pytorch_grad_cam"}
+    declared = {called.get(name, name) for name in requirement_names(PROJECT["dependencies"])}
+    for path in sorted((ROOT / "aia_lib").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module]
+            for module in modules:
+                top = module.split(".")[0]
+                assert top in declared | set(sys.stdlib_module_names) | {"aia_lib"}, f"{path.name} imports {module}"
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory) -> tuple[set[str], set[str]]:
+    """The names of the files in the sdist, and of those in the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    result = run("-m", "build", "--no-isolation", "--outdir", str(folder))
+    assert result.returncode == 0, result.stdout + result.stderr
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as sdist, zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        files = {member.name.split("/", 1)[1] for member in sdist.getmembers() if member.isfile()}
+        return files, set(wheel.namelist())
+
+
+def test_the_sdist_is_complete(distributions):
+    missing = {path.relative_to(ROOT).as_posix() for path in tracked()} - distributions[0]
+    assert not missing
+
+
+def test_the_wheel_holds_the_library_and_the_recorded_runs_and_nothing_else(distributions):
+    files = {path.relative_to(ROOT).as_posix() for path in tracked()}
+    library = {name for name in files if name.startswith("aia_lib/")}
+    runs = {f"aia_lib/{name}" for name in files if name.startswith("results/")}
+    assert "aia_lib/py.typed" in library
+    assert {name for name in distributions[1] if ".dist-info/" not in name} == library | runs
+
+
+# The package ----------------------------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_is_light():
+    heavy = "('torch', 'sklearn', 'matplotlib', 'pandas', 'numpy', 'PIL')"
+    result = run("-c", f"import aia_lib, sys; dir(aia_lib); print(*[m for m in {heavy} if m in sys.modules])")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == ""
+
+
+def test_loading_faces_needs_no_torch():
+    result = run("-c", "import sys; from aia_lib import Faces, load_faces; print(*[m for m in ('torch', 'sklearn') if m in sys.modules])")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == ""
+
+
+def test_public_names_exist_and_agree_with_what_type_checkers_see():
+    assert sorted(aia_lib.__all__) == sorted(aia_lib._HOME)
+    for name in aia_lib.__all__:
+        assert getattr(aia_lib, name) is not None
+    tree = ast.parse((ROOT / "aia_lib" / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == aia_lib._HOME
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        aia_lib.nothing  # noqa: B018
+
+
+def test_audit_stays_the_function_when_its_module_is_imported():
+    importlib.import_module("aia_lib.audit")
+    assert callable(aia_lib.audit)
+    assert aia_lib.audit is sys.modules["aia_lib.audit"].audit
+
+
+# What the documents promise -------------------------------------------------------------------------------------------
+
+
+def citation() -> dict:
+    return yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+
+def test_the_citation_is_complete():
+    cited = citation()
+    assert {"cff-version", "message", "title", "authors", "version", "repository-code", "license", "references"} <= cited.keys()
+    assert cited["cff-version"] == "1.2.0"
+    paper = cited["references"][0]
+    assert {"type", "title", "authors", "year", "url"} <= paper.keys()
+    assert [author["family-names"] for author in paper["authors"]] == ["Mosallanezhad", "Silva", "Mancenido", "Liu"]
+
+
+def test_the_licences_are_there():
+    assert PROJECT["license-files"] == ["LICENSE", "LICENSE-CONTENT"]
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+    assert "Creative Commons Attribution 4.0 International Public License" in (ROOT / "LICENSE-CONTENT").read_text(encoding="utf-8")
+
+
+def test_make_commands_in_the_documents_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    prose = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in PROSE)
+    named = {words[1] for words in shell_commands("make")} | set(re.findall(r"`make ([a-z]+)", prose))
+    assert named and named <= targets
+    assert {"setup", "test", "book", "bench", "lint", "format", "sync", "lock", "clean", "help"} <= targets
+
+
+def test_aia_commands_in_the_readme_exist():
+    """Every `aia …` in the README is one that the command line knows, with options that its help names."""
+    commands = shell_commands("aia")
+    assert {words[1] for words in commands} == {"run", "audit", "data", "attributes"}
+    top = run("-m", "aia_lib.cli", "--help")
+    assert top.returncode == 0, top.stderr
+    help_of: dict[tuple[str, ...], str] = {}
+    for words in commands:
+        assert words[1] in top.stdout
+        command = tuple(words[1:3] if words[1] == "data" else words[1:2])
+        if command not in help_of:
+            result = run("-m", "aia_lib.cli", *command, "--help")
+            assert result.returncode == 0, result.stderr
+            help_of[command] = result.stdout
+        for option in words:
+            if option.startswith("--"):
+                assert re.search(rf"{option}\b", help_of[command]), f"aia {' '.join(command)} has no {option}"
+
+
+def test_relative_links_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (ROOT / target).exists(), f"{name} links to {target}"
+    notebook = re.search(r"colab\.research\.google\.com/github/\S+?/blob/\w+/(\S+?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))[1]
+    assert (ROOT / notebook).is_file(), f"the Colab link leads to {notebook}"
+
+
+def test_the_readme_code_runs(tmp_path, monkeypatch, capsys, toy_faces):
+    """The README's Python, in order, on a folder of drawn faces. Only the audit's settings are made small."""
+    from PIL import Image
+
+    from aia_lib import AuditConfig, audit
+
+    drawn = toy_faces(people=120, images=4, size=32, seed=0)
+    folder = tmp_path / "my_faces"
+    lines = {}
+    for row in range(len(drawn)):
+        person = f"p{drawn.identity[row]:03d}"
+        (folder / person).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn.images[row, 0]).save(folder / person / f"{row:04d}.png")
+        lines[person] = f"{person},{('female', 'male')[drawn.attributes['gender'][row]]}\n"
+    (folder / "labels.csv").write_text("identity,gender\n" + "".join(lines.values()), encoding="utf-8")
+
+    small = AuditConfig(attackers=("logistic",), epochs=1, pairs=200, bootstrap=20, controls=False)
+    monkeypatch.setattr(aia_lib, "audit", functools.partial(audit, config=small, progress=False))
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    blocks = fenced("README.md", "python")
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert f"{len(drawn)} images of 120 people" in capsys.readouterr().out
+    assert 0.5 <= names["report"].retrained["leak_auc"] <= 1
