@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .config import Profile, as_dict, get_profile
+from .config import PROFILES, Profile, as_dict, get_profile
 from .faces import Faces
 from .files import UserError
 from .models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork, latent_shape
@@ -229,6 +229,8 @@ class AIA:
         if start is None:
             start = Original(profile, self.seed, self.device).fit(faces, folder=folder, progress=progress)
         nets = copy.deepcopy(fitted(start))
+        if nets.size != faces.size:
+            raise UserError(f"start was trained on images of {nets.size} x {nets.size} pixels, these have {faces.size} x {faces.size}.")
         if nets.attach != profile.finetune.attach:
             raise UserError(f"start was trained with attach={nets.attach!r}, this AIA has {profile.finetune.attach!r}; use the same.")
         common = {"seed": self.seed, "folder": folder, "progress": progress}
@@ -349,7 +351,8 @@ def load_anonymizer(folder: str | Path, device: torch.device | None = None) -> O
     try:
         kind, arguments, described = state["kind"], state["arguments"], state["networks"]
         nets = Networks(**described, device=device)
-        profile = dataclasses.replace(get_profile(arguments["profile"]), size=nets.size)
+        name = arguments["profile"]  # one of ours, or a user's own, of whose settings only the name is kept
+        profile = dataclasses.replace(PROFILES.get(name, Profile()), name=name, size=nets.size)
         if kind == "AIA":
             made = AIA(profile, state["seed"], device, **arguments["finetune"])
         else:

@@ -98,7 +98,7 @@ def train_reader(anonymizer: object, faces: Faces, seed: int = 0) -> AttributeRe
         reader = AttributeReader(g["attack"].shape[1], names).to(device)
         reader.mean.copy_(g["attack"].mean(0))
         reader.scale.copy_(1 / (g["attack"].std(0) + 1e-4))
-        optimizer = adam(reader.parameters(), 1e-3)
+        optimizer = adam(reader.parameters(), 1e-3, device)
         targets = torch.from_numpy(labels["attack"].astype(np.float32)).to(device)
         best, best_auc = None, -1.0
         for epoch in range(EPOCHS):

@@ -241,7 +241,7 @@ def audit(
     numbers = _seed_numbers(seeds, first_seed)
     names = _attacker_names(config)
     splits = faces.split()
-    _enough_people(splits)
+    enough_people(splits)
     pairs = {seed: _draw_pairs(splits, config.pairs, seed) for seed in numbers}  # before anything slow: this can refuse
     name = _name_of(anonymizer)
     with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
@@ -250,8 +250,8 @@ def audit(
     notes = list(released.notes)
     entries, scores = [], []
     for seed in numbers:
+        paper = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a user's network may fail
         entry, own = _audit_seed(released, pairs[seed], names, config, seed, progress)
-        paper = _paper_regime(adversary, siamese, released, pairs[seed])
         entry["paper"] = None if paper is None else paper[0]
         if paper is not None and paper[1] is not None:
             own = dataclasses.replace(own, adversary=paper[1])
@@ -290,8 +290,8 @@ def _attacker_names(config: AuditConfig) -> tuple[str, ...]:
     return names
 
 
-def _enough_people(splits: Splits) -> None:
-    """Refuse before anything is trained where the intervals on test would rest on too few people."""
+def enough_people(splits: Splits) -> None:
+    """Raise a UserError where the intervals on test would rest on too few people; to be called before anything is trained."""
     test = splits.test
     labels = test.labels()
     people = {f"people with {test.attribute!r} = {value}": len(np.unique(test.identity[labels == value])) for value in (0, 1)}
@@ -305,6 +305,8 @@ def _enough_people(splits: Splits) -> None:
 
 
 def _draw_pairs(splits: Splits, count: int, seed: int) -> dict[str, dict[str, Pairs]]:
+    if count < 2 * MIN_PEOPLE:
+        raise UserError(f"AuditConfig.pairs is {count}, and an interval needs at least {2 * MIN_PEOPLE}: half of them genuine.")
     return {part: {kind: getattr(splits, part).pairs(count, kind, seed=seed) for kind in ("free", "same")} for part in ("val", "test")}
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
+import io
 import os
 import shlex
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
@@ -23,130 +26,242 @@ from .config import PROFILES, check_size, get_profile
 from .datasets import SOURCES
 from .files import UserError, explain_os_errors, write_json
 
+HELP = """\
+Hide an attribute in face representations, then measure what still leaks."""
+
+EXAMPLES = """\
+a first hour with CelebA, whose folder is here called CelebA:
+  aia data check --data celeba --root CelebA
+  aia run --data celeba --root CelebA --profile fast --limit 1500 --out runs/first
+  aia attributes photo.jpg --run runs/first
+
+`aia COMMAND --help` explains a command, with examples."""
+
 RUN_HELP = """\
-Trains Original, Random, AIA\\T and AIA on the people of one split, audits each on people of three others, and writes
-report.json, table.md, index.html, figures and all trained models into one folder.
+Trains Original, Random, AIA\\T and AIA on the people of one split, audits each on the
+people of three others, and writes report.json, table.md, index.html, figures and
+all trained models into one folder. Each method is measured twice:
 
-  paper regime      how well the adversary and the Siamese network that were trained with a method do on it
-  retrained regime  how well attackers and a verifier do that were trained afresh on its finished representations
+  paper regime      by the adversary and the Siamese network it was trained with
+  retrained regime  by attackers and a verifier trained afresh on what it releases
 
-The first asks whether a method beats its own opponent, the second whether it hides anything."""
+The first tells whether a method beats its own opponent, the second whether it hides
+anything. Stop a run whenever you like: with --resume it goes on where it was."""
 
 RUN_EXAMPLES = """\
 examples:
-  aia run --data celeba --root CelebA --profile fast --limit 1500     a first look, about a minute
-  aia run --data celeba --root CelebA --seeds 3 --out runs/celeba     the paper's table, with its spread over seeds
-  aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume      goes on after it was stopped
-  aia run --data folder --root my_faces --attribute glasses --alpha 0.5 --beta 1"""
+  a first look, in about a minute:
+    aia run --data celeba --root CelebA --profile fast --limit 1500
+  the paper's table, with its spread over three seeds:
+    aia run --data celeba --root CelebA --seeds 3 --out runs/celeba
+  the same, after it was stopped:
+    aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume
+  your own faces, and another attribute to hide:
+    aia run --data folder --root my_faces --attribute glasses --beta 1"""
 
 AUDIT_HELP = """\
-Freezes an anonymizer, trains fresh attackers and a fresh verifier on what it releases, and prints what they reach on
-people whom nobody has trained on.
+Freezes an anonymizer, trains fresh attackers and a fresh verifier on what it
+releases, and prints what they reach on people whom nobody has trained on.
 
-ANONYMIZER is a folder that save() or `aia run` wrote, or module:object, a Python function of your own:
+ANONYMIZER is a folder that `aia run` or save() wrote, or module:object, a Python
+function of your own (or a class that can be made without arguments):
 
-  images, float32 tensor (N, 1, H, W) in [0, 1]  ->  representations, (N, k), as tensor or numpy array
+  images, float32 tensor (N, 1, H, W) in [0, 1]
+      -> representations, float (N, k), as a tensor or a numpy array
 
-The module is looked for in the current folder first. Train yours on the people of the split `train` only:
-aia_lib.load_faces(...).split().train, with the same --data, --root, --size, --attribute, --limit and --split-seed."""
+The module is looked for in the current folder first. Where your function has learned
+something, let it learn from the people of the split `train` alone:
+
+  aia_lib.load_faces(...).split().train
+
+with the same source, root, size, attribute, limit and seed (--split-seed) as here."""
 
 AUDIT_EXAMPLES = """\
 examples:
   aia audit runs/celeba/seed-0/AIA --data celeba --root CelebA
   aia audit my_method:pixelate --data folder --root my_faces --seeds 3 --out audit.json"""
 
+DATA_HELP = """\
+Looks after data sets. Faces are read from the folder in which the data set was
+unpacked, decoded once, and kept in a cache (AIA_CACHE, else ~/.cache/aia). The folder
+itself is never written to."""
+
+CHECK_HELP = """\
+Reads a data set and says what it holds: images, people, the attributes with their
+rates, the split by identity, and all that was skipped. Exit status 2 where `aia run`
+could not use it."""
+
+CHECK_EXAMPLES = """\
+examples:
+  aia data check --data celeba --root CelebA
+  aia data check --data folder --root my_faces --attribute glasses --size 32
+
+a folder of your own holds one folder a person, and a table with one line a person:
+  my_faces/labels.csv            identity,gender
+                                 ada,female
+                                 bob,male
+  my_faces/ada/1.jpg
+  my_faces/bob/1.png"""
+
+PREPARE_HELP = """\
+Decodes a data set into the cache, ahead of time. `aia run` does the same when it
+needs to; an entry holds for one --size and one --limit."""
+
+PREPARE_EXAMPLES = """\
+example:
+  aia data prepare --data celeba --root CelebA --size 64"""
+
+DOWNLOAD_HELP = """\
+Downloads CelebA (1.4 GB), for non-commercial research under its authors' terms.
+Nothing else here uses the network. Needs the extra `download` of aia-book."""
+
+DOWNLOAD_EXAMPLES = """\
+examples:
+  aia data download celeba --root CelebA
+  aia data download celeba --root CelebA --mirror hub     when the drive refuses"""
+
 ATTRIBUTES_HELP = """\
-The example on the paper's poster: an attacker trained on other people's representations says which attributes a face has,
-first from the auto-encoder's representation (before), then from AIA's (after). Needs the folder of a finished `aia run`.
-Behind each attribute stands how well that attacker does on the test people (AUC; 0.5 is a coin)."""
+The example on the paper's poster. An attacker that was trained on other people's
+representations says which attributes a face has: first from the auto-encoder's
+representation (before), then from AIA's (after). Needs the folder of a finished
+`aia run`, whose models it uses.
+
+A percentage is how sure the attacker is. How far to believe it says the AUC, measured
+on the test people: 1 is always right, 0.5 a coin. Attributes are those that the data
+set labels; "gender" is a label that somebody gave to pictures."""
+
+ATTRIBUTES_EXAMPLES = """\
+examples:
+  aia attributes photo.jpg --run runs/celeba
+  aia attributes *.jpg --run runs/celeba --only gender,Smiling,Eyeglasses --out three.png"""
+
+SHOWN = 12
+"""Attributes that `aia attributes` shows unless --only names some."""
+
+READABLE = 0.6
+"""It shows those alone that the attacker reads off the auto-encoder's g with at least this AUC."""
+
+SURE = 0.6
+"""An answer less certain than this counts as none, as does one of an attacker whose AUC is below `READABLE`."""
+
+PICTURED = 8
+"""Faces in the picture of `aia attributes`; the text has all."""
+
+MAX_SEEDS = 1000
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    top = _Parser(
-        prog="aia",
-        description="Hide an attribute in face representations, then measure what still leaks.",
-        epilog="`aia COMMAND --help` explains a command, with examples.",
-    )
+    top = _Parser(prog="aia", description=HELP, epilog=EXAMPLES, formatter_class=_Help)
     top.add_argument("--version", action="version", version=f"aia {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
 
     run = _command(commands, "run", "the whole paper on one source of faces", RUN_HELP, RUN_EXAMPLES)
     run.set_defaults(function=_run)
     _add_data(run)
-    run.add_argument("--alpha", type=float, metavar="A", help="weight of the task in Eq. 8 (default 0.5)")
-    run.add_argument("--beta", type=float, metavar="B", help="weight of the adversary in Eq. 8 (default 0.5)")
-    run.add_argument("--gamma", type=float, metavar="G", help="weight of the reconstruction (default 1, as the paper)")
-    run.add_argument("--adversary", choices=("alternating", "frozen"), help="does the adversary go on learning? (default alternating)")
-    run.add_argument(
-        "--adversary-loss", choices=("literal", "capped", "maxent"), help="what the encoder maximises (default literal, as the paper)"
+    method = run.add_argument_group("the method (Eq. 8 of the paper)")
+    method.add_argument("--alpha", type=float, metavar="A", help="weight of the task (default 0.5)")
+    method.add_argument("--beta", type=float, metavar="B", help="weight of the adversary (default 0.5)")
+    method.add_argument("--gamma", type=float, metavar="G", help="weight of the reconstruction (default 1, the paper's)")
+    method.add_argument(
+        "--adversary",
+        choices=("alternating", "frozen"),
+        metavar="HOW",
+        help="alternating: the adversary goes on learning; frozen: only the auto-encoder moves (default alternating)",
     )
-    run.add_argument("--attach", choices=("latent", "image"), help="adversary and Siamese read g or its reconstruction (default latent)")
-    _add_profile(run)
-    run.add_argument("--seeds", type=_seeds, default=[0, 1, 2], metavar="N", help="how many seeds, or which: 3, or 0,1,2 (default 3)")
-    run.add_argument("--out", default="runs/aia", metavar="FOLDER", help="where everything is written (default %(default)s)")
-    run.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
+    method.add_argument(
+        "--adversary-loss",
+        choices=("literal", "capped", "maxent"),
+        metavar="LOSS",
+        help="what the encoder maximises: literal, as in the paper; capped at an even coin's loss; maxent (default literal)",
+    )
+    method.add_argument(
+        "--attach",
+        choices=("latent", "image"),
+        metavar="WHERE",
+        help="adversary and Siamese network read g (latent) or its reconstruction (image) (default latent)",
+    )
+    how = _add_how(run, default="3", seeds=[0, 1, 2])
+    how.add_argument("--out", default="runs/aia", metavar="FOLDER", help="where everything is written (default %(default)s)")
+    how.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
 
     audit = _command(commands, "audit", "what a representation still gives away", AUDIT_HELP, AUDIT_EXAMPLES)
     audit.set_defaults(function=_audit)
     audit.add_argument("anonymizer", metavar="ANONYMIZER", help="a saved anonymizer's folder, or module:object")
     _add_data(audit)
-    _add_profile(audit)
-    audit.add_argument("--seeds", type=_seeds, default=[0], metavar="N", help="how many seeds, or which: 3, or 0,1,2 (default 1)")
-    audit.add_argument("--out", metavar="FILE", help="write the figures as JSON, too")
+    how = _add_how(audit, default="1", seeds=[0])
+    how.add_argument("--out", metavar="FILE", help="write the figures as JSON, too")
 
-    data = _command(commands, "data", "check, prepare or download a data set", "Looks after data sets.", "")
-    actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = _command(actions, "check", "read a data set and say what it holds", "Reads a data set and says what it holds.", "")
+    data = _command(commands, "data", "check, prepare or download a data set", DATA_HELP, "`aia data ACTION --help` has examples.")
+    actions = data.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    check = _command(actions, "check", "read a data set and say what it holds", CHECK_HELP, CHECK_EXAMPLES)
     check.set_defaults(function=_check)
     _add_data(check)
-    prepare = _command(actions, "prepare", "decode a data set into the cache", "Decodes a data set into the cache, once.", "")
+    prepare = _command(actions, "prepare", "decode a data set into the cache", PREPARE_HELP, PREPARE_EXAMPLES)
     prepare.set_defaults(function=_prepare)
     _add_data(prepare)
-    download = _command(
-        actions,
-        "download",
-        "download CelebA",
-        "Downloads CelebA (1.4 GB), for non-commercial research under its authors' terms. Nothing else here uses the network.",
-        "",
-    )
+    download = _command(actions, "download", "download CelebA", DOWNLOAD_HELP, DOWNLOAD_EXAMPLES)
     download.set_defaults(function=_download)
-    download.add_argument("data", choices=("celeba",), help="the data set")
+    download.add_argument("data", choices=("celeba",), metavar="SOURCE", help="celeba, the only one that can be downloaded")
     download.add_argument("--root", required=True, metavar="FOLDER", help="where to put it")
     download.add_argument(
-        "--mirror", choices=("torchvision", "hub"), default="torchvision", help="the authors' drive or a hub's copy (default %(default)s)"
+        "--mirror",
+        choices=("torchvision", "hub"),
+        metavar="NAME",
+        default="torchvision",
+        help="torchvision: its authors' drive; hub: a hub's copy (default %(default)s)",
     )
     download.add_argument("--quiet", action="store_true", help="no progress bars")
 
-    attributes = _command(commands, "attributes", "what attackers read off a face, before and after", ATTRIBUTES_HELP, "")
+    attributes = _command(commands, "attributes", "what attackers read off a face, before and after", ATTRIBUTES_HELP, ATTRIBUTES_EXAMPLES)
     attributes.set_defaults(function=_attributes)
     attributes.add_argument("images", nargs="+", metavar="IMAGE", help="image files, each with one upright face that fills most of it")
     attributes.add_argument("--run", required=True, metavar="FOLDER", help="the folder of a finished `aia run`")
-    attributes.add_argument("--only", metavar="NAMES", help="these attributes, separated by commas (default: the best read)")
+    attributes.add_argument(
+        "--only", metavar="NAMES", help=f"these attributes, separated by commas (default: the private one and the {SHOWN - 1} read best)"
+    )
     attributes.add_argument("--out", metavar="FILE", default="attributes.png", help="the picture to write (default %(default)s)")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `aia` with `arguments` (default: those of the process); the exit status: 0, 2 for a user's error, 130 for Ctrl-C."""
-    _stop_on_sigterm()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without arrows, or a file name that is no text, costs no run
     options = parser().parse_args(arguments)
     options.argv = ["aia", *(sys.argv[1:] if arguments is None else arguments)]
     try:
-        with explain_os_errors("the output"):
+        with _stop_on_sigterm(), explain_os_errors("the output"):
             options.function(options)
             sys.stdout.flush()
     except UserError as error:
-        print(f"aia: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _complain(str(error))
     except KeyboardInterrupt:
-        again = f" Go on with: {shlex.join([*options.argv, '--resume'])}" if options.command == "run" and not options.resume else ""
-        print(f"\naia: stopped; what was finished is kept.{again}", file=sys.stderr)
-        return 130
+        return _complain(f"stopped{_what_is_kept(options)}", status=130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # of the machine: a failing disk, a folder that vanished, too many open files
+        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        return _complain("out of memory. Take a smaller --size or --limit, or --device cpu where it was a GPU's.")
     return 0
+
+
+def _complain(message: str, status: int = 2) -> int:
+    """One line on stderr, whatever the message holds; below a progress bar where there is one."""
+    bar = sys.stderr.isatty() and status == 130  # the terminal has written ^C there
+    print("\n" * bar + f"aia: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _what_is_kept(options: argparse.Namespace) -> str:
+    if options.command != "run":
+        return "."
+    again = options.argv if options.resume else [*options.argv, "--resume"]
+    return f"; what was finished is kept. Go on with: {shlex.join(again)}"
 
 
 # --- the parser's parts -----------------------------------------------------------------------------------------------
@@ -156,31 +271,54 @@ class _Parser(argparse.ArgumentParser):
     """One line on stderr for a wrong call, without the usage block that pushes it out of sight."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        print(f"{self.prog}: {message}. See {self.prog} --help", file=sys.stderr)
+        print(f"{self.prog}: {' '.join(message.split())}. See {self.prog} --help", file=sys.stderr)
         sys.exit(2)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 90 columns, with the commands listed as plainly as the options."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=24, width=min(shutil.get_terminal_size((90, 24)).columns, 90) - 2)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._SubParsersAction):
+            return "".join(self._format_action(command) for command in action._get_subactions())
+        return super()._format_action(action)
+
+
 def _command(commands: argparse._SubParsersAction, name: str, summary: str, text: str, examples: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=summary, description=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return commands.add_parser(name, help=summary, description=text, epilog=examples, formatter_class=_Help)
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", default="embedded", metavar="SOURCE", help=f"{', '.join(SOURCES)} (default %(default)s)")
-    command.add_argument("--root", metavar="FOLDER", help="where the data set lies")
-    command.add_argument("--attribute", default="gender", metavar="NAME", help="the private attribute (default gender, as labelled)")
-    command.add_argument("--size", type=int, metavar="PIXELS", help="side of the images, a multiple of 4 (default: the profile's)")
-    command.add_argument("--limit", type=int, metavar="N", help="use at most N images: whole people, chosen at random")
-    command.add_argument("--split-seed", type=int, default=0, metavar="S", help="of the split by identity and of --limit (default 0)")
-    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    group = command.add_argument_group("the faces")
+    group.add_argument("--data", default="embedded", metavar="SOURCE", help=f"one of {', '.join(SOURCES)} (default %(default)s)")
+    group.add_argument("--root", metavar="FOLDER", help="where the data set lies; every source but embedded needs it")
+    group.add_argument(
+        "--attribute", default="gender", metavar="NAME", help="the private attribute (default gender, as labelled in the data set)"
+    )
+    group.add_argument(
+        "--size", type=int, metavar="PIXELS", help="side of the images, a multiple of 4 (default 64; 32 in the profile fast)"
+    )
+    group.add_argument("--limit", type=int, metavar="N", help="use at most N images, of whole people chosen at random (default all)")
+    group.add_argument("--split-seed", type=int, default=0, metavar="S", help="seed of the split by identity and of --limit (default 0)")
+    group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
-def _add_profile(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+def _add_how(command: argparse.ArgumentParser, default: str, seeds: list[int]) -> argparse._ArgumentGroup:
+    group = command.add_argument_group("how long, and where to")
+    group.add_argument(
         "--profile",
         choices=tuple(PROFILES),
-        help="fast: 32 pixels, a minute, for tests; book: the default; full: for a GPU. AIA_PROFILE sets another default",
+        metavar="NAME",
+        help="fast: 32 pixels, a minute, for tests; book: 64 pixels, for a CPU; full: for a GPU (default AIA_PROFILE, else book)",
     )
-    command.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best there is)")
+    group.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best there is)")
+    group.add_argument(
+        "--seeds", type=_seeds, default=seeds, metavar="N", help=f"how many seeds, as 3, or which, as 0,1,2 (default {default})"
+    )
+    return group
 
 
 def _seeds(text: str) -> list[int]:
@@ -188,66 +326,90 @@ def _seeds(text: str) -> list[int]:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) == 1 and "," not in text and numbers[0] > 0:
+    if len(numbers) == 1 and "," not in text and 0 < numbers[0] <= MAX_SEEDS:
         return list(range(numbers[0]))
-    if len(numbers) < 2 or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a positive number of seeds nor a list such as 0,1,2")
+    if len(numbers) < 2 or min(numbers) < 0 or max(numbers) >= 2**31 or len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds, 1 to {MAX_SEEDS}, nor a list such as 0,1,2")
     return numbers
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
 
 
-def _load(options: argparse.Namespace, size: int | None = None):
+def _settings(options: argparse.Namespace, size: int) -> dict:
+    """The arguments of `load_faces`; `size` is the images' side where --size says nothing."""
+    sources = ", ".join(SOURCES)
+    if options.data not in SOURCES:
+        hint = f" Give this folder with --root {options.data}." if os.path.isdir(options.data) else ""
+        raise UserError(f"There is no source {options.data!r}; choose one of {sources} for --data.{hint}")
+    if options.data != "embedded" and not options.root:
+        raise UserError(f"--data {options.data} needs --root FOLDER, the folder that holds its images.")
+    if options.data == "embedded" and options.root is not None:
+        raise UserError(f"--root {options.root} needs --data, which says what lies there: one of {sources.removeprefix('embedded, ')}.")
+    SOURCES[options.data].locate(options.root)  # a wrong folder is refused at once, too
+    return {
+        "source": options.data,
+        "root": options.root,
+        "size": check_size(options.size if options.size is not None else size),
+        "attribute": options.attribute,
+        "limit": options.limit,
+        "seed": options.split_seed,
+        "progress": not options.quiet,
+    }
+
+
+def _load(options: argparse.Namespace, size: int):
     from .datasets import load_faces
 
-    size = check_size(options.size or size or get_profile(getattr(options, "profile", None)).size)
-    return load_faces(
-        options.data,
-        options.root,
-        size=size,
-        attribute=options.attribute,
-        limit=options.limit,
-        seed=options.split_seed,
-        progress=not options.quiet,
-    )
+    faces = load_faces(**_settings(options, size))
+    for note in faces.notes:
+        print(f"note: {note}", flush=True)
+    return faces
 
 
 def _run(options: argparse.Namespace) -> None:
     profile = get_profile(options.profile)
     names = ("alpha", "beta", "gamma", "adversary", "adversary_loss", "attach")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    profile = dataclasses.replace(  # refuses what cannot be before anything is loaded
-        profile, size=options.size if options.size is not None else profile.size, finetune=dataclasses.replace(profile.finetune, **given)
-    )
-    faces = _load(options, profile.size)
-    for note in faces.notes:
-        print(f"note: {note}")
+    profile = dataclasses.replace(profile, finetune=dataclasses.replace(profile.finetune, **given))
+    _settings(options, profile.size)  # what cannot be is refused before anything is imported or read
+    _check_place(options.out)
+
     from .ledger import table
-    from .run import run_paper
+    from .run import check_out, run_paper
     from .training import pick_device
 
+    check_out(options.out, options.resume)
+    device = pick_device(options.device)
+    faces = _load(options, profile.size)
     report = run_paper(
         faces,
-        profile,
+        dataclasses.replace(profile, size=faces.size),
         options.out,
         seeds=options.seeds,
         resume=options.resume,
-        device=pick_device(options.device),
+        device=device,
         progress=not options.quiet,
         command=options.argv,
+        say=functools.partial(print, flush=True),
     )
     print(f"\n{table(report)}")
 
 
 def _audit(options: argparse.Namespace) -> None:
+    profile = get_profile(options.profile)
+    _settings(options, profile.size)
+    if options.out:
+        if os.path.isdir(options.out):
+            raise UserError(f"--out {options.out} is a folder; name a file, such as {os.path.join(options.out, 'audit.json')}.")
+        _check_place(os.path.dirname(options.out) or ".")
+
     from .audit import audit
     from .training import pick_device
 
-    profile = get_profile(options.profile)
     anonymizer = _find_anonymizer(options.anonymizer, pick_device(options.device))
     networks = getattr(anonymizer, "networks", None)
-    faces = _load(options, getattr(networks, "size", None))
+    faces = _load(options, getattr(networks, "size", profile.size))
     report = audit(
         anonymizer,
         faces,
@@ -257,59 +419,76 @@ def _audit(options: argparse.Namespace) -> None:
         siamese=anonymizer.embed if networks is not None else None,
         progress=not options.quiet,
     )
+    print(report, flush=True)
     if options.out:
         write_json(options.out, report.to_dict())
-    print(report)
+
+
+def _check_place(folder: str) -> None:
+    """Raise a UserError where --out `folder` is no folder and cannot become one: now, not after hours of work."""
+    place = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise UserError(f"--out {folder}: {place} is a file, not a folder. Choose another place.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"--out {folder}: {place} cannot be written (permission denied). Choose another place.")
 
 
 def _find_anonymizer(name: str, device):
     """The anonymizer that `aia audit` was given: a saved one's folder, or module:object."""
     module_name, colon, path = name.partition(":")
-    if not colon or os.path.isdir(name):
+    if os.path.isdir(name):
         from .anonymizers import load_anonymizer
 
+        if not os.path.exists(os.path.join(name, "anonymizer.json")) and (
+            saved := sorted(str(found.parent) for found in Path(name).glob("seed-*/*/anonymizer.json"))
+        ):
+            raise UserError(f"{name} is the folder of a whole run; choose one of its anonymizers: {', '.join(saved[:8])}.")
         return load_anonymizer(name, device)
+    module_name = module_name.removesuffix(".py").replace("/", ".")  # my_method.py:pixelate is plain enough
+    if not colon or not module_name or not path:
+        raise UserError(
+            f"{name!r} is neither a folder that `aia run` or save() wrote nor module:object, such as my_method:pixelate for the function "
+            "pixelate in my_method.py."
+        )
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module_name)
-        for part in path.split("."):
-            found = getattr(found, part)
-        if inspect.isclass(found):
-            found = found()
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{name}: cannot import {error.name!r}. Run aia in the folder that holds {module_name.split('.')[0]}.py, or install it."
-        ) from error
-    except AttributeError as error:
-        raise UserError(f"{name}: {error}.") from error
-    except Exception as error:  # whatever the user's module raises is theirs to mend
-        raise UserError(f"{name}: importing it failed with {type(error).__name__}: {error}.") from error
+        if module_name == error.name or module_name.startswith(f"{error.name}."):
+            file = f"{error.name.replace('.', os.sep)}.py"
+            raise UserError(
+                f"{name}: there is no module {error.name!r}. Run aia in the folder that holds {file}, or install it."
+            ) from error
+        raise UserError(f"{name}: {module_name} needs the module {error.name!r}, which is not installed. Install it.") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module raises is theirs to mend
+        raise UserError(f"{name}: importing {module_name} failed with {type(error).__name__}: {error}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"{name}: {module_name} has no {path!r}. Name a function that {getattr(found, '__file__', found)} defines.")
+        found = getattr(found, part)
+    if inspect.isclass(found):
+        try:
+            found = found()
+        except Exception as error:
+            raise UserError(
+                f"{name}: making a {path} without arguments failed with {type(error).__name__}: {error}. Name one made in the module."
+            ) from error
     if not callable(found):
-        raise UserError(f"{name} is a {type(found).__name__}, not a function of images; name the function itself.")
+        raise UserError(f"{name} is no function of images but of type {type(found).__name__}. Name the function itself.")
     return found
 
 
 def _check(options: argparse.Namespace) -> None:
     from .datasets import check
 
-    print(
-        check(
-            options.data,
-            options.root,
-            size=check_size(options.size or get_profile().size),
-            attribute=options.attribute,
-            limit=options.limit,
-            seed=options.split_seed,
-            progress=not options.quiet,
-        )
-    )
+    summary = check(**_settings(options, get_profile().size))
+    print(summary, flush=True)
+    if summary.problem:
+        raise UserError(summary.problem)
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    faces = _load(options)
-    for note in faces.notes:
-        print(f"note: {note}")
-    print(f"ready: {faces}")
+    print(f"ready: {_load(options, get_profile().size)}")
 
 
 def _download(options: argparse.Namespace) -> None:
@@ -318,66 +497,156 @@ def _download(options: argparse.Namespace) -> None:
     print(f"CelebA is in {download_celeba(options.root, options.mirror, progress=not options.quiet)}")
 
 
+# --- aia attributes ---------------------------------------------------------------------------------------------------
+
+
 def _attributes(options: argparse.Namespace) -> None:
+    _check_picture(options.out, options.images)
+    for path in options.images:
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: there is no such image.")
+
     import numpy as np
 
     from . import plots
-    from .run import read_attributes, run_size
+    from .run import read_attributes, run_size, run_source
     from .training import pick_device, to_images
 
-    size = run_size(options.run)
-    pixels = np.stack([_photograph(path, size) for path in options.images])[:, None]  # (N, 1, size, size)
+    size, source = run_size(options.run), run_source(options.run)
+    pixels = np.stack([_photograph(path, size, source) for path in options.images])[:, None]  # (N, 1, size, size)
     images = to_images(pixels, pick_device())
     probabilities, readers, rebuilt = read_attributes(options.run, images)
     names = _chosen(options.only, readers["before"])
-    columns = {which: [reader.attributes.index(name) for name in names] for which, reader in readers.items()}
-    aucs = [(readers["before"].test_auc[name], readers["after"].test_auc[name]) for name in names]
-    width = max(len("attribute"), *(len(name) for name in names))
+    chosen = {which: probabilities[which][:, [reader.attributes.index(name) for name in names]] for which, reader in readers.items()}
+    aucs = [tuple(reader.test_auc[name] for reader in readers.values()) for name in names]  # before, after
+
     for i, path in enumerate(options.images):
-        print(f"{path}\n  {'attribute':<{width}}   before    after   attacker's AUC before, after")
-        for row, name in enumerate(names):
-            before, after = (probabilities[which][i, columns[which][row]] for which in ("before", "after"))
-            print(f"  {name:<{width}}  {before:>6.0%}   {after:>6.0%}   {aucs[row][0]:.2f}, {aucs[row][1]:.2f}")
+        print(f"{path}\n{_face(names, chosen['before'][i], chosen['after'][i], aucs)}\n")
+    if options.only is None and len(names) < len(readers["before"].attributes):
+        print(
+            f"Shown are {len(names)} of {len(readers['before'].attributes)} attributes, those that can be read best; --only names others."
+        )
     picture = plots.attribute_bars(
-        images.cpu(),
-        rebuilt.cpu(),
-        {which: probabilities[which][:, columns[which]] for which in ("before", "after")},
-        names,
-        [Path(path).name for path in options.images],
+        images[:PICTURED].cpu(),
+        rebuilt[:PICTURED].cpu(),
+        {which: values[:PICTURED] for which, values in chosen.items()},
+        ["male (as labelled)" if name == "gender" else _words(name) for name in names],
+        [_shortened(Path(path).name) for path in options.images[:PICTURED]],
     )
     plots.save(picture, options.out)
-    print(f"picture: {options.out}")
+    more = f" (the first {PICTURED} faces)" if len(options.images) > PICTURED else ""
+    print(f"picture: {options.out}{more}")
 
 
-def _photograph(path: str, size: int):
+def _face(names: Sequence[str], before: Sequence[float], after: Sequence[float], aucs: Sequence[tuple[float, float]]) -> str:
+    """What is read off one face: in the poster's words, and attribute by attribute."""
+    lines = [
+        f"  before  {_poster(names, before, [auc for auc, _ in aucs])}",
+        f"  after   {_poster(names, after, [auc for _, auc in aucs])}",
+    ]
+    labels = ["gender as labelled" if name == "gender" else _words(name) for name in names]
+    width = max(len("attribute"), *map(len, labels))
+    lines += ["", f"  {'attribute':<{width}}   {'before':<15}{'after':<15}attacker's AUC before, after"]
+    for name, label, *values, (auc_before, auc_after) in zip(names, labels, before, after, aucs, strict=True):
+        answers = "".join(f"{f'{word} {100 * share:.0f} %':<15}" for word, share in (_answer(name, value) for value in values))
+        lines.append(f"  {label:<{width}}   {answers}{auc_before:.2f}, {auc_after:.2f}")
+    return "\n".join(lines)
+
+
+def _poster(names: Sequence[str], values: Sequence[float], aucs: Sequence[float]) -> str:
+    """The poster's line: "gender as labelled: male; has Smiling, Young; lacks Eyeglasses; not sure: Bald"."""
+    said: dict[str, list[str]] = {"gender as labelled:": [], "has": [], "lacks": [], "not sure:": []}
+    for name, value, auc in zip(names, values, aucs, strict=True):
+        word, share = _answer(name, value)
+        if share < SURE or auc < READABLE:
+            said["not sure:"].append(_words(name))
+        elif name == "gender":
+            said["gender as labelled:"].append(word)
+        else:
+            said["has" if word == "yes" else "lacks"].append(_words(name))
+    return "; ".join(f"{key} {', '.join(found)}" for key, found in said.items() if found)
+
+
+def _answer(name: str, probability: float) -> tuple[str, float]:
+    """The attacker's answer as a word, and how sure it is of it, in [0.5, 1]."""
+    yes, no = ("male", "female") if name == "gender" else ("yes", "no")
+    return (yes, float(probability)) if probability >= 0.5 else (no, 1 - float(probability))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shortened(name: str, most: int = 36) -> str:
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
+
+
+def _check_picture(out: str, images: Sequence[str]) -> None:
+    """Raise a UserError where the picture cannot be `out`: not a PNG, a folder, or one of the photographs themselves."""
+    if not out.lower().endswith(".png") or os.path.isdir(out):
+        raise UserError(f"--out {out}: the picture is a PNG file; choose a name that ends in .png.")
+    if os.path.exists(out) and any(os.path.exists(path) and os.path.samefile(out, path) for path in images):
+        raise UserError(f"--out {out} is one of the photographs and would be overwritten. Choose another name.")
+    _check_place(os.path.dirname(out) or ".")
+
+
+def _photograph(path: str, size: int, source: str):
+    """The grey square that the run's networks read, uint8 (size, size); of an image like those of the run's `source`, the same part."""
+    from PIL import Image
+
+    from .datasets import celeba
     from .datasets.cache import SkippedImage, decode
+    from .datasets.common import WHOLE
 
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no such image.")
+    crop = WHOLE
     try:
-        return decode(path, size)[0]
+        if source == "celeba":
+            with contextlib.suppress(Exception), Image.open(path) as image:  # what is wrong with it, decode says
+                if abs(image.width / image.height - 178 / 218) < 0.005:
+                    crop = celeba.CROP
+        pixels, remarks = decode(path, size, crop)
     except SkippedImage as error:
-        raise UserError(f"{path} cannot be read as an image: {error}.") from error
+        reason = {"not images": "not an image"}.get(str(error), str(error))
+        raise UserError(f"{path} cannot be used: {reason}.") from error
+    for remark in remarks:
+        print(f"note: images that {remark}: {path}")
+    return pixels
 
 
 def _chosen(only: str | None, reader) -> list[str]:
-    """The attributes to show: those asked for, or the dozen that the attacker reads best, the private one first."""
+    """The attributes to show: those asked for, or the private one and those that the attacker reads best."""
     if only is None:
         private, *others = reader.attributes
-        return [private, *sorted(others, key=lambda name: -reader.test_auc[name])[:11]]
-    names = [name.strip() for name in only.split(",") if name.strip()]
+        doubled = {"gender", "Male"} - {private}  # in CelebA two names of nearly the same labels
+        others = [
+            name for name in others if reader.test_auc[name] >= READABLE and (private not in ("gender", "Male") or name not in doubled)
+        ]
+        return [private, *sorted(others, key=lambda name: -reader.test_auc[name])[: SHOWN - 1]]
+    known = {_words(name).casefold(): name for name in reader.attributes}
+    names = [name for part in only.split(",") if (name := _words(part).strip())]
     for name in names:
-        if name not in reader.attributes:
-            raise UserError(f"There is no attribute {name!r}; the run's readers know {', '.join(reader.attributes)}.")
+        if name.casefold() not in known:
+            raise UserError(f"There is no attribute {name!r}; the run's attackers know {', '.join(reader.attributes)}.")
     if not names:
-        raise UserError(f"--only {only!r} names no attribute.")
-    return names
+        raise UserError(f"--only {only!r} names no attribute; the run's attackers know {', '.join(reader.attributes)}.")
+    return list(dict.fromkeys(known[name.casefold()] for name in names))
 
 
-def _stop_on_sigterm() -> None:
-    """Treat a polite kill like Ctrl-C, so that a scheduler's stop ends in a checkpoint, too."""
-    with contextlib.suppress(ValueError):  # not the main thread: leave signals alone
-        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Inside, a polite kill is treated like Ctrl-C, so that a scheduler's stop ends in a checkpoint, too."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    except ValueError:  # not the main thread: leave signals alone
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

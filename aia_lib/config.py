@@ -6,6 +6,7 @@ Each dataclass checks itself when it is built, so that a contradiction is named 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -32,6 +33,13 @@ def _positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
             raise UserError(f"{type(config).__name__}.{name} must be a positive number, not {value!r}.")
+
+
+def _whole(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{type(config).__name__}.{name} must be a whole number of at least 1, not {value!r}.")
 
 
 def _not_negative(config: object, *names: str) -> None:
@@ -62,7 +70,8 @@ class AutoencoderConfig:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        _positive(self, "epochs", "batch_size", "learning_rate")
+        _whole(self, "epochs", "batch_size")
+        _positive(self, "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,8 @@ class AdversaryConfig:
 
     def __post_init__(self) -> None:
         _one_of(self, "kind", "cnn", "mlp")
-        _positive(self, "epochs", "batch_size", "learning_rate")
+        _whole(self, "epochs", "batch_size")
+        _positive(self, "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,8 @@ class SiameseConfig:
 
     def __post_init__(self) -> None:
         _one_of(self, "impostors", "free", "same")
-        _positive(self, "margin", "epochs", "batch_size", "learning_rate")
+        _whole(self, "epochs", "batch_size")
+        _positive(self, "margin", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,7 @@ class FinetuneConfig:
     adversary_loss: str = "literal"
     adversary_steps: int = 1
     attach: str = "latent"
-    epochs: int = 8
+    epochs: int = 6
     batch_size: int = 32
     learning_rate: float = 1e-3
 
@@ -140,7 +151,8 @@ class FinetuneConfig:
         _one_of(self, "adversary", "alternating", "frozen")
         _one_of(self, "adversary_loss", "literal", "capped", "maxent")
         _one_of(self, "attach", "latent", "image")
-        _positive(self, "adversary_steps", "epochs", "batch_size", "learning_rate")
+        _whole(self, "adversary_steps", "epochs", "batch_size")
+        _positive(self, "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,7 @@ class AuditConfig:
     controls: bool = True
 
     def __post_init__(self) -> None:
-        _positive(self, "epochs", "pairs", "bootstrap")
+        _whole(self, "epochs", "pairs", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -216,6 +228,5 @@ def get_profile(name: str | None = None) -> Profile:
 
 
 def as_dict(config: object) -> dict:
-    """A settings dataclass as plain nested dictionaries, ready for JSON (tuples become lists)."""
-    value = dataclasses.asdict(config)
-    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
+    """A settings dataclass as plain nested dictionaries, as JSON gives them back (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))

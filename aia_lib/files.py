@@ -14,6 +14,8 @@ from typing import IO, Any
 
 # RLIMIT_FSIZE and quotas answer with other codes than a full disk; to the user all three are one problem.
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_WRONG_KIND = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 class UserError(Exception):
@@ -25,7 +27,7 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def explain_os_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn a full disk and a missing permission at `path` into a `UserError`; let every other error through."""
+    """Turn a full disk, a missing permission and a file in a folder's place at `path` into a `UserError`; let every other error through."""
     try:
         yield
     except OSError as error:
@@ -34,8 +36,10 @@ def explain_os_errors(path: str | os.PathLike) -> Iterator[None]:
                 f"{path}: no space left on the device ({os.strerror(error.errno)}). "
                 "Free some, or choose another folder; what was finished before is kept."
             ) from error
-        if isinstance(error, PermissionError):
+        if error.errno in _NOT_WRITABLE:
             raise UserError(f"{error.filename or path}: permission denied. Choose a folder that you can write.") from error
+        if error.errno in _WRONG_KIND:
+            raise UserError(f"{path}: there is a file in the place of a folder, or the other way round. Choose another place.") from error
         raise
 
 

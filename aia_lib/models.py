@@ -184,7 +184,6 @@ class SiameseNetwork(nn.Module):
             nn.ReLU(),
             nn.Linear(500, embedding),
         )
-        _he_init(self)
 
     def forward(self, g: Tensor) -> Tensor:
         """g (N, k) or a map (N, *shape) to embeddings (N, 128)."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import matplotlib.patheffects
 import matplotlib.ticker
 import numpy as np
 import seaborn as sns
@@ -507,6 +508,71 @@ def gradcam_panel(
     for label, result in maps.items():
         parts.append(f"{label}: greatest evidence {_digits(result.raw.max())}, mean P({positive}) {result.probability.mean():.2f}")
     figure.alt = f"Grad-CAM of {count} face{'s' * (count > 1)} on one scale from 0 to {_digits(top)}. " + "; ".join(parts) + "."
+    return figure
+
+
+@_drawn
+def attribute_bars(
+    images: Any, rebuilt: Any, probabilities: Mapping[str, Any], names: Sequence[str], titles: Sequence[str] | None = None
+) -> Picture:
+    """The poster's example: each face, what AIA's decoder rebuilds of it, and how sure an attacker is of each attribute.
+
+    What to read off it: the two bars of an attribute, before and after. Where both end at the same side of the dashed line, the
+    attacker answers as before; that the rebuilt face looks blurred changes nothing. How often the attacker is right
+    is not in the picture.
+
+    Args:
+        images, rebuilt: the faces and their reconstructions, uint8 or float in [0, 1], (N, 1, H, W) or (N, H, W).
+        probabilities: "before" (from the auto-encoder's g) and "after" (from AIA's g) to probabilities in [0, 1], (N, A).
+        names: what the A probabilities are the probability of.
+        titles: a heading for each face.
+
+    Raises:
+        UserError: faces, reconstructions, probabilities, names and titles differ in number.
+    """
+    faces, blurred = _grey_images(images, "images"), _grey_images(rebuilt, "reconstructions")
+    values = {which: np.asarray(probabilities[which], dtype=float) for which in ("before", "after")}
+    shapes = {which: given.shape for which, given in values.items()}
+    if set(shapes.values()) != {(len(faces), len(names))} or not len(names):
+        raise UserError(f"{len(faces)} faces and {len(names)} attributes need probabilities of that shape, not {shapes}.")
+    if len(blurred) != len(faces) or (titles is not None and len(titles) != len(faces)):
+        raise UserError(f"{len(faces)} faces need as many reconstructions and titles, not {len(blurred)} and {len(titles or ())}.")
+    height = max(2.0, 0.42 * len(names) + 0.5)  # of a face's row, in inches
+    figure = _picture(9.4, height * len(faces) + 1.0)
+    axes = figure.subplots(len(faces), 3, squeeze=False, width_ratios=(1, 1, 2.6))
+    figure.get_layout_engine().set(hspace=0.04, wspace=0.04)
+    places = np.arange(len(names))
+    halo = matplotlib.patheffects.withStroke(linewidth=3, foreground="white")  # numbers may come to lie on the dashed line
+    looks = {"before": (BLUE, HATCHES[0], -0.2), "after": (VERMILLION, HATCHES[2], 0.2)}
+    labels = {"before": "before: from the auto-encoder's g", "after": "after: from AIA's g"}
+    parts = []
+    for index, (photograph, picture, bars) in enumerate(axes):
+        _show(photograph, faces[index])
+        _show(picture, blurred[index])
+        photograph.set_xlabel("photograph", fontsize=11)
+        picture.set_xlabel("rebuilt from AIA's g", fontsize=11)
+        for which, (colour, hatch, shift) in looks.items():
+            percent = 100 * values[which][index]
+            look = {"facecolor": (*matplotlib.colors.to_rgb(colour), 0.25), "edgecolor": colour, "hatch": hatch, "linewidth": 1.2}
+            drawn = bars.barh(places + shift, percent, height=0.36, label=labels[which] if index == 0 else None, **look)
+            bars.bar_label(drawn, [f"{value:.0f} %" for value in percent], padding=3, fontsize=10, path_effects=[halo])
+        bars.axvline(50, color=GREY, linestyle="--", linewidth=1.2, zorder=0)
+        bars.set(xlim=(0, 114), ylim=(len(names) - 0.45, -0.55), xticks=range(0, 101, 25))
+        bars.set_yticks(places, names, parse_math=False)
+        bars.grid(axis="y", visible=False)
+        if titles is not None:
+            photograph.set_title(titles[index], fontsize=11, fontweight="normal", parse_math=False)
+        said = ", ".join(
+            f"{name} {100 * b:.0f} % to {100 * a:.0f} %" for name, b, a in zip(names, *(values[w][index] for w in looks), strict=True)
+        )
+        parts.append(f"{titles[index] if titles is not None else f'Face {index + 1}'}: {said}")
+    axes[-1, 2].set_xlabel("probability that the attacker gives, %")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.alt = (
+        f"{len(faces)} face{'s' * (len(faces) > 1)}, with bars of what an attacker reads off each, before to after. "
+        + "; ".join(parts)
+        + "."
+    )
     return figure
 
 

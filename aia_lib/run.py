@@ -7,12 +7,13 @@ Everything lies in one folder and is written as it is finished, so that a run th
       seed-0/checkpoints/      the stages (see `training.Checkpoint`)
       seed-0/Original/ …       the trained anonymizers, for `load_anonymizer`
       seed-0/audit-Original.npz …   the finished audits, for `AuditReport.load`
-      readers/                 attribute readers for `aia attributes`
+      seed-0/readers/          attribute readers for `aia attributes`, of the first seed only
       report.json table.md index.html figures/
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ import torch
 from . import plots
 from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, with_attribute
 from .attributes import AttributeReader, train_reader
-from .audit import AuditReport, audit
+from .audit import AuditReport, audit, enough_people
 from .config import Profile, as_dict
 from .explain import gradcam
 from .faces import Faces
@@ -88,7 +89,9 @@ def run_paper(
     """
     out = Path(out)
     faces = with_attribute(faces, attribute)
-    splits = faces.split()  # before anything slow: this can refuse
+    profile = dataclasses.replace(profile, size=faces.size)  # so that the settings tell the truth
+    splits = faces.split()  # before anything slow: this can refuse,
+    enough_people(splits)  # and so can the audits, which come after hours of training
     device = device or pick_device()
     clock = _open(out, faces, profile, resume)
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in splits._asdict().items())
@@ -100,9 +103,10 @@ def run_paper(
     merged = {name: AuditReport.merge([trained[seed].audits[name] for seed in seeds]) for name in FOLDERS}
 
     for which, name in READERS.items():
-        if not (out / "readers" / f"{which}.json").exists():
+        folder = out / f"seed-{seeds[0]}" / "readers"
+        if not (folder / f"{which}.json").exists():
             say(f"reading every attribute off {name}")
-            train_reader(trained[seeds[0]].methods[name], faces, seeds[0]).save(out / "readers", which)
+            train_reader(trained[seeds[0]].methods[name], faces, seeds[0]).save(folder, which)
     figures = _figures(faces, profile, out, trained[seeds[0]], merged, seeds[0], device, progress, say)
     clock.stop()
 
@@ -136,7 +140,7 @@ class _Clock:
 
     def __init__(self, path: Path, state: dict) -> None:
         self.path, self.state, self._before, self._start = path, state, state.get("seconds", 0.0), time.monotonic()
-        self._stopped = state.get("finished", False)
+        self._stopped = False
 
     @property
     def seconds(self) -> float:
@@ -153,8 +157,19 @@ class _Clock:
         self.note()
 
 
+def check_out(out: str | Path, resume: bool) -> None:
+    """Raise a UserError where a run must not be written into `out`: it holds a run and `resume` is off, or it holds something else."""
+    out = Path(out)
+    if (out / "run.json").exists():
+        if not resume:
+            raise UserError(f"{out} already holds a run. Add --resume to go on with it, or choose another --out.")
+    elif out.is_dir() and any(path.suffix != ".part" for path in out.iterdir()):  # .part: of a run killed while it wrote run.json
+        raise UserError(f"{out} is not empty and holds no run. Choose another --out.")
+
+
 def _open(out: Path, faces: Faces, profile: Profile, resume: bool) -> _Clock:
     """Start a run in `out`, or take up the one it holds."""
+    check_out(out, resume)
     path = out / "run.json"
     run = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(profile)}
     run = json.loads(json.dumps(run))
@@ -162,16 +177,12 @@ def _open(out: Path, faces: Faces, profile: Profile, resume: bool) -> _Clock:
     if path.exists():
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-            before = state["run"]
+            before, state["seconds"] = dict(state["run"]), float(state.get("seconds", 0.0))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}); choose another --out, or remove that folder.") from error
-        if not resume:
-            raise UserError(f"{out} already holds a run. Add --resume to go on with it, or choose another --out.")
         if before != run:
             differences = "; ".join(_differences(before, run))
             raise UserError(f"{out} holds another run ({differences}). Use its settings, or choose another --out.")
-    elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no run. Choose another --out.")
     write_json(path, state)
     return _Clock(path, state)
 
@@ -180,7 +191,11 @@ def _differences(before: object, now: object, name: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
         return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
-    return [] if before == now else [f"{name} was {before!r}, is {now!r}"]
+    if before == now:
+        return []
+    if name == "faces":  # their fingerprints would tell nobody anything
+        return ["other faces: another data set, --limit or --size, or images or labels have changed"]
+    return [f"{name} was {before!r}, is {now!r}"]
 
 
 # --- one seed ---------------------------------------------------------------------------------------------------------
@@ -325,11 +340,21 @@ def run_size(out: str | Path) -> int:
     return _finished(out)["settings"]["size"]
 
 
+def run_source(out: str | Path) -> str:
+    """The source of the faces of the finished run in `out`. UserError where it holds none."""
+    return _finished(out)["provenance"]["data"]["source"]
+
+
 def _finished(out: str | Path) -> dict:
     path = Path(out) / "report.json"
     if not path.exists():
+        if (path.parent / "run.json").exists():
+            raise UserError(f"The run in {out} is not finished (no report.json); go on with it: the same `aia run` with --resume.")
         raise UserError(f"{out} holds no finished run (no report.json); make one with: aia run --out {out}")
-    return read(path)
+    report = read(path)
+    if "size" not in report.get("settings", {}) or not isinstance(report["provenance"]["data"], dict):
+        raise UserError(f"{path} is not the report of an `aia run`; give the folder of one.")
+    return report
 
 
 def read_attributes(out: str | Path, images: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, AttributeReader], torch.Tensor]:
@@ -346,11 +371,11 @@ def read_attributes(out: str | Path, images: torch.Tensor) -> tuple[dict[str, np
         UserError: the folder holds no finished run.
     """
     out = Path(out)
-    seed = _finished(out)["provenance"]["seeds"][0]
+    folder = out / f"seed-{_finished(out)['provenance']['seeds'][0]}"
     probabilities, readers = {}, {}
     for which, name in READERS.items():
-        anonymizer = load_anonymizer(out / f"seed-{seed}" / FOLDERS[name])
-        readers[which] = AttributeReader.load(out / "readers", which)
+        anonymizer = load_anonymizer(folder / FOLDERS[name])
+        readers[which] = AttributeReader.load(folder / "readers", which)
         g = anonymizer(images)
         probabilities[which] = readers[which].probabilities(g.cpu())
     return probabilities, readers, anonymizer.decode(g)

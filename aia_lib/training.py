@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def pick_device(name: str | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # the device "meta" has tensors and no numbers
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"There is no device {name!r} here; leave it out to take the best there is ({pick_device()}).") from error
     return device
@@ -143,6 +143,8 @@ class Checkpoint:
         for old in self.folder.glob(f"{self.name}-????????????????.safetensors"):
             if old != path:
                 old.unlink(missing_ok=True)
+        for part in self.folder.glob(f".{self.name}[-.]*.part"):  # of a save that was killed
+            part.unlink(missing_ok=True)
 
     def load(self, settings: dict | None = None) -> tuple[dict[str, Tensor], dict] | None:
         """The saved tensors and state, or None where nothing was saved. With `settings`, those it must have been made with.
@@ -162,7 +164,7 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UserError(
                 f"The checkpoint {self.index} is damaged ({type(error).__name__}: {error}). "
-                f"Remove {self.name}* from that folder to train the stage again."
+                "Remove that file to make it again; all else is kept."
             ) from error
         if settings is not None:
             self._same_settings(state.get("settings") or {}, json.loads(json.dumps(settings)))
@@ -293,6 +295,10 @@ class Stage:
                     index, field = key.removeprefix(f"optimizer.{name}.").split(".")
                     saved.setdefault(int(index), {})[field] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": saved})
+            for parameter, own in optimizer.state.items():
+                for key, value in own.items():
+                    if value.shape == parameter.shape:  # the fused kernel goes through memory: moments must lie there as the weights do
+                        own[key] = torch.empty_like(parameter).copy_(value)
         return state["step"]
 
 
@@ -332,9 +338,9 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
 # --- the stages -------------------------------------------------------------------------------------------------------
 
 
-def adam(parameters: object, learning_rate: float) -> torch.optim.Adam:
-    """Adam as one fused kernel: on the CPU it takes a fifteenth of the time of the plain one."""
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+def adam(parameters: Iterable, learning_rate: float, device: torch.device) -> torch.optim.Adam:
+    """Adam, as one fused kernel where torch has it: on the CPU it takes a fifteenth of the plain one's time."""
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=device.type in ("cpu", "cuda") or None)
 
 
 def build(factory: Callable[[], nn.Module], device: torch.device, *seed: int | str) -> nn.Module:
@@ -357,7 +363,7 @@ def train_autoencoder(
     """Stage 1, Eq. 5: encoder and decoder learn to reproduce the images. No label is used."""
     device = _device_of(encoder)
     data = FaceBatches(faces, device)
-    optimizer = adam([*encoder.parameters(), *decoder.parameters()], config.learning_rate)
+    optimizer = adam([*encoder.parameters(), *decoder.parameters()], config.learning_rate, device)
     stage = Stage(
         "autoencoder",
         {"encoder": encoder, "decoder": decoder},
@@ -395,8 +401,9 @@ def train_adversary(
 ) -> History:
     """Stage 2, Eq. 6: the adversary learns the private attribute from what it reads. What it reads does not move."""
     device = _device_of(adversary)
+    adversary.requires_grad_(True)  # a frozen fine-tuning that was interrupted leaves it frozen
     data = FaceBatches(faces, device)
-    optimizer = adam(adversary.parameters(), config.learning_rate)
+    optimizer = adam(adversary.parameters(), config.learning_rate, device)
     stage = Stage(
         name,
         {"adversary": adversary},
@@ -437,8 +444,9 @@ def train_siamese(
 ) -> History:
     """Stage 3, Eq. 7: the Siamese network learns from pairs whether two images show one person."""
     device = _device_of(siamese)
+    siamese.requires_grad_(True)
     data = FaceBatches(faces, device)
-    optimizer = adam(siamese.parameters(), config.learning_rate)
+    optimizer = adam(siamese.parameters(), config.learning_rate, device)
     stage = Stage(
         name,
         {"siamese": siamese},
@@ -457,7 +465,9 @@ def train_siamese(
         a, b, different = draw(step)
         with torch.no_grad():
             g = read(data.images(np.concatenate([a, b])))  # (2B, k)
-        z_a, z_b = siamese(g).chunk(2)  # (B, 128) each
+        with autocast(device):
+            z = siamese(g)  # (2B, 128)
+        z_a, z_b = z.float().chunk(2)  # (B, 128) each
         loss = contrastive_loss(z_a, z_b, torch.from_numpy(different).to(z_a), config.margin)
         optimizer.zero_grad()
         loss.backward()
@@ -494,8 +504,8 @@ def finetune(
     learners = [{"params": [*encoder.parameters(), *decoder.parameters()], "lr": config.learning_rate}]
     if alternating and task:
         learners.append({"params": siamese.parameters(), "lr": siamese_config.learning_rate})
-    optimizer = adam(learners, config.learning_rate)
-    adversary_optimizer = adam(adversary.parameters(), adversary_config.learning_rate)
+    optimizer = adam(learners, config.learning_rate, device)
+    adversary_optimizer = adam(adversary.parameters(), adversary_config.learning_rate, device)
     stage = Stage(
         name,
         {"encoder": encoder, "decoder": decoder, "adversary": adversary, "siamese": siamese},
@@ -547,7 +557,9 @@ def finetune(
         gain = privacy_gain(answer, labels, config.adversary_loss)
         match = torch.zeros((), device=device)
         if task:
-            z_a, z_b = siamese(seen).chunk(2)  # (B, 128) each
+            with autocast(device):
+                z = siamese(seen)  # (2B, 128)
+            z_a, z_b = z.float().chunk(2)  # (B, 128) each
             match = contrastive_loss(z_a, z_b, torch.from_numpy(different).to(z_a), siamese_config.margin)
         loss = total_loss(reconstruction, match, gain, config.alpha, config.beta, config.gamma)
         optimizer.zero_grad()

@@ -407,19 +407,19 @@ def _fit_siamese(
     epochs: int,
     seed: int,
     batch_size: int = 64,
-    patience: int = 3,
 ) -> tuple[float, Verifier]:
     device = pick_device()
     rng = np.random.default_rng(seed)
     with seeded(seed, "fresh siamese"):
         network = SiameseNetwork(map_shape or (features.shape[1],)).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=has_fused_adam(device))
     verifier = SiameseVerifier(network, device)
     inputs = torch.from_numpy(features).to(device)
     draw = _PairSampler(identity, repeats)
     pairs = max(2, len(features) // repeats // 2)  # an epoch shows as many images as there are
     best, state, since = -1.0, None, 0
-    for _ in range(max(epochs, -(-100 * batch_size // pairs))):  # few images: a hundred steps all the same
+    epochs = max(epochs, -(-100 * batch_size // pairs))  # few images: a hundred steps all the same
+    for _ in range(epochs):
         network.train()
         a, b, different = draw(pairs, rng)
         for rows_a, rows_b, target in zip(_blocks(a, batch_size), _blocks(b, batch_size), _blocks(different, batch_size), strict=True):
@@ -434,10 +434,16 @@ def _fit_siamese(
             state = {key: value.detach().clone() for key, value in network.state_dict().items()}
         else:
             since += 1
-            if since > patience:
+            if since > max(3, epochs // 4):
                 break
     network.load_state_dict(state)
     return best, verifier
+
+
+def has_fused_adam(device: torch.device) -> bool:
+    """Whether torch's Adam updates all weights in one pass there: on CUDA, and since torch 2.4 on the CPU, where it halves the time of a step."""
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    return device.type == "cuda" or (device.type == "cpu" and version >= (2, 4))
 
 
 class _PairSampler:

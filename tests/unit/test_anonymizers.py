@@ -297,7 +297,9 @@ def test_a_setting_that_does_not_exist_is_named():
         AIA(TINY, beta=-1)
 
 
-def test_a_start_of_another_attachment_is_refused(faces, original):
+def test_a_start_that_does_not_fit_is_refused(faces, original, toy_faces):
+    with pytest.raises(UserError, match="start was trained on images of 16 x 16 pixels, these have 20 x 20"):
+        AIA(TINY, device=CPU).fit(toy_faces(people=4, images=2, size=20), start=original, progress=False)
     with pytest.raises(UserError, match="start was trained with attach='latent', this AIA has 'image'"):
         AIA(TINY, device=CPU, attach="image").fit(faces, start=original, progress=False)
     with pytest.raises(UserError, match="This Original has not been trained"):
@@ -320,7 +322,7 @@ def test_what_cannot_be_loaded_is_named(original, tmp_path):
             load_anonymizer(tmp_path, CPU)
     index.write_text(saved)
     edit(index, networks={"size": 20, "attach": "latent", "adversary": "cnn"})
-    with pytest.raises(UserError, match="anonymizer.json does not fit the siamese: size mismatch"):
+    with pytest.raises(UserError, match="anonymizer.json does not fit the adversary: size mismatch"):
         load_anonymizer(tmp_path, CPU)
     index.write_text(saved)
     (weights,) = tmp_path.glob("*.safetensors")

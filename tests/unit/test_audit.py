@@ -276,6 +276,8 @@ def test_too_few_people_and_wrong_arguments_are_refused(faces: Faces, toy_faces:
         audit(pixels, faces, attribute="age", config=QUICK)
     with pytest.raises(UserError, match="no attacker 'psychic'.*logistic"):
         audit(pixels, faces, config=dataclasses.replace(QUICK, attackers=("psychic",)))
+    with pytest.raises(UserError, match="AuditConfig.pairs is 10.*at least 20"):
+        audit(pixels, faces, config=dataclasses.replace(QUICK, pairs=10))
     for seeds in (0, [], [1, 1], [-1], "x"):
         with pytest.raises(UserError, match="seeds must be"):
             audit(pixels, faces, seeds=seeds, config=QUICK)

@@ -42,6 +42,7 @@ def cam(raw: float, logit: float, count: int = 3) -> CamResult:
 
 FACES = np.random.default_rng(0).integers(0, 256, (3, 1, 16, 16)).astype(np.uint8)
 SCORES = {"genuine": np.linspace(0, 1, 50), "impostors": np.linspace(0.5, 2, 70)}
+READ = {"before": np.array([[0.9, 0.2], [0.1, 0.5], [0.0, 1.0]]), "after": np.array([[0.6, 0.3], [0.4, 0.5], [1.0, 0.0]])}
 HISTORY = {"autoencoder": {"reconstruction": [0.7, 0.6]}, "AIA": {"total": [0.4], "adversary": [0.6], "accuracy": [0.7]}}
 
 DRAW: dict[str, Callable[[], plots.Picture]] = {
@@ -50,6 +51,9 @@ DRAW: dict[str, Callable[[], plots.Picture]] = {
     "tradeoff_curve": lambda: plots.tradeoff_curve(sweep()),
     "faces_grid": lambda: plots.faces_grid({"photograph": FACES, "AIA": FACES[:, 0] / 255}, ["a", "b", "c"], "Faces"),
     "gradcam_panel": lambda: plots.gradcam_panel(FACES, FACES, [cam(1.0, 2.0), cam(0.001, 0.0)], positive="male"),
+    "attribute_bars": lambda: plots.attribute_bars(
+        FACES / 255, FACES, READ, ["male (as labelled)", "Eyeglasses"], ["a.png", "b$1$.png", "c.png"]
+    ),
     "training_curves": lambda: plots.training_curves(HISTORY),
     "score_histograms": lambda: plots.score_histograms(SCORES, threshold=0.7, title="Scores"),
     "roc": lambda: plots.roc({"AIA": ([0, 0.5, 1], [0, 0.9, 1], [9, 9, 9]), "Random": ([0, 1], [0, 1])}, title="ROC"),
@@ -204,3 +208,30 @@ def test_table1_is_numbers_with_marks_that_need_no_colour() -> None:
     report["methods"] = {"mine": {**report["methods"]["AIA"], "paper": None}}
     html = plots.table1(report).to_html()
     assert "★" not in html.split("</caption>")[1] and "–" in html
+
+
+def test_attribute_bars_are_as_long_as_the_probabilities_and_told_apart_without_colour() -> None:
+    picture = plots.attribute_bars(FACES[:1] / 255, FACES[:1], {k: v[:1] for k, v in READ.items()}, ["male (as labelled)", "Eyeglasses"])
+    bars = picture.axes[2].patches
+    assert [round(bar.get_width()) for bar in bars] == [90, 20, 60, 30]
+    assert bars[0].get_hatch() == bars[1].get_hatch() != bars[2].get_hatch() == bars[3].get_hatch()
+    assert [label.get_text() for label in picture.axes[2].get_yticklabels()] == ["male (as labelled)", "Eyeglasses"]
+    assert picture.axes[2].yaxis_inverted()  # the first attribute stands on top
+    assert "Face 1: male (as labelled) 90 % to 60 %, Eyeglasses 20 % to 30 %" in picture.alt
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rebuilt": FACES[:2]},
+        {"titles": ["a"]},
+        {"names": ["one"]},
+        {"names": []},
+        {"probabilities": {**READ, "after": READ["after"][:2]}},
+        {"images": FACES[:0]},
+    ],
+)
+def test_attribute_bars_refuse_what_does_not_fit(change: dict) -> None:
+    given = {"images": FACES, "rebuilt": FACES, "probabilities": READ, "names": ["male", "Eyeglasses"], "titles": ["a", "b", "c"]}
+    with pytest.raises(UserError):
+        plots.attribute_bars(**{**given, **change})

@@ -190,7 +190,7 @@ def test_the_siamese_network_tells_people_apart(learned, parts):
 
 
 def test_a_literal_frozen_adversary_is_fooled_and_hides_nothing(learned, parts):
-    """The paper's failure: the encoder makes the one adversary that it knows sure of wrong answers. The labels are still there for the next."""
+    """The paper's failure: the encoder makes the one adversary it knows sure of wrong answers. The labels are there for the next one."""
     train, test = parts
     nets, _ = learned
     x, y = images_of(test), torch.from_numpy(test.labels()).float()
@@ -458,7 +458,9 @@ def assert_ended_the_same(folder: Path, undisturbed: Path) -> None:
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(few, tmp_path, undisturbed):
     rng = np.random.default_rng()  # other moments each time: that is the claim
     killed = 0
-    while (process := in_a_process(train_everything, few, tmp_path, limit=rng.uniform(0.02, 0.25 + 0.2 * killed) if killed < 6 else 120)).exitcode:
+    while (
+        process := in_a_process(train_everything, few, tmp_path, limit=rng.uniform(0.02, 0.25 + 0.2 * killed) if killed < 6 else 120)
+    ).exitcode:
         assert process.exitcode == -signal.SIGKILL
         killed += 1
     assert killed >= 2
@@ -586,7 +588,7 @@ def test_a_damaged_checkpoint_is_named_and_not_trained_on(few, tmp_path, damage)
     pattern, harm = DAMAGES[damage]
     (path,) = tmp_path.glob(pattern)
     harm(path)
-    with pytest.raises(UserError, match="is damaged .* Remove autoencoder\\* from that folder") as error:
+    with pytest.raises(UserError, match="is damaged .* Remove that file to make it again") as error:
         autoencoder(few, tmp_path)
     assert str(tmp_path / "autoencoder.json") in str(error.value) and "\n" not in str(error.value)
     for left in tmp_path.glob("autoencoder*"):  # the way out that the message names

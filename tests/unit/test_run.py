@@ -1,0 +1,377 @@
+"""A run of the paper: everything in one folder, resumed wherever it was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import re
+import shutil
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aia_lib import ledger, run, training
+from aia_lib.anonymizers import AIA, Original, RandomMask, load_anonymizer
+from aia_lib.audit import AuditReport
+from aia_lib.config import PROFILES, AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
+from aia_lib.faces import Faces
+from aia_lib.files import UserError
+from aia_lib.run import FOLDERS, read_attributes, run_paper, run_size
+from aia_lib.training import Stage, to_images
+
+CPU = torch.device("cpu")
+
+TINY = dataclasses.replace(
+    PROFILES["fast"],
+    size=16,
+    autoencoder=AutoencoderConfig(epochs=1),
+    adversary=AdversaryConfig(epochs=1),
+    siamese=SiameseConfig(epochs=1),
+    finetune=FinetuneConfig(epochs=1, batch_size=16),
+    audit=AuditConfig(attackers=("logistic",), epochs=1, pairs=200, bootstrap=50, controls=False),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def faces(toy_faces) -> Faces:
+    """Just enough people for an audit."""
+    return toy_faces(people=104, images=2, size=16)
+
+
+def paper(faces: Faces, out: Path, **settings) -> tuple[dict, list[str]]:
+    """The report of a tiny run, and what it said."""
+    said: list[str] = []
+    settings = {"seeds": (0,), "profile": TINY, "device": CPU, "progress": False, "say": said.append, **settings}
+    return run_paper(faces, settings.pop("profile"), out, **settings), said
+
+
+@pytest.fixture(scope="module")
+def finished(faces, tmp_path_factory) -> tuple[Path, dict, list[str]]:
+    """A run that nobody disturbed: its folder, its report and what it said."""
+    out = tmp_path_factory.mktemp("runs") / "paper"
+    return out, *paper(faces, out)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """The pictures take most of the time of a tiny run, and are looked at once, in `finished`."""
+    monkeypatch.setattr(run, "_figures", lambda *_: [])
+    monkeypatch.setattr(run.plots, "save", blank)
+
+
+def blank(picture: object, path: Path) -> None:
+    """Instead of `plots.save`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8)).save(path)
+
+
+@pytest.fixture
+def without_training(monkeypatch):
+    """Nothing may be trained or audited: what is asked for must be there."""
+    for owner, name in ((Stage, "log"), (run, "audit"), (run, "train_reader")):
+        monkeypatch.setattr(owner, name, lambda *_, _name=name, **__: pytest.fail(f"{_name} was called"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ------------------------------------------------------------------------------------------------------------ what a run writes
+
+
+def test_a_run_writes_its_report_as_the_ledger_takes_it(finished, faces):
+    out, report, _ = finished
+    assert ledger.check(report) and ledger.read(out / "report.json") == report, "in memory as in the file"
+    assert list(report["methods"]) == ["Original", "Random", "AIA\\T", "AIA"]
+    for name, method in report["methods"].items():
+        assert method["name"] == name and [entry["seed"] for entry in method["seeds"]] == [0]
+        assert list(method["retrained"]["attackers"]) == ["logistic"] and method["paper"]["privacy_auc"] >= 0
+    data = report["provenance"]["data"]
+    assert (data["images"], data["people"], data["size"], data["attribute"]) == (208, 104, 16, "gender")
+    assert report["provenance"]["seeds"] == [0] and report["provenance"]["seconds"] > 0
+    assert report["settings"]["finetune"]["beta"] == 0.5 and report["settings"]["attribute"] == "gender"
+    table = (out / "table.md").read_text()
+    for name, method in report["methods"].items():
+        assert re.search(rf"\| {re.escape(name)} \|.*{method['retrained']['leak_auc']:.3f}", table)
+
+
+def test_a_run_writes_a_page_that_shows_its_figures(finished):
+    out, _, said = finished
+    page = (out / "index.html").read_text()
+    figures = {path.name for path in (out / "figures").glob("*.png")}
+    assert figures >= {"regimes.png", "attackers.png", "faces.png", "gradcam.png", "roc-attackers.png", "training.png", "distances.png"}
+    assert {Path(source).name for source in re.findall(r'<img[^>]*src="([^"]+)"', page)} >= figures
+    assert all(len(alt) > 20 for alt in re.findall(r'<img[^>]*alt="([^"]*)"', page))
+    for name in figures:
+        with Image.open(out / "figures" / name) as picture:
+            assert min(picture.size) > 100 and len(picture.convert("L").getcolors(1 << 16)) > 5, f"{name} is empty"
+    assert "seed-0/" in page and said[-1] == str(out / "index.html")
+
+
+def test_a_run_keeps_its_models_and_audits(finished, faces):
+    out, report, _ = finished
+    images = to_images(faces.images[:6], CPU)
+    kinds = {"Original": Original, "Random": RandomMask, "AIA\\T": AIA, "AIA": AIA}
+    g = {}
+    for name, folder in FOLDERS.items():
+        method = load_anonymizer(out / "seed-0" / folder, CPU)
+        assert type(method) is kinds[name] and method.name == name
+        g[name] = method(images)
+        audit = AuditReport.load(out / "seed-0" / f"audit-{folder}.npz")
+        assert audit.to_dict() == report["methods"][name]
+    names = list(g)
+    assert not any(torch.equal(g[a], g[b]) for i, a in enumerate(names) for b in names[i + 1 :])
+    checkpoints = {path.stem for path in (out / "seed-0" / "checkpoints").glob("*.json")}
+    assert checkpoints == {
+        "autoencoder",
+        "adversary",
+        "siamese",
+        "finetune",
+        "finetune-without-task",
+        "siamese-without-task",
+        "image-classifier",
+    }
+
+
+def test_only_the_split_train_is_trained_on(faces, tmp_path, monkeypatch):
+    def stop(part: Faces, *_, **__) -> None:
+        seen.append(part)
+        raise InterruptedError
+
+    seen: list[Faces] = []
+    monkeypatch.setattr("aia_lib.anonymizers.train_autoencoder", stop)
+    with pytest.raises(InterruptedError):
+        paper(faces, tmp_path / "out")
+    splits = faces.split()
+    assert seen[0].fingerprint == splits.train.fingerprint
+    assert not set(seen[0].identity) & {*splits.attack.identity, *splits.val.identity, *splits.test.identity}
+
+
+# -------------------------------------------------------------------------------------------------------------------- resuming
+
+
+def test_resuming_a_finished_run_gives_its_figures_without_training(finished, faces, monkeypatch, without_training):
+    out, report, _ = finished
+    monkeypatch.setattr(run.plots, "save", lambda *_: None)  # leaves those that there are
+    again, said = paper(faces, out, resume=True)
+    assert again["methods"] == report["methods"] and again["settings"] == report["settings"]
+    assert again["provenance"]["seconds"] >= report["provenance"]["seconds"], "the time of all its sessions"
+    assert not any("training" in line and "classifier" not in line or "auditing" in line for line in said)
+
+
+def test_more_seeds_are_added_to_those_there_are(finished, faces, tmp_path, without_pictures):
+    first, report, _ = finished
+    out = tmp_path / "paper"
+    shutil.copytree(first, out)
+    both, said = paper(faces, out, seeds=(0, 1), resume=True)
+    trained = [line for line in said if ": training" in line or ": auditing" in line]
+    assert len(trained) == 8 and all(line.startswith("seed 1: ") for line in trained)
+    assert both["provenance"]["seeds"] == [0, 1]
+    for name, method in both["methods"].items():
+        assert method["seeds"][0] == report["methods"][name]["seeds"][0] and method["seeds"][1]["seed"] == 1
+        leaks = [entry["retrained"]["leak_auc"] for entry in method["seeds"]]
+        assert method["retrained"]["leak_auc"] == pytest.approx(np.mean(leaks))
+    assert both["methods"]["Original"]["seeds"][0]["retrained"] != both["methods"]["Original"]["seeds"][1]["retrained"]
+
+    images = to_images(faces.images[:3], CPU)
+    before = read_attributes(out, images)[0]
+    paper(faces, out, seeds=(1,), resume=True)
+    _, readers, rebuilt = read_attributes(out, images)
+    assert torch.equal(rebuilt, decoded(out / "seed-1" / "AIA", images)), "of another first seed, other models ..."
+    g = load_anonymizer(out / "seed-1" / "AIA", CPU)(images)
+    assert np.array_equal(read_attributes(out, images)[0]["after"], readers["after"].probabilities(g))
+    assert readers["after"].test_auc["glasses"] != 0 and not np.array_equal(before["after"], readers["after"].probabilities(g))
+    assert (out / "seed-1" / "readers" / "after.json").exists(), "... and the readers that were trained on what they release"
+
+
+def decoded(folder: Path, images: torch.Tensor) -> torch.Tensor:
+    anonymizer = load_anonymizer(folder, CPU)
+    return anonymizer.decode(anonymizer(images))
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pytest", "aia_lib.run"])
+
+
+def run_in_a_process(connection: Connection, faces: Faces, out: Path) -> None:
+    torch.set_num_threads(1)
+    training.SAVE_EVERY = 0
+    run._figures = lambda *_: []
+    run.plots.save = blank
+    connection.send("ready")
+    paper(faces, out, resume=True)
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_figures(finished, faces, tmp_path):
+    out, rng, killed = tmp_path / "paper", np.random.default_rng(), 0
+    while True:
+        ours, theirs = FORKS.Pipe()
+        process = FORKS.Process(target=run_in_a_process, args=(theirs, faces, out))
+        process.start()
+        theirs.close()
+        assert ours.poll(120) and ours.recv() == "ready"
+        process.join(rng.uniform(0.02, 0.3 + killed) if killed < 3 else 120)
+        if process.exitcode is None:
+            process.kill()
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        killed += 1
+    assert killed >= 2
+    report = ledger.read(out / "report.json")
+    assert report["methods"] == finished[1]["methods"]
+    assert_same_weights(out, finished[0])
+
+
+def assert_same_weights(out: Path, other: Path) -> None:
+    """Bit for bit: anonymizer.json holds their hash."""
+    for folder in FOLDERS.values():
+        name = f"seed-0/{folder}/anonymizer.json"
+        assert (out / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_ctrl_c_is_passed_on_and_the_run_goes_on_from_there(finished, faces, tmp_path, monkeypatch, without_pictures):
+    out, log, steps = tmp_path / "paper", Stage.log, []
+
+    def interrupted(stage: Stage, **values) -> None:
+        log(stage, **values)
+        steps.append(stage.name)
+        if len(steps) < 99 and steps.count("finetune-without-task") == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Stage, "log", interrupted)
+    # what an audit finds is seen in the test above; here it may be had from the other run
+    monkeypatch.setattr(
+        run, "audit", lambda method, *_, **__: AuditReport.load(finished[0] / "seed-0" / f"audit-{FOLDERS[method.name]}.npz")
+    )
+    with pytest.raises(KeyboardInterrupt):
+        paper(faces, out)
+    assert set(steps) == {"autoencoder", "adversary", "siamese", "finetune-without-task"} and steps[-2] == "siamese"
+    steps[:] = ["siamese"] * 99  # no further interruption
+    paper(faces, out, resume=True)
+    assert set(steps[99:]) == {"finetune-without-task", "siamese-without-task", "finetune"}, "what was finished was not trained again"
+    assert_same_weights(out, finished[0])
+
+
+# ------------------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_run_is_not_written_over(finished, faces, without_training):
+    out = finished[0]
+    before = content(out)
+    with pytest.raises(UserError, match="already holds a run. Add --resume to go on with it, or choose another --out"):
+        paper(faces, out)
+    assert content(out) == before
+
+
+def test_another_run_is_not_mixed_into_it(finished, faces, toy_faces, without_training):
+    out = finished[0]
+    before = content(out)
+    other = dataclasses.replace(TINY, finetune=dataclasses.replace(TINY.finetune, beta=0.7))
+    with pytest.raises(UserError, match=r"holds another run \(finetune.beta was 0.5, is 0.7\). Use its settings, or choose another --out"):
+        paper(faces, out, resume=True, profile=other)
+    with pytest.raises(UserError, match=r"\(attribute was 'gender', is 'glasses'\)"):
+        paper(faces, out, resume=True, attribute="glasses")
+    with pytest.raises(UserError, match=r"\(audit.attackers was \['logistic'\], is \['logistic', 'mlp'\]\)"):
+        two = dataclasses.replace(TINY.audit, attackers=("logistic", "mlp"))
+        paper(faces, out, resume=True, profile=dataclasses.replace(TINY, audit=two))
+    with pytest.raises(UserError, match=r"holds another run \(other faces: another data set"):
+        paper(toy_faces(people=104, images=2, size=16, seed=1), out, resume=True)
+    with pytest.raises(UserError, match=r"\(split_seed was 0, is 2\)"):
+        paper(dataclasses.replace(faces, split_seed=2), out, resume=True)
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_foreign_folder_is_left_alone(faces, tmp_path, resume, without_training):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="is not empty and holds no run. Choose another --out"):
+        paper(faces, tmp_path, resume=resume)
+    with pytest.raises(UserError, match="a file in the place of a folder"):
+        paper(faces, tmp_path / "thesis.tex", resume=resume)
+    assert content(tmp_path) == {"thesis.tex": b"precious"}
+
+
+def test_an_empty_folder_and_what_a_kill_in_the_first_moment_left_are_no_obstacle(faces, tmp_path, monkeypatch):
+    def stop(*_) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(run, "_run_seed", stop)
+    (tmp_path / ".run.json.abc.part").write_text("{")
+    with pytest.raises(InterruptedError):
+        paper(faces, tmp_path, attribute="glasses", profile=dataclasses.replace(TINY, size=64))
+    saved = json.loads((tmp_path / "run.json").read_text())["run"]
+    assert saved["attribute"] == "glasses" and saved["size"] == 16, "the faces say of which size they are"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"seconds": 1}'])
+def test_a_damaged_run_is_named(faces, tmp_path, damage, without_training):
+    (tmp_path / "run.json").write_text(damage)
+    with pytest.raises(UserError, match=r"run.json is damaged .*; choose another --out, or remove that folder"):
+        paper(faces, tmp_path, resume=True)
+    assert content(tmp_path) == {"run.json": damage.encode()}
+
+
+def test_a_damaged_part_of_a_run_is_named(finished, faces, tmp_path, without_training):
+    out = tmp_path / "paper"
+    shutil.copytree(finished[0], out)
+    (out / "seed-0" / "audit-AIA.npz").write_bytes(b"half")
+    with pytest.raises(UserError, match="audit-AIA.npz is not a saved audit report .* Remove it to audit again"):
+        paper(faces, out, resume=True)
+    (weights,) = (out / "seed-0" / "AIA").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match="AIA/anonymizer.json is damaged"):
+        paper(faces, out, resume=True)
+
+
+def test_too_few_people_are_refused_before_anything_is_written(toy_faces, tmp_path, without_training):
+    with pytest.raises(UserError, match="Too few people for an audit"):
+        paper(toy_faces(people=40, images=2, size=16), tmp_path / "out")
+    with pytest.raises(UserError, match="no attribute 'age'"):
+        paper(toy_faces(people=40, images=2, size=16), tmp_path / "out", attribute="age")
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ what attackers read
+
+
+def test_attributes_are_read_with_the_models_of_a_finished_run(finished, faces):
+    out = finished[0]
+    assert run_size(out) == 16
+    images = to_images(faces.images[:5], CPU)
+    probabilities, readers, rebuilt = read_attributes(out, images)
+    assert list(probabilities) == list(readers) == ["before", "after"]
+    for which, reader in readers.items():
+        assert reader.attributes == ("gender", "glasses") and set(reader.test_auc) == {"gender", "glasses"}
+        g = load_anonymizer(out / "seed-0" / {"before": "Original", "after": "AIA"}[which], CPU)(images)
+        assert np.array_equal(probabilities[which], reader.probabilities(g)) and probabilities[which].shape == (5, 2)
+    assert torch.equal(rebuilt, decoded(out / "seed-0" / "AIA", images)) and rebuilt.shape == images.shape
+
+
+def test_attributes_are_not_read_without_a_finished_run(finished, tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="holds no finished run .no report.json.; make one with: aia run"):
+            read_attributes(folder, torch.zeros(1, 1, 16, 16))
+    shutil.copy(finished[0] / "run.json", tmp_path)
+    with pytest.raises(UserError, match="is not finished .no report.json.; go on with it"):
+        run_size(tmp_path)
+    shutil.copy(finished[0] / "report.json", tmp_path)
+    with pytest.raises(UserError, match="There is no saved anonymizer"):
+        read_attributes(tmp_path, torch.zeros(1, 1, 16, 16))
+    with pytest.raises(UserError, match=r"images of shape \(N, 1, 16, 16\)"):
+        read_attributes(finished[0], torch.zeros(1, 1, 32, 32))
