@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from .config import AuditConfig
 from .models import CNNAdversary
 from .training import autocast, pick_device, seeded
-from .verification import has_fused_adam
 
 MIN_STEPS = 120
 """Steps that a network is trained for even where there are so few images that they make more epochs than asked for."""
@@ -283,7 +282,7 @@ class TorchAttacker:
         batch_size = min(batch_size, images)
         epochs = max(self.epochs, -(-self.min_steps // steps))
         optimizer = torch.optim.AdamW(
-            network.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=has_fused_adam(self.device)
+            network.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=self.device.type in ("cpu", "cuda") or None
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=epochs * steps)
         inputs, labels = torch.from_numpy(getattr(train, self.reads)), torch.from_numpy(train.labels.astype(np.float32)).to(self.device)

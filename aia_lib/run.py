@@ -275,7 +275,8 @@ def _figures(
     shown = splits.test.subset(_some_of_both(splits.test))
     images = to_images(np.asarray(shown.images), device)  # (6, 1, H, W)
     rebuilt = {name: method.decode(method(images)) for name, method in first.methods.items()}
-    columns = ["labelled " + {1: "1", 0: "0"}[int(label)] for label in shown.labels()]
+    words = value_words(faces.attribute)
+    columns = [f"labelled {words[int(label)]}" for label in shown.labels()]
 
     say("training the classifier of images that Grad-CAM explains")
     classifier = build(lambda: CNNAdversary((1, faces.size, faces.size)), device, seed, "image-classifier")
@@ -300,7 +301,7 @@ def _figures(
         ),
         "gradcam": (
             "Where a classifier finds its evidence",
-            plots.gradcam_panel(images, rebuilt["AIA"], maps),
+            plots.gradcam_panel(images, rebuilt["AIA"], maps, columns=columns, positive=words[1]),
             "Evidence in units of the logit, on one scale; the classifier was trained on photographs.",
         ),
         "roc-attackers": (
@@ -319,6 +320,11 @@ def _figures(
     for name, (_, picture, _) in drawn.items():
         plots.save(picture, out / "figures" / f"{name}.png")
     return [_entry(title, name, picture, caption) for name, (title, picture, caption) in drawn.items()]
+
+
+def value_words(attribute: str) -> tuple[str, str]:
+    """What the labels 0 and 1 of an attribute are called."""
+    return ("female", "male") if attribute == "gender" else ("no", "yes")
 
 
 def _some_of_both(faces: Faces) -> np.ndarray:

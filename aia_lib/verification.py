@@ -20,7 +20,7 @@ from .faces import Pairs
 from .files import UserError
 from .losses import contrastive_loss
 from .models import SiameseNetwork
-from .training import pick_device, seeded
+from .training import adam, pick_device, seeded
 
 MIN_PEOPLE = 10
 """People of each label that an interval needs. With fewer, resampling people says little about people who were not drawn."""
@@ -412,7 +412,7 @@ def _fit_siamese(
     rng = np.random.default_rng(seed)
     with seeded(seed, "fresh siamese"):
         network = SiameseNetwork(map_shape or (features.shape[1],)).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=has_fused_adam(device))
+    optimizer = adam(network.parameters(), 1e-3, device)
     verifier = SiameseVerifier(network, device)
     inputs = torch.from_numpy(features).to(device)
     draw = _PairSampler(identity, repeats)
@@ -438,12 +438,6 @@ def _fit_siamese(
                 break
     network.load_state_dict(state)
     return best, verifier
-
-
-def has_fused_adam(device: torch.device) -> bool:
-    """Whether torch's Adam updates all weights in one pass there: on CUDA, and since torch 2.4 on the CPU, where it halves the time of a step."""
-    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    return device.type == "cuda" or (device.type == "cpu" and version >= (2, 4))
 
 
 class _PairSampler:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from aia_lib import attributes
 from aia_lib.attributes import AttributeReader, train_reader
 from aia_lib.faces import Faces
 from aia_lib.files import UserError
@@ -61,6 +62,23 @@ def test_what_is_trained_is_the_same_for_a_seed_and_does_not_move_again(reader, 
     assert not again.training
     g = pixels(to_images(faces.images[:4], CPU))
     assert (reader.probabilities(g) == reader.probabilities(g)).all(), "no dropout when it is asked"
+
+
+def test_the_epoch_that_is_best_on_val_is_kept(faces, monkeypatch):
+    measured, measure = [], attributes._auc_by_attribute
+
+    def noted(*arguments):
+        measured.append(measure(*arguments))
+        return measured[-1]
+
+    monkeypatch.setattr(attributes, "_auc_by_attribute", noted)
+    reader = train_reader(pixels, faces)
+    *on_val, on_test = (np.mean(list(aucs.values())) for aucs in measured)
+    assert len(on_val) == attributes.EPOCHS and np.mean(list(reader.test_auc.values())) == on_test
+    val = faces.split().val
+    probabilities = reader.probabilities(pixels(to_images(val.images, CPU)))
+    kept = [roc_auc(probabilities[:, i], val.labels(name) == 1) for i, name in enumerate(reader.attributes)]
+    assert np.mean(kept) == pytest.approx(max(on_val)) and max(on_val) > on_val[0]
 
 
 def test_a_saved_reader_reads_the_same(reader, faces, tmp_path):

@@ -48,11 +48,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, error):
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with atomic_write(path, "w") as file:
-        file.write("new")
-        file.flush()
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
+    with open(path) as reader:
+        with atomic_write(path, "w") as file:
+            file.write("new")
+            file.flush()
+            assert path.read_text() == "old"
+        assert path.read_text() == "new"
+        assert reader.read() == "old", "who had opened it before goes on with the old one: it was replaced, not overwritten"
 
 
 def test_results_can_be_read_by_others_as_the_umask_allows(tmp_path):

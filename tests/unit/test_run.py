@@ -223,8 +223,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_figures(finished, fac
         process = FORKS.Process(target=run_in_a_process, args=(theirs, faces, out))
         process.start()
         theirs.close()
-        assert ours.poll(120) and ours.recv() == "ready"
-        process.join(rng.uniform(0.02, 0.3 + killed) if killed < 3 else 120)
+        assert ours.poll(600) and ours.recv() == "ready"
+        process.join(rng.uniform(0.02, 0.3 + killed) if killed < 3 else 600)
         if process.exitcode is None:
             process.kill()
         process.join()
