@@ -24,6 +24,7 @@ from pathlib import Path
 from . import __version__
 from .config import PROFILES, check_size, get_profile
 from .datasets import SOURCES
+from .faces import value_words
 from .files import UserError, explain_os_errors, write_json
 
 HELP = """\
@@ -569,7 +570,7 @@ def _poster(names: Sequence[str], values: Sequence[float], aucs: Sequence[float]
 
 def _answer(name: str, probability: float) -> tuple[str, float]:
     """The attacker's answer as a word, and how sure it is of it, in [0.5, 1]."""
-    yes, no = ("male", "female") if name == "gender" else ("yes", "no")
+    no, yes = value_words(name)
     return (yes, float(probability)) if probability >= 0.5 else (no, 1 - float(probability))
 
 

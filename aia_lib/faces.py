@@ -19,6 +19,11 @@ from .files import UserError
 SPLIT_NAMES = ("train", "attack", "val", "test")
 
 
+def value_words(attribute: str) -> tuple[str, str]:
+    """What the labels 0 and 1 of an attribute are called."""
+    return ("female", "male") if attribute == "gender" else ("no", "yes")
+
+
 class RowView:
     """Rows of an array, chosen now and read when they are indexed.
 

@@ -29,7 +29,7 @@ from .attributes import AttributeReader, train_reader
 from .audit import AuditReport, audit, enough_people
 from .config import Profile, as_dict
 from .explain import gradcam
-from .faces import Faces
+from .faces import Faces, value_words
 from .files import UserError, write_json
 from .ledger import provenance, read
 from .models import CNNAdversary
@@ -320,11 +320,6 @@ def _figures(
     for name, (_, picture, _) in drawn.items():
         plots.save(picture, out / "figures" / f"{name}.png")
     return [_entry(title, name, picture, caption) for name, (title, picture, caption) in drawn.items()]
-
-
-def value_words(attribute: str) -> tuple[str, str]:
-    """What the labels 0 and 1 of an attribute are called."""
-    return ("female", "male") if attribute == "gender" else ("no", "yes")
 
 
 def _some_of_both(faces: Faces) -> np.ndarray:

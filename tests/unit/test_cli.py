@@ -602,7 +602,7 @@ def test_a_run_survives_a_full_disk_and_ctrl_c_and_ends_as_if_undisturbed(aia, f
 
     out = tmp_path / "out"
     run = process(*run_arguments(celeba, out), preexec_fn=small_disk)
-    _, error = run.communicate(timeout=300)
+    _, error = run.communicate(timeout=1200)
     refused(SimpleNamespace(status=run.returncode, out="", err=error), "no space left", str(out), "is kept")
 
     run = process(*run_arguments(celeba, out), "--resume", bufsize=1)
@@ -610,7 +610,7 @@ def test_a_run_survives_a_full_disk_and_ctrl_c_and_ends_as_if_undisturbed(aia, f
         if line.startswith("seed 0: auditing Original"):
             run.send_signal(signal.SIGINT)
             break
-    _, error = run.communicate(timeout=300)
+    _, error = run.communicate(timeout=1200)
     assert run.returncode == 130 and error.count("\n") == 1
     assert error.startswith("aia: stopped; what was finished is kept. Go on with: aia run ") and error.endswith(" --resume\n")
     assert (out / "seed-0" / "Original" / "anonymizer.json").exists() and not (out / "report.json").exists()
