@@ -355,8 +355,10 @@ def load_anonymizer(folder: str | Path, device: torch.device | None = None) -> O
         profile = dataclasses.replace(PROFILES.get(name, Profile()), name=name, size=nets.size)
         if kind == "AIA":
             made = AIA(profile, state["seed"], device, **arguments["finetune"])
-        else:
+        elif kind in ("Original", "RandomMask"):
             made = Original(profile, state["seed"], device)
+        else:
+            raise KeyError(kind)
     except (KeyError, TypeError) as error:
         raise UserError(f"{checkpoint.index} is not an anonymizer that this version of aia_lib can read ({error!r}).") from error
     for name, module in nets.modules().items():

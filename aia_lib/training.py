@@ -139,7 +139,8 @@ class Checkpoint:
         path = self.folder / f"{self.name}-{digest[:16]}.safetensors"
         with atomic_write(path) as file:
             file.write(content)
-        write_json(self.index, {"file": path.name, "sha256": digest, **state})
+        index = {"file": path.name, "sha256": digest, **state}
+        write_json(self.index, {**index, "index_sha256": _index_digest(index)})
         for old in self.folder.glob(f"{self.name}-????????????????.safetensors"):
             if old != path:
                 old.unlink(missing_ok=True)
@@ -156,12 +157,14 @@ class Checkpoint:
             return None
         try:
             state = json.loads(self.index.read_text(encoding="utf-8"))
+            if state.pop("index_sha256") != _index_digest(state):
+                raise ValueError("its own SHA-256 differs from the recorded one")
             path = self.folder / state["file"]
             content = path.read_bytes()
             if _sha256(content) != state["sha256"]:
-                raise ValueError("its SHA-256 differs from the recorded one")
+                raise ValueError(f"the SHA-256 of {path.name} differs from the recorded one")
             tensors = load_tensors(content)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise UserError(
                 f"The checkpoint {self.index} is damaged ({type(error).__name__}: {error}). "
                 "Remove that file to make it again; all else is kept."
@@ -181,6 +184,20 @@ class Checkpoint:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _index_digest(index: dict) -> str:
+    """SHA-256 of an index, the same before it is written and after it is read."""
+    return _sha256(json.dumps(index, sort_keys=True).encode())
+
+
+def weights_digest(modules: dict[str, nn.Module]) -> str:
+    """16 hexadecimal digits that name the weights and buffers of `modules`."""
+    digest = hashlib.sha256()
+    for module in modules.values():
+        for value in module.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class Stage:
@@ -217,7 +234,7 @@ class Stage:
         self.images, self.batch_size = images, min(batch_size, images)
         self.steps_per_epoch = max(1, images // self.batch_size)
         self.epochs, self.progress = epochs, progress
-        self.settings = {"stage": name, "seed": seed, "images": images, **settings}
+        self.settings = {"stage": name, "seed": seed, "images": images, "start": weights_digest(modules), **settings}
         self.checkpoint = Checkpoint(folder, name) if folder is not None else None
         self.history: History = {}
         self._sums: dict[str, Tensor | float] = {}
