@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .files import UserError, write_json
 
 PAPER_FIGURES = ("privacy_accuracy", "privacy_auc", "utility_accuracy", "utility_auc")
@@ -225,6 +226,8 @@ def _last_component(path: str) -> str:
 
 
 def _version(distribution: str) -> str | None:
+    if distribution == "aia-book":
+        return __version__  # also where the package runs from a checkout that was never installed
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -7,8 +7,11 @@ weights, the optimisers' state and the number of the step to go on exactly where
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import hashlib
 import json
+import platform
 import signal
 import threading
 import time
@@ -73,6 +76,21 @@ def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractC
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled) if has_bf16 else contextlib.nullcontext()
 
 
+@functools.cache
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed for the next allocation instead of giving it back to the system.
+
+    Every step on the CPU frees and takes the same tensors of some megabytes. By default glibc unmaps them, and the system has
+    to clear each page again at the next step: a third of the time of training the auto-encoder. Elsewhere this does nothing.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, 32 << 20)  # the most that glibc accepts
+        mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(top_pad, 64 << 20)
+
+
 def to_images(pixels: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Pixels uint8 (N, 1, H, W) to what networks read: float32 in [0, 1], channels last, on `device`."""
     if not isinstance(pixels, Tensor):
@@ -98,6 +116,8 @@ class FaceBatches:
 
     def __init__(self, faces: Faces, device: torch.device) -> None:
         self.faces, self.device = faces, device
+        if device.type == "cpu":
+            keep_freed_memory()
         self.pixels = faces.images
         if isinstance(faces.images, np.ndarray) and not isinstance(faces.images, np.memmap):
             self.pixels = torch.from_numpy(faces.images)
