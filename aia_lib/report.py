@@ -131,7 +131,7 @@ th, td { padding: .45rem .7rem; text-align: right; border-bottom: 1px solid var(
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--panel); vertical-align: bottom; font-weight: 600; white-space: normal; min-width: 4.8rem; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--panel); white-space: nowrap; }
-td.text, th.text { text-align: left; } td.text { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
+td.text, th.text { text-align: left; } td.text { white-space: normal; overflow-wrap: break-word; min-width: 6rem; }
 td .ci { display: block; color: var(--soft); font-size: .85em; }
 figure { margin: 1rem 0 2rem; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
