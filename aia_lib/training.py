@@ -159,8 +159,7 @@ class Checkpoint:
         path = self.folder / f"{self.name}-{digest[:16]}.safetensors"
         with atomic_write(path) as file:
             file.write(content)
-        index = {"file": path.name, "sha256": digest, **state}
-        write_json(self.index, {**index, "index_sha256": _index_digest(index)})
+        write_json(self.index, signed({"file": path.name, "sha256": digest, **state}))
         for old in self.folder.glob(f"{self.name}-????????????????.safetensors"):
             if old != path:
                 old.unlink(missing_ok=True)
@@ -177,7 +176,7 @@ class Checkpoint:
             return None
         try:
             state = json.loads(self.index.read_text(encoding="utf-8"))
-            if state.pop("index_sha256") != _index_digest(state):
+            if state != signed(state):
                 raise ValueError("its own SHA-256 differs from the recorded one")
             path = self.folder / state["file"]
             content = path.read_bytes()
@@ -206,9 +205,10 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _index_digest(index: dict) -> str:
-    """SHA-256 of an index, the same before it is written and after it is read."""
-    return _sha256(json.dumps(index, sort_keys=True).encode())
+def signed(index: dict) -> dict:
+    """A checkpoint's index with the SHA-256 of all else in it, which `Checkpoint.load` checks."""
+    index = {key: value for key, value in index.items() if key != "index_sha256"}
+    return {**index, "index_sha256": _sha256(json.dumps(index, sort_keys=True).encode())}
 
 
 def weights_digest(modules: dict[str, nn.Module]) -> str:

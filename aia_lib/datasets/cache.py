@@ -246,12 +246,14 @@ def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress:
         }
         (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         _publish(temporary, folder)
-    entry = read_entry(folder)
-    if entry is None:
-        raise UserError(
-            f"{folder}: the cache was written but cannot be read back. Is the disk sound? Name another folder with cache= or AIA_CACHE."
-        )
-    return entry
+    for _ in range(20):
+        entry = read_entry(folder)
+        if entry is not None:
+            return entry
+        time.sleep(0.05)  # another loader may be replacing a damaged entry at this moment
+    raise UserError(
+        f"{folder}: the cache was written but cannot be read back. Is the disk sound? Name another folder with cache= or AIA_CACHE."
+    )
 
 
 def _write_header(file, count: int, size: int) -> None:
@@ -347,7 +349,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def _publish(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`; an entry already there (damaged, or just made by another process from the same files) gives way."""
+    """Rename `temporary` to `folder`. A damaged entry there gives way; a sound one, just made by another loader, stays."""
     for attempt in range(20):
         try:
             os.rename(temporary, folder)
@@ -355,6 +357,8 @@ def _publish(temporary: Path, folder: Path) -> None:
         except OSError:
             if attempt == 19 or not folder.exists():
                 raise
+        if read_entry(folder) is not None:
+            return
         aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
         with contextlib.suppress(FileNotFoundError):  # another process was quicker to move it
             os.rename(folder, aside)

@@ -22,7 +22,7 @@ from aia_lib.anonymizers import (
 from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
 from aia_lib.faces import Faces
 from aia_lib.files import UserError
-from aia_lib.training import to_images
+from aia_lib.training import signed, to_images
 
 CPU = torch.device("cpu")
 K = 192
@@ -307,7 +307,7 @@ def test_a_start_that_does_not_fit_is_refused(faces, original, toy_faces):
 
 
 def edit(path: Path, **changes) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps(signed({**json.loads(path.read_text()), **changes})))
 
 
 def test_what_cannot_be_loaded_is_named(original, tmp_path):
@@ -317,7 +317,7 @@ def test_what_cannot_be_loaded_is_named(original, tmp_path):
     index = tmp_path / "anonymizer.json"
     saved = index.read_text()
     for key in ("kind", "arguments", "networks"):
-        index.write_text(json.dumps({k: v for k, v in json.loads(saved).items() if k != key}))
+        index.write_text(json.dumps(signed({k: v for k, v in json.loads(saved).items() if k != key})))
         with pytest.raises(UserError, match=f"anonymizer.json is not an anonymizer that this version of aia_lib can read .*{key}"):
             load_anonymizer(tmp_path, CPU)
     index.write_text(saved)
@@ -329,7 +329,7 @@ def test_what_cannot_be_loaded_is_named(original, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(UserError, match="anonymizer.json is damaged .*SHA-256 differs"):
+    with pytest.raises(UserError, match="anonymizer.json is damaged .*SHA-256 of .* differs"):
         load_anonymizer(tmp_path, CPU)
     weights.write_bytes(content[:100])
     with pytest.raises(UserError, match="anonymizer.json is damaged"):

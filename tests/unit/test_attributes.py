@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from aia_lib import attributes
 from aia_lib.attributes import AttributeReader, train_reader
 from aia_lib.faces import Faces
 from aia_lib.files import UserError
-from aia_lib.training import to_images
+from aia_lib.training import signed, to_images
 from aia_lib.verification import roc_auc
 
 CPU = torch.device("cpu")
@@ -93,7 +94,9 @@ def test_readers_that_are_not_there_or_damaged_are_named(reader, tmp_path):
     with pytest.raises(UserError, match=r"There are no attribute readers in .* \(before.json is missing\); give the folder of a finished"):
         AttributeReader.load(tmp_path, "before")
     reader.save(tmp_path, "before")
-    (tmp_path / "before.json").write_text((tmp_path / "before.json").read_text().replace('"features"', '"feature"'))
+    index = json.loads((tmp_path / "before.json").read_text())
+    index["feature"] = index.pop("features")
+    (tmp_path / "before.json").write_text(json.dumps(signed(index)))
     with pytest.raises(UserError, match="before.json is not an attribute reader that this version of aia_lib can read .*features"):
         AttributeReader.load(tmp_path, "before")
     reader.save(tmp_path, "before")

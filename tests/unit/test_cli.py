@@ -21,6 +21,7 @@ from PIL import Image
 from aia_lib import cli
 from aia_lib.config import PROFILES, AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, Profile, SiameseConfig
 from aia_lib.files import UserError
+from aia_lib.training import signed
 
 TINY = Profile(
     name="fast",
@@ -553,7 +554,7 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
 def other_alpha(content: bytes) -> bytes:
     state = json.loads(content)
     state["settings"]["alpha"] = 0.6
-    return json.dumps(state).encode()
+    return json.dumps(signed(state)).encode()
 
 
 TRUNCATED: Callable[[bytes], bytes] = lambda content: content[: len(content) // 2]  # noqa: E731
