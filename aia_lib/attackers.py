@@ -19,12 +19,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
@@ -85,8 +85,16 @@ class Attacker(Protocol):
 
 
 def val_auc(val: AttackSet, scores: np.ndarray) -> float:
-    """AUC on val, the figure that every choice maximises; scores that are not finite count as none."""
-    return float(roc_auc_score(val.labels, scores)) if np.isfinite(scores).all() else 0.0
+    """AUC on val, the figure that every choice maximises; scores that are not finite count as none.
+
+    The sum of ranks (Mann and Whitney): scikit-learn's roc_auc_score gives the same, but checks its input for longer than a
+    small network's epoch takes.
+    """
+    if not np.isfinite(scores).all():
+        return 0.0
+    positive = val.labels == 1
+    ones, zeros = int(positive.sum()), int((~positive).sum())
+    return float((rankdata(scores)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 # scikit-learn ---------------------------------------------------------------------------------------------------------

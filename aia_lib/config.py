@@ -197,10 +197,10 @@ PROFILES = {
     "fast": Profile(
         name="fast",
         size=32,
-        autoencoder=AutoencoderConfig(epochs=10, batch_size=16, learning_rate=2e-3),
+        autoencoder=AutoencoderConfig(epochs=8, batch_size=16, learning_rate=2e-3),
         adversary=AdversaryConfig(epochs=6, batch_size=32),
         siamese=SiameseConfig(epochs=6, batch_size=32),
-        finetune=FinetuneConfig(epochs=6, batch_size=8),
+        finetune=FinetuneConfig(epochs=4, batch_size=16, learning_rate=2e-3),
         audit=AuditConfig(epochs=6, pairs=2000, bootstrap=200),
     ),
     "book": Profile(),

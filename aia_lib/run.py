@@ -29,7 +29,7 @@ from .attributes import AttributeReader, train_reader
 from .audit import AuditReport, audit, enough_people
 from .config import Profile, as_dict
 from .explain import gradcam
-from .faces import Faces, value_words
+from .faces import Faces, Splits, value_words
 from .files import UserError, write_json
 from .ledger import provenance, read
 from .models import CNNAdversary
@@ -107,7 +107,7 @@ def run_paper(
         if not (folder / f"{which}.json").exists():
             say(f"reading every attribute off {name}")
             train_reader(trained[seeds[0]].methods[name], faces, seeds[0]).save(folder, which)
-    figures = _figures(faces, profile, out, trained[seeds[0]], merged, seeds[0], device, progress, say)
+    figures = _figures(splits, profile, out, trained[seeds[0]], merged, seeds[0], device, progress, say)
     clock.stop()
 
     data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
@@ -117,17 +117,17 @@ def run_paper(
         "settings": {"attribute": faces.attribute, **as_dict(profile)},
         "methods": {name: report.to_dict() for name, report in merged.items()},
     }
-    plots.save(plots.regimes(report), out / "figures" / "regimes.png")
-    plots.save(plots.attackers(report), out / "figures" / "attackers.png")
-    figures = [
-        _entry("Two regimes", "regimes", plots.regimes(report), "Circles: the networks trained with the method. Squares: trained afresh."),
-        _entry(
-            "Every attacker", "attackers", plots.attackers(report), "A method hides an attribute only as well as its worst attacker says."
-        ),
-        *figures,
-    ]
+    figures = {
+        "regimes": ("Two regimes", plots.regimes(report), "Circles: the networks trained with the method. Squares: trained afresh."),
+        "attackers": ("Every attacker", plots.attackers(report), "A method hides an attribute only as well as its worst attacker says."),
+        **figures,
+    }
+    entries = []  # title, file, caption and alternative text of each, as the page takes them
+    for name, (title, picture, caption) in figures.items():
+        plots.save(picture, out / "figures" / f"{name}.png")
+        entries.append((title, f"{name}.png", caption, plots.alt_text(picture)))
     links = [(f"seed {seed}: trained models and audits", f"seed-{seed}/") for seed in seeds]
-    page = write_report(report, out, figures, links=links)
+    page = write_report(report, out, entries, links=links)
     say(f"{page}")
     return report
 
@@ -172,7 +172,6 @@ def _open(out: Path, faces: Faces, profile: Profile, resume: bool) -> _Clock:
     check_out(out, resume)
     path = out / "run.json"
     run = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(profile)}
-    run = json.loads(json.dumps(run))
     state = {"run": run}
     if path.exists():
         try:
@@ -255,12 +254,8 @@ def _run_seed(
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
-def _entry(title: str, name: str, picture: plots.Picture, caption: str) -> tuple[str, str, str, str]:
-    return title, f"{name}.png", caption, plots.alt_text(picture)
-
-
 def _figures(
-    faces: Faces,
+    splits: Splits,
     profile: Profile,
     out: Path,
     first: _Trained,
@@ -269,17 +264,16 @@ def _figures(
     device: torch.device,
     progress: bool,
     say: Callable[[str], None],
-) -> list[tuple[str, str, str, str]]:
-    """Draw the figures of one seed into out/figures; title, file, caption and alternative text of each."""
-    splits = faces.split()
+) -> dict[str, tuple[str, plots.Picture, str]]:
+    """The figures of one seed: name to title, picture and caption."""
     shown = splits.test.subset(_some_of_both(splits.test))
     images = to_images(np.asarray(shown.images), device)  # (6, 1, H, W)
     rebuilt = {name: method.decode(method(images)) for name, method in first.methods.items()}
-    words = value_words(faces.attribute)
+    words = value_words(shown.attribute)
     columns = [f"labelled {words[int(label)]}" for label in shown.labels()]
 
     say("training the classifier of images that Grad-CAM explains")
-    classifier = build(lambda: CNNAdversary((1, faces.size, faces.size)), device, seed, "image-classifier")
+    classifier = build(lambda: CNNAdversary((1, shown.size, shown.size)), device, seed, "image-classifier")
     folder = out / f"seed-{seed}" / "checkpoints"
     train_adversary(
         splits.train, classifier, lambda x: x, profile.adversary, seed=seed, folder=folder, name="image-classifier", progress=progress
@@ -293,7 +287,7 @@ def _figures(
     roc = {name: _roc_points(own[0].free.scores, own[0].free.positive) for name, own in scores.items()}
     leak = {name: _roc_points(own[0].leak.scores, own[0].leak.positive) for name, own in scores.items()}
     aia = scores["AIA"][0].same
-    drawn = {
+    return {
         "faces": (
             "What a decoder makes of g",
             plots.faces_grid({"photograph": images, **rebuilt}, columns),
@@ -306,7 +300,7 @@ def _figures(
         ),
         "roc-attackers": (
             "The worst fresh attacker",
-            plots.roc(leak, title=f"Reading {faces.attribute!r} as labelled"),
+            plots.roc(leak, title=f"Reading {shown.attribute!r} as labelled"),
             "One seed; the diagonal is a coin.",
         ),
         "roc-verification": ("The fresh verifier", plots.roc(roc, title="Verification, free impostors"), "One seed."),
@@ -317,9 +311,6 @@ def _figures(
         ),
         "training": ("Training", plots.training_curves(first.methods["AIA"].history), "Means per epoch, one seed."),
     }
-    for name, (_, picture, _) in drawn.items():
-        plots.save(picture, out / "figures" / f"{name}.png")
-    return [_entry(title, name, picture, caption) for name, (title, picture, caption) in drawn.items()]
 
 
 def _some_of_both(faces: Faces) -> np.ndarray:
