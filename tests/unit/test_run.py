@@ -69,7 +69,7 @@ def finished(faces, tmp_path_factory) -> tuple[Path, dict, list[str]]:
 @pytest.fixture
 def without_pictures(monkeypatch):
     """The pictures take most of the time of a tiny run, and are looked at once, in `finished`."""
-    monkeypatch.setattr(run, "_figures", lambda *_: [])
+    monkeypatch.setattr(run, "_figures", lambda *_: {})
     monkeypatch.setattr(run.plots, "save", blank)
 
 
@@ -210,7 +210,7 @@ FORKS.set_forkserver_preload(["pytest", "aia_lib.run"])
 def run_in_a_process(connection: Connection, faces: Faces, out: Path) -> None:
     torch.set_num_threads(1)
     training.SAVE_EVERY = 0
-    run._figures = lambda *_: []
+    run._figures = lambda *_: {}
     run.plots.save = blank
     connection.send("ready")
     paper(faces, out, resume=True)
