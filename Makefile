@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 export MPLBACKEND := Agg
 
-.PHONY: help setup test lint format book bench sync lock clean
+.PHONY: help setup test lint format book site bench sync lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,10 +56,13 @@ format: setup ## put the style right
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-book: ## run the whole paper on the CelebA folder in AIA_CELEBA_ROOT, into runs/celeba; goes on where it stopped
-	$(if $(AIA_CELEBA_ROOT),,$(error AIA_CELEBA_ROOT is not set; say where CelebA lies: make book AIA_CELEBA_ROOT=/path/to/celeba))
-	@$(MAKE) setup
-	@$(BIN)/aia run --data celeba --root "$(AIA_CELEBA_ROOT)" --out runs/celeba --resume $(ARGS)
+book: setup ## run the whole paper on the embedded faces, into runs/embedded, then build the book; goes on where it stopped
+	@$(BIN)/aia run --data embedded --seeds 1 --out runs/embedded --resume $(ARGS)
+	@$(MAKE) site
+
+site: setup ## build the book from the committed outputs, into _build/html
+	@$(BIN)/jupyter-book build -W -n --keep-going -q .
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 bench: setup ## measure the speed of training against the plain way (ARGS="--help" lists the benchmarks)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -72,7 +75,7 @@ lock: ## renew the exact versions in requirements/
 	$(or $(PYTHON),python3) -m venv "$$folder"; \
 	"$$folder/bin/python" -m pip --disable-pip-version-check install --quiet uv; \
 	"$$folder/bin/uv" pip compile --quiet --universal --python-version 3.10 --no-python-downloads --upgrade --no-annotate \
-	    --custom-compile-command 'make lock' --extra dev --extra book --output-file $(PINS) pyproject.toml
+	    --custom-compile-command 'make lock' --extra dev --extra book --extra render --output-file $(PINS) pyproject.toml
 
 clean: ## remove what was built; keeps .venv and runs/
 	@rm -rf build dist _build .pytest_cache .ruff_cache .hypothesis

@@ -1,8 +1,8 @@
 """Write what is derived from one place into the files that show it.
 
-The repository's address comes from _config.yml, the version from aia_lib/__init__.py, the table and the picture of the README from the
-recorded run in results/. Derived text stands between two lines that hold `sync: NAME begin` and `sync: NAME end`; in notebooks it is
-the cell whose metadata say {"sync": "install"}.
+The repository's address comes from _config.yml, the version from aia_lib/__init__.py, the picture and the tables of the README and the book
+from the recorded runs in results/. Derived text stands between two lines that hold `sync: NAME begin` and `sync: NAME end`; in notebooks
+it is the cell whose metadata say {"sync": "install"}.
 
     python sync.py            write what is stale
     python sync.py --check    write nothing; name what is stale and exit with status 1
@@ -24,6 +24,8 @@ from aia_lib.files import UserError, atomic_write, sha256, write_text
 ROOT = Path(__file__).resolve().parent
 RUN = "celeba10k-64"
 PICTURE = "book/static/regimes.svg"
+RUNS = {"celeba": (RUN, "celeba")}
+"""The runs that book/results.md shows: the first word of its blocks' names -> the record, and which of the paper's tables is beside it."""
 
 
 def repository() -> tuple[str, str]:
@@ -38,6 +40,7 @@ def blocks() -> dict[str, dict[str, str]]:
     name = url.rsplit("/", 1)[1]
     slug = url.split("://", 1)[1].split("/", 1)[1]
     clone = f"```bash\ngit clone {url}\ncd {name}\n"
+    install = f'```bash\npip install "aia-book @ git+{url}"\n```\n'
     return {
         "README.md": {
             "links": f"[Try it on Colab](https://colab.research.google.com/github/{slug}/blob/{branch}/notebooks/00_quickstart.ipynb)\n"
@@ -45,8 +48,16 @@ def blocks() -> dict[str, dict[str, str]]:
             "results": results(),
             "commands": clone + "make test                                     # sets up .venv, then runs all tests\n"
             "make book AIA_CELEBA_ROOT=/path/to/celeba     # runs the whole paper on CelebA, into runs/celeba\n```\n",
-            "install": f'```bash\npip install "aia-book @ git+{url}"\n```\n',
+            "install": install,
         },
+        "book/intro.md": {"story": story(), "install": install},
+        "book/how_to_use.md": {
+            "install": install,
+            "clone": clone
+            + "make setup      # .venv with the pinned packages and the library\nmake test       # everything works here\n```\n",
+        },
+        "book/reading_the_paper.md": {"gender_only": gender_only()},
+        "book/results.md": book_results(),
         "CONTRIBUTING.md": {"clone": clone + "make setup\nmake test\n.venv/bin/pre-commit install\n```\n"},
         "CITATION.cff": {"address": f'version: {__version__}\nrepository-code: "{url}"\n'},
         "pyproject.toml": {
@@ -70,6 +81,197 @@ def results() -> str:
         f"Made by `{origin['command']}` (seeds {seeds}) in {origin['seconds'] / 60:.0f} minutes on {origin['device']};\n"
         f"every figure is in [results/{RUN}.json](results/{RUN}.json).\n"
     )
+
+
+def story() -> str:
+    """The result in three sentences, for the book's first page."""
+    if RUN not in ledger.names():
+        return f"No run is recorded yet in `results/{RUN}.json`.\n"
+    report = ledger.load(RUN)
+    original, aia = (report["methods"][name] for name in ("Original", "AIA"))
+    own = [ledger.percent(method["paper"]["privacy_accuracy"], 1) for method in (original, aia)]
+    leak = [with_ci(method["retrained"], "leak_auc") for method in (original, aia)]
+    removed, kept = ledger.percent(ledger.leak_removed(report, "AIA")), ledger.percent(ledger.utility_kept(report, "AIA"))
+    return (
+        f"> At α = {report['settings']['finetune']['alpha']} and β = {report['settings']['finetune']['beta']} AIA lowers the accuracy of "
+        f"the adversary that is trained with it from {own[0]} to {own[1]}. The best of the attackers that were trained afterwards reads "
+        f"gender with an AUC of {leak[1]}; from the auto-encoder without protection it was {leak[0]}{overlap(original, aia)}. "
+        f"Of the leak {removed} is gone, of the utility {kept} is kept.\n"
+    )
+
+
+def overlap(original: dict, method: dict) -> str:
+    """A remark where the intervals of two methods' leaks overlap."""
+    (low, high), (other_low, other_high) = (which["retrained"]["leak_auc_ci"] for which in (original, method))
+    return " (the intervals overlap)" if low <= other_high and other_low <= high else ""
+
+
+def gender_only() -> str:
+    """What the true labels alone reach as a verifier, for the book's page on the paper."""
+    if RUN not in ledger.names():
+        return f"No run is recorded yet in `results/{RUN}.json`.\n"
+    report = ledger.load(RUN)
+    accuracy = report["methods"]["Original"]["controls"]["gender_only_verification_accuracy"]
+    return (
+        f"Measured on the test pairs of the recorded run `{RUN}`, with the labels of CelebA themselves as the “verifier”: "
+        f"{ledger.percent(accuracy, 1)}.\n"
+    )
+
+
+def with_ci(figures: dict, key: str) -> str:
+    """A figure with its 95 % interval where it has one."""
+    return ledger.with_interval(figures[key], figures.get(f"{key}_ci"))
+
+
+def book_results() -> dict[str, str]:
+    """The blocks of book/results.md, of all `RUNS`."""
+    filled = {}
+    for prefix, (name, paper) in RUNS.items():
+        if name in ledger.names():
+            tables = run_blocks(ledger.load(name), name, paper)
+        else:
+            tables = dict.fromkeys(RUN_BLOCKS, f"No run is recorded yet in `results/{name}.json`.\n")
+        filled |= {f"{prefix}_{block}": text for block, text in tables.items()}
+    return filled
+
+
+RUN_BLOCKS = ("facts", "table", "reading", "attackers", "verification", "controls", "seeds")
+"""What `run_blocks` makes of a run."""
+
+
+def run_blocks(report: dict, name: str, paper: str | None) -> dict[str, str]:
+    """A recorded run as the tables and the sentences that book/results.md shows."""
+    methods, origin = report["methods"], report["provenance"]
+    return {
+        "facts": facts(report, name),
+        "table": f"{together(ledger.table(report, paper=paper))}\n{ledger.TABLE_NOTE}\n\nMade by `{origin['command']}`.\n",
+        "reading": reading(report),
+        "attackers": attackers(methods),
+        "verification": verification(methods),
+        "controls": controls(methods),
+        "seeds": seeds(methods),
+    }
+
+
+def together(text: str) -> str:
+    """Numbers with their units and intervals, so that no line breaks within them."""
+    return re.sub(r"(?<=\d),? (?=%|-?\d+\.\d+\])", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+
+
+def markdown(head: list[str], rows: list[list[str]], texts: int = 1) -> str:
+    """A Markdown table; all columns but the first `texts` are set flush right."""
+    lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *rows]
+    return together("".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines))
+
+
+def facts(report: dict, name: str) -> str:
+    origin = report["provenance"]
+    data, settings = origin["data"], report["settings"]
+    parts = next(iter(report["methods"].values()))["data"]
+    train = {what: data[what] - sum(parts[f"{part}_{what}"] for part in ("attack", "val", "test")) for what in ("images", "people")}
+    split = [f"train {train['images']:,} ({train['people']:,})"]
+    split += [f"{part} {parts[f'{part}_images']:,} ({parts[f'{part}_people']:,})" for part in ("attack", "val", "test")]
+    versions = ", ".join(f"{key} {value}" for key, value in origin["versions"].items() if value)
+    tuned = settings["finetune"]
+    rows = [
+        ["Faces", f"{data['images']:,} images of {data['people']:,} people, grey, {data['size']} × {data['size']} pixels"],
+        ["Images (people) of each split", "; ".join(split)],
+        ["Private attribute", f"{data['attribute']}, as labelled in the data set"],
+        [
+            "Setting",
+            f"α = {tuned['alpha']}, β = {tuned['beta']}, {tuned['adversary']} adversary, profile `{settings['name']}`",
+        ],
+        ["Seeds", ", ".join(map(str, origin["seeds"]))],
+        ["Made", f"{origin['date'][:10]}, in {origin['seconds'] / 60:.0f} minutes on {origin['device']}"],
+        ["With", versions],
+        ["Licence of the faces", data["licence"]],
+        ["Record", f"[results/{name}.json](../results/{name}.json)"],
+    ]
+    return markdown(["What", "Value"], rows, texts=2)
+
+
+def reading(report: dict) -> str:
+    """What the two regimes say about each method that has a co-trained adversary, one line each."""
+    original = report["methods"]["Original"]
+    lines = []
+    for name, method in report["methods"].items():
+        if name == "Original" or method["paper"] is None:
+            continue
+        points = 100 * (method["paper"]["privacy_accuracy"] - original["paper"]["privacy_accuracy"])
+        before, after = (f"{which['retrained']['leak_auc']:.3f}" for which in (original, method))
+        removed, kept = ledger.percent(ledger.leak_removed(report, name)), ledger.percent(ledger.utility_kept(report, name))
+        lines.append(
+            f"* **{name}** moves the accuracy of the paper regime's adversary by {points:+.1f} points".replace("-", "−")
+            + f", and the AUC of the worst fresh attacker from {before} to {after}{overlap(original, method)}. "
+            f"Leak removed: {removed}. Utility kept: {kept}.\n"
+        )
+    return "".join(lines)
+
+
+def attackers(methods: dict) -> str:
+    names = list(dict.fromkeys(attacker for method in methods.values() for attacker in method["retrained"]["attackers"]))
+    rows = []
+    for attacker in names:
+        row = [f"`{attacker}`"]
+        for method in methods.values():
+            value = method["retrained"]["attackers"].get(attacker)
+            cell = "–" if value is None else f"{value:.3f}"
+            row.append(f"**{cell}**" if attacker == method["retrained"]["worst_attacker"] else cell)
+        rows.append(row)
+    rows.append(["worst, chosen on val", *(with_ci(method["retrained"], "leak_auc") for method in methods.values())])
+    own = [(method["paper"] or {}).get("privacy_auc") for method in methods.values()]
+    rows.append(["co-trained adversary", *("–" if value is None else f"{value:.3f}" for value in own)])
+    note = "Bold: the attacker with the best AUC on val over all seeds.\n"
+    return markdown(["Attacker", *methods], rows) + "\n" + note
+
+
+def verification(methods: dict) -> str:
+    parts = []
+    for suffix, words in (("_same", "Impostors with the same label as the person"), ("", "Impostors drawn freely")):
+        rows = []
+        for name, method in methods.items():
+            r = method["retrained"]
+            cells = [with_ci(r, f"utility_auc{suffix}")]
+            cells += [
+                ledger.percent(r[f"{key}{suffix}"], 1)
+                for key in ("utility_accuracy", "eer", "tar_at_far_1e-1", "tar_at_far_1e-2", "tar_at_far_1e-3")
+            ]
+            rows.append([name, *cells])
+        head = ["Method", "AUC ↑", "Accuracy ↑", "EER ↓", "TAR at FAR 10 % ↑", "1 % ↑", "0.1 % ↑"]
+        parts.append(f"{words}:\n\n{markdown(head, rows)}")
+    return "\n".join(parts)
+
+
+def controls(methods: dict) -> str:
+    words = {
+        "majority_accuracy": "Always the more frequent label: accuracy",
+        "shuffled_labels_auc": "Labels shuffled between people: worst AUC of two attackers",
+        "gender_only_verification_accuracy": "“Same label means same person”, free impostors: accuracy",
+        "untrained_encoder_auc": "Encoder with random weights: worst AUC of two attackers",
+    }
+    rows = []
+    for key, label in words.items():
+        values = [method.get("controls", {}).get(key) for method in methods.values()]
+        rows.append([label, *("–" if v is None else f"{v:.3f}" if key.endswith("auc") else ledger.percent(v, 1) for v in values)])
+    return markdown(["Control", *methods], rows)
+
+
+def seeds(methods: dict) -> str:
+    rows = []
+    for name, method in methods.items():
+        for entry in method["seeds"]:
+            r, p = entry["retrained"], entry.get("paper") or {}
+            rows.append(
+                [
+                    name,
+                    f"`{r['worst_attacker']}`",
+                    str(entry["seed"]),
+                    ledger.percent(p.get("privacy_accuracy"), 1),
+                    f"{r['leak_auc']:.3f}",
+                    f"{r['utility_auc_same']:.3f}",
+                ]
+            )
+    return markdown(["Method", "Worst attacker", "Seed", "Own adversary: accuracy", "Leak AUC", "Utility AUC, same label"], rows, texts=2)
 
 
 def fill(text: str, block: str, content: str) -> str:

@@ -1,6 +1,6 @@
 """The ledger: recorded runs as JSON, checked when written and when read, from which every table and plot is drawn.
 
-A report is a plain dict, as `aia run` writes it to report.json:
+A report is a plain dict, as `aia run` writes it to report.json::
 
     {"provenance": {"command", "git", "versions", "device", "seconds", "seeds", "date", "data"},
      "settings": {...},

@@ -145,7 +145,7 @@ class CNNAdversary(nn.Module):
         _he_init(self)
 
     def forward(self, g: Tensor) -> Tensor:
-        """g (N, k) or a map (N, *shape) to one logit an image (N,); positive speaks for label 1."""
+        """g (N, k) or a map (N, channels, height, width) to one logit an image (N,); positive speaks for label 1."""
         h = _centred(g).reshape(len(g), *self.shape)
         for conv, pool in zip(self.convs, self.pools, strict=True):
             h = F.relu(conv(h))
@@ -187,7 +187,7 @@ class SiameseNetwork(nn.Module):
         )
 
     def forward(self, g: Tensor) -> Tensor:
-        """g (N, k) or a map (N, *shape) to embeddings (N, 128)."""
+        """g (N, k) or a map (N, channels, height, width) to embeddings (N, 128)."""
         return self.head(self.convs(_centred(g).reshape(len(g), *self.shape)))
 
 

@@ -458,7 +458,7 @@ def gradcam_panel(
     Args:
         images: the faces, uint8 or float in [0, 1], (N, 1, H, W) or (N, H, W).
         reconstructions: the same for their reconstructions, or None.
-        maps: `explain.CamResult`s, label to result; or a sequence of one or two, for image and reconstruction. A label that
+        maps: each an `explain.CamResult`, label to result; or a sequence of one or two, for image and reconstruction. A label that
             contains "reconstruction" is drawn over the reconstructions, every other over the faces.
         scale: the raw evidence shown at full brightness; the greatest of all maps by default. Give the working
             classifier's `raw_max.max()` to show a useless one alone.

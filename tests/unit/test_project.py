@@ -78,6 +78,9 @@ def test_derived_text_and_picture_are_up_to_date():
 def test_sync_names_what_is_stale_and_mends_it(tmp_path):
     for name in ("sync.py", "README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "_config.yml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "book").mkdir()
+    for page in (ROOT / "book").glob("*.md"):
+        (tmp_path / "book" / page.name).write_bytes(page.read_bytes())
     (tmp_path / "notebooks").mkdir()
     notebook = {"cells": [{"cell_type": "code", "metadata": {"sync": "install"}, "source": []}], "metadata": {}}
     (tmp_path / "notebooks" / "00_quickstart.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
@@ -88,7 +91,8 @@ def test_sync_names_what_is_stale_and_mends_it(tmp_path):
 
     check = subprocess.run([*sync, "--check"], capture_output=True, text=True, env=environment, check=False)
     assert check.returncode == 1
-    for name in ("README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "notebooks/00_quickstart.ipynb"):
+    shown = ("README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "book/how_to_use.md", "notebooks/00_quickstart.ipynb")
+    for name in shown:
         assert f"{name} is stale" in check.stdout
         assert "example.org" not in (tmp_path / name).read_text(encoding="utf-8")  # --check writes nothing
 
@@ -96,7 +100,7 @@ def test_sync_names_what_is_stale_and_mends_it(tmp_path):
     (tmp_path / "write.py").write_text("import sync\nsync.picture_source = lambda: None\nsync.main([])\n", encoding="utf-8")
     written = subprocess.run([sys.executable, str(tmp_path / "write.py")], capture_output=True, text=True, env=environment, check=False)
     assert written.returncode == 0, written.stderr
-    for name in ("README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "notebooks/00_quickstart.ipynb"):
+    for name in shown:
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert "https://example.org/else/where" in text and ADDRESS not in text
 
@@ -190,9 +194,12 @@ def test_extras_named_in_the_docs_exist():
 
 def test_every_import_is_declared():
     """A module that the library imports at its top level belongs to Python, to itself or to a dependency."""
-    called = {"pillow": "PIL", "scikit-learn": "sklearn", "grad-cam": "pytorch_grad_cam"}
-    declared = {called.get(name, name) for name in requirement_names(PROJECT["dependencies"])}
+    called = {"pillow": "PIL", "scikit-learn": "sklearn", "grad-cam": "pytorch_grad_cam", "warp-lang": "warp"}
     for path in sorted((ROOT / "aia_lib").rglob("*.py")):
+        needs = [*PROJECT["dependencies"]]
+        if path.parent.name == "render":  # the generator, an extra
+            needs += PROJECT["optional-dependencies"]["render"]
+        declared = {called.get(name, name) for name in requirement_names(needs)}
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
