@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +17,10 @@ from .config import SPLIT_FRACTIONS
 from .files import UserError
 
 SPLIT_NAMES = ("train", "attack", "val", "test")
+
+REGIONS = ("background", "skin", "brows", "eyes", "nose", "mouth", "jaw", "ears", "hair", "beard", "glasses")
+"""What the codes 0 … 10 of a region mask mean. Neck and shoulders are skin, clothes are background; lids belong to the eyes and
+lips to the mouth; jaw is the chin and the jaw line; skin that a beard covers is beard; clear lenses show what is behind them."""
 
 
 def value_words(attribute: str) -> tuple[str, str]:
@@ -85,6 +89,11 @@ class RowView:
         return f"RowView(shape={self.shape}, dtype={self.dtype})"
 
 
+def _rows_of(base: Any, rows: np.ndarray) -> Any:
+    """`base[rows]`: a view of what is mapped, a copy of what is in memory."""
+    return RowView(base, rows) if isinstance(base, (np.memmap, RowView)) else base[rows]
+
+
 class Pairs(NamedTuple):
     """M verification pairs: rows `a` and `b`, int64 (M,), and `different`, int8 (M,): y of Eq. 7, 0 genuine (one person) or 1 impostor."""
 
@@ -128,6 +137,10 @@ class Faces:
         notes: what the loader skipped or decided, one sentence each.
         names: the people's names by identity code, or ().
         cache_key: names the content as it was loaded; empty for faces made in memory.
+        regions: what each pixel shows, uint8 (N, H, W), codes of `REGIONS`: an array, a memory map or a `RowView`; None where nobody knows.
+        nuisance: name -> float32 (N,), what differs from image to image (pose, light, expression …); known of rendered faces only.
+        traits: name -> float32 by identity code, what a person looks like (shape, skin, hair …); known of rendered faces only. A subset
+            keeps them all, as it keeps the codes.
 
     Raises:
         UserError: shapes, types or values do not fit together.
@@ -143,6 +156,9 @@ class Faces:
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     cache_key: str = ""
+    regions: Any = None
+    nuisance: Mapping[str, np.ndarray] = field(default_factory=dict)
+    traits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape, dtype = getattr(self.images, "shape", None), getattr(self.images, "dtype", None)
@@ -163,8 +179,23 @@ class Faces:
             attributes[name] = values.astype(np.int8, copy=False)
         if self.names and len(identity) and identity.max() >= len(self.names):
             raise UserError(f"Faces.names has {len(self.names)} names, but the identity codes go up to {identity.max()}.")
+        if self.regions is not None:
+            of_regions, kind = getattr(self.regions, "shape", None), getattr(self.regions, "dtype", None)
+            if of_regions != (shape[0], *shape[2:]) or kind != np.uint8:
+                raise UserError(f"Faces.regions must be uint8 of shape {(shape[0], *shape[2:])}, not {kind} of shape {of_regions}.")
+        for name, values in self.nuisance.items():
+            if np.shape(values) != identity.shape:
+                raise UserError(f"Faces.nuisance[{name!r}] must have shape {identity.shape}, not {np.shape(values)}.")
+        for name, values in self.traits.items():
+            if np.ndim(values) != 1 or (len(identity) and identity.max() >= len(values)):
+                raise UserError(
+                    f"Faces.traits[{name!r}] must hold one number a person, up to the identity code {identity.max(initial=-1)}; "
+                    f"its shape is {np.shape(values)}."
+                )
         object.__setattr__(self, "identity", identity.astype(np.int64, copy=False))
         object.__setattr__(self, "attributes", attributes)
+        for name in ("nuisance", "traits"):
+            object.__setattr__(self, name, {key: np.asarray(values, dtype=np.float32) for key, values in getattr(self, name).items()})
         self._check_attribute(self.attribute)
 
     def __len__(self) -> int:
@@ -198,6 +229,12 @@ class Faces:
         digest.update(np.ascontiguousarray(self.identity).data)
         for name in sorted(self.attributes):
             digest.update(np.ascontiguousarray(self.attributes[name]).data)
+        if self.regions is not None:
+            for start in range(0, len(self), 4096):
+                digest.update(np.ascontiguousarray(self.regions[start : start + 4096]).data)
+        for values in (self.nuisance, self.traits):
+            for name in sorted(values):
+                digest.update(name.encode() + np.ascontiguousarray(values[name]).tobytes())
         return digest.hexdigest()
 
     def _check_attribute(self, name: str | None) -> str:
@@ -233,20 +270,21 @@ class Faces:
     def subset(self, rows: np.ndarray | Sequence[int] | slice) -> Faces:
         """The faces in `rows` (integers, a boolean mask or a slice), in that order; identity codes are kept.
 
-        Images in memory are copied; of a memory map only the row numbers are kept, see `RowView`.
+        Images and regions in memory are copied; of a memory map only the row numbers are kept, see `RowView`.
         """
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             rows = rows.astype(np.int64) if not rows.size else rows  # an empty list is float to numpy
         rows = np.arange(len(self))[rows]
-        deferred = isinstance(self.images, (np.memmap, RowView))
         key = hashlib.sha256(self.cache_key.encode() + rows.tobytes()).hexdigest() if self.cache_key else ""
         return replace(
             self,
-            images=RowView(self.images, rows) if deferred else self.images[rows],
+            images=_rows_of(self.images, rows),
             identity=self.identity[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
             cache_key=key,
+            regions=None if self.regions is None else _rows_of(self.regions, rows),
+            nuisance={name: values[rows] for name, values in self.nuisance.items()},
         )
 
     def split(self, fractions: Sequence[float] = SPLIT_FRACTIONS, attribute: str | None = None) -> Splits:

@@ -36,11 +36,13 @@ def load_faces(
     """Load faces from a data set on the disk; `root` is only read.
 
     The first call decodes the images into a cache, later ones map it into memory. The cache is keyed by the label files' content, the
-    images' names, sizes and times, and the settings, so a changed data set is decoded again.
+    images' names, sizes and times, and the settings, so a changed data set is decoded again. "embedded" is quick and needs no cache, unless
+    the root has a rendered set of more than 20,000 images.
 
     Args:
         source: a key of `SOURCES`.
-        root: the folder of the data set; its module's docstring tells the layouts that are read.
+        root: the folder of the data set; its module's docstring tells the layouts that are read. "embedded" without one is the set that
+            ships with the package.
         size: height and width of the images, in pixels, a multiple of 4.
         attribute: the private attribute. "gender" is 1 for male and 0 for female *as labelled in the data set*.
         limit: at most this many images: whole people in a random order (from `seed`), the last one cut.
@@ -70,6 +72,8 @@ def load_faces(
         raise UserError(
             f"The cache {place} lies inside the data set {layout.base}, which is only read. Name another folder with cache= or AIA_CACHE."
         )
+    if module is embedded:  # no image files: shards, which are decoded anew unless there are many
+        return embedded.load(layout, size, attribute, limit, seed, place, progress)
     listing = scan(layout)
     key = cache_key(layout, listing, size, limit, seed)
     entry_folder = place / f"{source}-{size}-{key[:20]}"

@@ -1,16 +1,387 @@
-"""The faces that ship with the package. They are not part of this version."""
+"""Rendered faces: the set that ships with the package, and sets that `aia data render` wrote.
+
+Nobody's faces: heads of real geometry whose shape, hair, pose and light are drawn at random (`aia_lib.render`). So everything is known
+about them: a region mask of every image, how each was taken, what each person looks like. A set is a folder, whose form is told at
+`aia_lib.render.store`; reading one needs numpy and Pillow only.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import lzma
 import os
-from typing import NoReturn
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from ..files import UserError
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..faces import REGIONS, Faces
+from ..files import UserError, explain_os_errors
+from .cache import _explain, _publish, _temporary
+from .common import WHOLE, Layout, check_root, wrong_layout
+
+LICENCE = "CC BY 4.0"
+
+FORMAT = 1
+"""The form of the folder: raise it when an older reader would misunderstand a new set."""
+
+SHIPPED = Path(__file__).parents[1] / "embedded"
+"""The set that comes with the package."""
+
+SHIPPED_COMMAND = "aia data render --identities 1000 --images 10 --size 64 --seed 0 --out FOLDER"
+"""What makes the shipped set again, bit for bit."""
+
+IMAGE_ATTRIBUTES = {
+    "smiling": {"smile": 0.25},
+    "mouth_open": {"jaw_open": 0.1, "lip_part": 0.3},
+}
+"""Attributes of an image: 1 where one of these nuisance parameters reaches its threshold. Those of a person (gender, young, eyeglasses,
+beard, long_hair) come with the set: `aia_lib.render.people.People.attributes` defines them."""
+
+IN_MEMORY = 20_000
+"""Of more images than this, a memory-mapped cache is made; fewer are decoded anew each time, which takes a second."""
+
+_CODE_VERSION = 1
+"""Part of the cache's key: raise it when decoding or shrinking changes what it gives."""
 
 
-def locate(root: str | os.PathLike | None) -> NoReturn:
-    """Raise the `UserError` that says so."""
-    raise UserError(
-        "The embedded faces are not part of this version yet. "
-        "Use images on your disk: 'celeba', 'vggface', 'vggface2', 'lfw' or 'folder' with root=."
+def locate(root: str | os.PathLike | None) -> Layout:
+    """The folder of the set, `root`, or where that is None of the one that ships; its manifest is not read.
+
+    Raises:
+        UserError: there is no such folder, it holds no rendered set, or this copy of the package comes without one.
+    """
+    if root is None:
+        if not (SHIPPED / "manifest.json").is_file():
+            raise UserError(
+                f"This copy of aia-book comes without its embedded faces. Render them (needs the extra `render`): {SHIPPED_COMMAND}, "
+                "and give that folder as root."
+            )
+        folder = SHIPPED
+    else:
+        folder = check_root("embedded", root)
+        if not (folder / "manifest.json").is_file():
+            raise wrong_layout("embedded", folder, "it has no manifest.json as `aia data render` writes it")
+    return Layout("embedded", folder, ("",), False, {"manifest": folder / "manifest.json"}, WHOLE, LICENCE)
+
+
+def shard_name(number: int) -> str:
+    """The file name of a set's shard `number`, from 0."""
+    return f"faces-{number:05d}.npz"
+
+
+def manifest(root: str | os.PathLike | None = None) -> dict[str, Any]:
+    """What a set says about itself: its settings, the versions that made it, its columns, the SHA-256 of its shards and of their content.
+
+    Args:
+        root: the folder of a rendered set; None is the one that ships.
+
+    Raises:
+        UserError: there is none, its manifest is damaged, or it is of another version.
+    """
+    path = locate(root).labels["manifest"]
+    try:
+        found = json.loads(path.read_bytes())
+        form = found["format"]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged or not of a rendered set. Choose another folder, or render one with aia data render."
+        ) from error
+    if form != FORMAT:
+        raise UserError(f"{path} has the format {form!r}, and this version of aia-book reads {FORMAT}. Update it, or render the set again.")
+    try:
+        numbers = [found[key] for key in ("identities", "images", "size", "seed", "shard")]
+        names = [found[key] for key in ("nuisance", "traits", "shape", "attributes", "regions")]
+        shards = [(shard["file"], shard["first"], shard["identities"], shard["sha256"]) for shard in found["shards"]]
+        sound = (
+            all(type(number) is int and number >= 0 for number in numbers)
+            and min(numbers[:3]) > 0
+            and all(type(name) is str for column in names for name in column)
+            and names[-1] == list(REGIONS)
+            and all(0 <= first < first + count <= numbers[0] for _, first, count, _ in shards)
+            and [file for file, _, _, _ in shards] == [shard_name(first // numbers[4]) for _, first, _, _ in shards]
+            and type(found["complete"]) is bool
+        )
+        if found["complete"]:
+            starts = [first for _, first, _, _ in shards] + numbers[:1]
+            sound &= starts[0] == 0 and all(b - a == shard[2] for a, b, shard in zip(starts, starts[1:], shards, strict=False))
+            sound &= all(type(found["sha256"][what]) is str for what in ("images", "regions", "parameters"))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is damaged. Render the set again, or fetch it again.")
+    return found
+
+
+@dataclass(frozen=True)
+class Shard:
+    """People of a set, decoded: P of them with K images of S x S pixels each, in order of person and image.
+
+    Attributes:
+        images, regions: uint8 (P * K, S, S).
+        nuisance: float32 (P * K, C), columns as the manifest's `nuisance`.
+        traits: float32 (P, T), columns as the manifest's `traits` and then its `shape`.
+        attributes: int8 (P, A), 0 or 1, columns as the manifest's `attributes`.
+    """
+
+    images: np.ndarray
+    regions: np.ndarray
+    nuisance: np.ndarray
+    traits: np.ndarray
+    attributes: np.ndarray
+
+
+def read_shard(folder: Path, about: dict[str, Any], position: int, people: np.ndarray | None = None) -> Shard:
+    """Read and check one shard.
+
+    Args:
+        folder: of the set.
+        about: its manifest.
+        position: of the shard among the manifest's `shards`.
+        people: which of the shard's people, from 0, ascending; default all.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is not the one whose SHA-256 the manifest has.
+    """
+    entry, size, images = about["shards"][position], about["size"], about["images"]
+    path = folder / entry["file"]
+    mend = "Fetch the set again, or delete the file and repeat the `aia data render` that made the set."
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing from the set of rendered faces. {mend}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != entry["sha256"]:
+        raise UserError(f"{path} is damaged or altered: its SHA-256 is {found[:12]}…, the manifest has {entry['sha256'][:12]}…. {mend}")
+    count = entry["identities"]
+    people = np.arange(count) if people is None else people
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            strips, offsets = arrays["strips"].tobytes(), arrays["offsets"]
+            regions = np.frombuffer(lzma.decompress(arrays["regions"].tobytes()), dtype=np.uint8).reshape(count, images, size, size)
+            nuisance = arrays["nuisance"].reshape(count, images, len(about["nuisance"]))
+            traits = arrays["traits"].reshape(count, len(about["traits"]) + len(about["shape"]))
+            attributes = arrays["attributes"].reshape(count, len(about["attributes"]))
+        pixels = np.empty((len(people), images, size, size), dtype=np.uint8)
+        for own, person in zip(pixels, people, strict=True):
+            with Image.open(io.BytesIO(strips[offsets[person] : offsets[person + 1]]), formats=["JPEG"]) as strip:
+                own[:] = np.asarray(strip).reshape(size, images, size).transpose(1, 0, 2)
+    except (ValueError, KeyError, IndexError, OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} does not hold what its manifest says ({error}). {mend}") from error
+    rows = len(people) * images
+    return Shard(
+        pixels.reshape(rows, size, size),
+        regions[people].reshape(rows, size, size),
+        nuisance[people].reshape(rows, nuisance.shape[2]),
+        traits[people],
+        attributes[people],
     )
+
+
+def read_shards(folder: Path, about: dict[str, Any], rows: np.ndarray | None = None, size: int | None = None) -> Iterator[Shard]:
+    """The shards of a complete set in order, decoded in threads, a few of them in memory at a time.
+
+    Args:
+        folder: of the set.
+        about: its manifest.
+        rows: which images, ascending, int64; of the other people nothing is read. Default all.
+        size: side that images and regions are shrunk to, in pixels, at most the set's.
+
+    Raises:
+        UserError: as `read_shard`.
+    """
+    images = about["images"]
+    parts: list[tuple[int, np.ndarray | None]] = [(position, None) for position in range(len(about["shards"]))]
+    if rows is not None:
+        bounds = np.searchsorted(
+            rows, [[shard["first"] * images, (shard["first"] + shard["identities"]) * images] for shard in about["shards"]]
+        )
+        parts = [
+            (position, rows[start:end] - about["shards"][position]["first"] * images)
+            for position, (start, end) in enumerate(bounds)
+            if end > start
+        ]
+
+    def read(part: tuple[int, np.ndarray | None]) -> Shard:
+        position, wanted = part
+        if wanted is None:
+            shard = read_shard(folder, about, position)
+        else:
+            people, person = np.unique(wanted // images, return_inverse=True)
+            shard = read_shard(folder, about, position, people)
+            mine = person * images + wanted % images
+            if len(mine) < len(shard.images):  # the last person is cut
+                shard = Shard(shard.images[mine], shard.regions[mine], shard.nuisance[mine], shard.traits, shard.attributes)
+        if size is None or size == about["size"]:
+            return shard
+        return Shard(shrink_images(shard.images, size), shrink_regions(shard.regions, size), shard.nuisance, shard.traits, shard.attributes)
+
+    workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(parts), workers):
+            yield from pool.map(read, parts[start : start + workers])
+
+
+def shrink_images(images: np.ndarray, size: int) -> np.ndarray:
+    """Images uint8 (N, S, S) by area averaging to (N, size, size)."""
+    old = images.shape[1]
+    shrunk = np.empty((len(images), size, size), dtype=np.uint8)
+    for image, small in zip(images, shrunk, strict=True):
+        picture = Image.fromarray(image)
+        small[:] = picture.reduce(old // size) if old % size == 0 else picture.resize((size, size), Image.Resampling.BOX)
+    return shrunk
+
+
+def shrink_regions(regions: np.ndarray, size: int) -> np.ndarray:
+    """Masks uint8 (N, S, S) to (N, size, size): the region most frequent in each block of pixels, of equals the one with the higher code.
+
+    Brows and glasses are thin and have high codes: they outlive the skin. Where S is no multiple of `size`, the nearest pixel.
+    """
+    old = regions.shape[1]
+    if old % size:
+        nearest = ((np.arange(size) + 0.5) * old / size).astype(np.int64)
+        return regions[:, nearest[:, None], nearest]
+    step = old // size
+    corners = [regions[:, y::step, x::step] for y in range(step) for x in range(step)]  # step² views (N, size, size)
+    best = np.zeros((len(regions), size, size), dtype=np.uint16)  # 16 times the count of a code, plus the code
+    for code in range(len(REGIONS)):
+        count = np.zeros(best.shape, dtype=np.uint16)
+        for corner in corners:
+            count += corner == code
+        np.maximum(best, 16 * count + np.uint16(code), out=best)
+    return (best & 15).astype(np.uint8)
+
+
+def load(layout: Layout, size: int, attribute: str, limit: int | None, seed: int, place: Path, progress: bool) -> Faces:
+    """The work of `load_faces` for this source; arguments as there, checked. `place` is the cache's folder.
+
+    Raises:
+        UserError: the set is incomplete or damaged, smaller than `size`, or has no such attribute.
+    """
+    from . import choose_people  # the package imports this module first
+
+    folder, about = layout.base, manifest(None if layout.base == SHIPPED else layout.base)
+    people, images = about["identities"], about["images"]
+    if not about["complete"]:
+        done = sum(shard["identities"] for shard in about["shards"])
+        raise UserError(f"{folder} is not finished: it has {done:,} of its {people:,} people. Go on with: {command(about)} --out {folder}")
+    names = [*about["attributes"], *IMAGE_ATTRIBUTES]
+    if attribute not in names:
+        raise UserError(f"There is no attribute {attribute!r} in embedded; there are: {', '.join(sorted(names))}.")
+    if size > about["size"]:
+        larger = -(-size // 8) * 8
+        way = f"Render a larger one: {command(about | {'size': larger})} --out FOLDER" if larger <= 256 else "256 pixels are the most"
+        raise UserError(f"The faces in {folder} have {about['size']} x {about['size']} pixels and cannot be loaded at {size}. {way}.")
+    rows = None
+    if limit is not None and limit < people * images:
+        rows = choose_people(np.repeat(np.arange(people), images), limit, seed)
+    settings = {"code": _CODE_VERSION, "set": about["sha256"], "size": size, "limit": None if rows is None else [limit, seed]}
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    count = people * images if rows is None else len(rows)
+    if count > IN_MEMORY:
+        content = _mapped(place / f"embedded-{size}-{key[:20]}", folder, about, rows, count, size, progress)
+    else:
+        content = _in_memory(folder, about, rows, count, size)
+    notes = []
+    if size < about["size"]:
+        notes.append(f"Images of {about['size']} x {about['size']} pixels, averaged to {size} x {size}.")
+    elif rows is None and count <= IN_MEMORY and hashlib.sha256(content["images"].data).hexdigest() != about["sha256"]["images"]:
+        notes.append("This Pillow decodes the images slightly differently from the one that the set was made with.")
+    identity = np.repeat(np.arange(people), images) if rows is None else np.unique(rows // images, return_inverse=True)[1]
+    nuisance = dict(zip(about["nuisance"], content["nuisance"], strict=True))
+    attributes = {name: values[identity] for name, values in zip(about["attributes"], content["attributes"], strict=True)}
+    for name, thresholds in IMAGE_ATTRIBUTES.items():
+        if not thresholds.keys() <= nuisance.keys():
+            raise UserError(f"{folder} was rendered by another version: it does not tell {' and '.join(thresholds)}. Render it again.")
+        attributes[name] = np.any([nuisance[column] >= least for column, least in thresholds.items()], axis=0).astype(np.int8)
+    return Faces(
+        images=content["images"],
+        identity=identity,
+        attributes=attributes,
+        attribute=attribute,
+        source="embedded",
+        licence=about["licence"],
+        split_seed=seed,
+        notes=tuple(notes),
+        cache_key=key,
+        regions=content["regions"],
+        nuisance=nuisance,
+        traits=dict(zip([*about["traits"], *about["shape"]], content["traits"], strict=True)),
+    )
+
+
+def command(about: dict[str, Any]) -> str:
+    """The command that renders a set with these settings, without its --out."""
+    return "aia data render " + " ".join(f"--{name} {about[name]}" for name in ("identities", "images", "size", "seed"))
+
+
+def _in_memory(folder: Path, about: dict[str, Any], rows: np.ndarray | None, count: int, size: int) -> dict[str, np.ndarray]:
+    """Images uint8 (N, 1, s, s), regions uint8 (N, s, s), nuisance float32 (C, N), traits float32 (T, P), attributes int8 (A, P)."""
+    images = np.empty((count, 1, size, size), dtype=np.uint8)
+    regions = np.empty((count, size, size), dtype=np.uint8)
+    parts: list[Shard] = []
+    start = 0
+    for shard in read_shards(folder, about, rows, size):
+        end = start + len(shard.images)
+        images[start:end, 0], regions[start:end] = shard.images, shard.regions
+        start = end
+        parts.append(replace(shard, images=images[:0], regions=regions[:0]))  # its pixels are not kept twice
+    return {"images": images, "regions": regions, **_columns(parts)}
+
+
+def _columns(parts: list[Shard]) -> dict[str, np.ndarray]:
+    """The parameters of all shards, by columns."""
+    names = ("nuisance", "traits", "attributes")
+    return {name: np.ascontiguousarray(np.concatenate([getattr(part, name) for part in parts]).T) for name in names}
+
+
+def _mapped(
+    entry: Path, folder: Path, about: dict[str, Any], rows: np.ndarray | None, count: int, size: int, progress: bool
+) -> dict[str, np.ndarray]:
+    """The same as `_in_memory` gives, memory-mapped from the cache's entry, a folder, which is written first where it is not there."""
+    shapes = {"images": (count, 1, size, size), "regions": (count, size, size)}
+    content = _read_mapped(entry, shapes)
+    if content is not None:
+        return content
+    with _explain(entry), _temporary(entry) as temporary:
+        parts: list[Shard] = []
+        with open(temporary / "images.npy", "wb") as pictures, open(temporary / "regions.npy", "wb") as masks:
+            for file, shape in zip((pictures, masks), shapes.values(), strict=True):
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            with tqdm(total=count, desc="Decoding embedded", unit="image", disable=not progress) as bar:
+                for shard in read_shards(folder, about, rows, size):
+                    # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
+                    pictures.write(np.ascontiguousarray(shard.images).data)
+                    masks.write(np.ascontiguousarray(shard.regions).data)
+                    bar.update(len(shard.images))
+                    parts.append(replace(shard, images=shard.images[:0].copy(), regions=shard.regions[:0].copy()))
+        for name, values in _columns(parts).items():
+            np.save(temporary / f"{name}.npy", values)
+        _publish(temporary, entry)
+    content = _read_mapped(entry, shapes)
+    if content is None:
+        raise UserError(f"{entry}: the cache was written but cannot be read back. Name another folder with cache= or AIA_CACHE.")
+    return content
+
+
+def _read_mapped(entry: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray] | None:
+    """The cache's entry as read-only memory maps; None where there is none or it is damaged."""
+    names = ("images", "regions", "nuisance", "traits", "attributes")
+    try:
+        with explain_os_errors(entry):
+            found = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in names}
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return None if any(found[name].shape != shape or found[name].dtype != np.uint8 for name, shape in shapes.items()) else found

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import draw_faces, write_celeba
 from PIL import Image
+from rendered import write_set
 
 from aia_lib import cli
 from aia_lib.config import PROFILES, AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, Profile, SiameseConfig
@@ -63,6 +64,12 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{folder.name},{'male' if person % 2 else 'female'},{person // 20}")
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered set, with drawings for faces: sixty people, two images each of 32 pixels."""
+    return write_set(tmp_path_factory.mktemp("drawn") / "set", 60, 2, 32, shard=20)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +123,7 @@ def process(*arguments: object, **settings: object) -> subprocess.Popen:
 
 # --- help -------------------------------------------------------------------------------------------------------------
 
-COMMANDS = ["", "run", "audit", "data", "data check", "data prepare", "data download", "attributes"]
+COMMANDS = ["", "run", "audit", "data", "data check", "data prepare", "data render", "data download", "attributes"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -128,7 +135,8 @@ def test_help_teaches_by_examples_and_fits(aia, monkeypatch, command, columns):
     assert max(map(len, result.out.splitlines())) <= 90
     assert f"aia {command}".strip() in result.out
     assert "example" in result.out or "aia run --data celeba" in result.out
-    defaults = [line for line in result.out.splitlines() if "--seeds N  " in line or "--out FOLDER  " in line]
+    optional = ["--seeds N  "] if command == "data render" else ["--seeds N  ", "--out FOLDER  "]
+    defaults = [line for line in result.out.splitlines() if any(option in line for option in optional)]
     assert all("default" in line for line in defaults)
 
 
@@ -212,6 +220,14 @@ WRONG = {
     "a device without numbers": ("run --data folder --root {own} --device meta --out {tmp}/out", "'meta'", "cpu"),
     "people too few to split": ("run --data folder --root {own} --limit 16 --quiet --out {tmp}/out", "Too few people", "raise the limit"),
     "people too few for an audit": ("run --data folder --root {own} --quiet --out {tmp}/out", "Too few people", "10", "Load more people"),
+    "an attribute that rendered faces lack": ("data check --root {drawn} --size 32 --attribute Smiling", "'Smiling'", "smiling"),
+    "more pixels than were rendered": ("run --root {drawn} --out {tmp}/out", "32 x 32", "aia data render", "--size 64"),
+    "nobody to render": ("data render --identities 0 --out {tmp}/out", "identities", "not 0"),
+    "one image a person": ("data render --identities 2 --images 1 --out {tmp}/out", "images", "at least 2", "not 1"),
+    "a size that is not rendered": ("data render --identities 2 --size 20 --out {tmp}/out", "not 20", "multiple of 8", "32 to 256"),
+    "a device that does not render": ("data render --identities 2 --device tpu --out {tmp}/out", "'tpu'", "cpu"),
+    "no place to render to": ("data render --identities 2", "--out"),
+    "a place of other things": ("data render --identities 2 --out {own}", "{own}", "not empty", "Choose a new folder"),
     "out is a file": ("run --data folder --root {own} --out {own}/labels.csv", "--out", "labels.csv", "is a file"),
     "out in a file": ("run --data folder --root {own} --out {own}/labels.csv/runs", "--out", "labels.csv", "is a file"),
     "out holds other things": ("run --data folder --root {own} --out {own}", "--out", "not empty"),
@@ -233,9 +249,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_call_is_one_line(aia, own, celeba, tmp_path, monkeypatch, case):
+def test_a_wrong_call_is_one_line(aia, own, celeba, drawn, tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
-    places = {"own": own, "celeba": celeba, "tmp": tmp_path}
+    places = {"own": own, "celeba": celeba, "drawn": drawn, "tmp": tmp_path}
     call, *words = [text.format(**places) for text in WRONG[case]]
     refused(aia(*call.split()), *words)
     assert not list(tmp_path.iterdir()), "a refused call writes nothing"
@@ -414,6 +430,21 @@ def test_check_and_prepare_say_what_is_there(aia, own, tmp_path, monkeypatch):
     assert result.status == 0 and "ready: Faces(80 images of 40 people, 20 x 20" in result.out
     assert "Decoding folder" in result.err  # the progress bar
     assert [path.name for path in tmp_path.glob("folder-20-*")]
+
+
+def test_rendered_faces_are_checked_and_prepared(aia, drawn, monkeypatch):
+    for source in (["--data", "embedded"], []):
+        result = aia("data", "check", *source, "--root", drawn, "--size", 32)
+        assert result.status == 0 and not result.err
+        assert "embedded: 120 images of 60 people" in result.out and "licence: CC BY 4.0" in result.out and "mouth_open" in result.out
+    monkeypatch.setattr("aia_lib.datasets.embedded.SHIPPED", drawn)
+    result = aia("data", "prepare", "--size", 16)
+    assert result.status == 0 and "averaged to 16 x 16" in result.out and "ready: Faces(120 images of 60 people, 16 x 16" in result.out
+
+
+def test_a_copy_without_the_shipped_faces(aia, tmp_path, monkeypatch):
+    monkeypatch.setattr("aia_lib.datasets.embedded.SHIPPED", tmp_path)
+    refused(aia("run", "--out", tmp_path / "out"), "comes without its embedded faces", "aia data render --identities 1000")
 
 
 def test_a_download_that_cannot_work_says_why(aia, tmp_path, monkeypatch):

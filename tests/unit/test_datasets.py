@@ -633,8 +633,6 @@ def test_images_in_no_persons_folder_and_folders_without_images(tmp_path, celeba
 def test_the_sources_and_settings_that_exist(tmp_path):
     with pytest.raises(UserError, match="no source 'utkface'; choose one of embedded, celeba, vggface, vggface2, lfw, folder"):
         load_faces("utkface", tmp_path)
-    with pytest.raises(UserError, match="embedded faces are not part of this version yet. Use images on your disk"):
-        load_faces("embedded")
     root = write_folder(tmp_path / "own", 2)
     for size in (30, 0, -64, 64.0, "64"):
         refused("size must be a multiple of 4", "folder", root, size=size)

@@ -50,6 +50,14 @@ def test_faces_tell_what_does_not_fit():
         faces_of([0, 0, 1], names=("a",))
     with pytest.raises(UserError, match="no attribute 'age'"):
         good.labels("age")
+    with pytest.raises(UserError, match=r"regions must be uint8 of shape \(3, 4, 4\), not int64 of shape \(3, 4, 4\)"):
+        faces_of([0, 0, 1], regions=np.zeros((3, 4, 4), np.int64))
+    with pytest.raises(UserError, match=r"regions must be uint8 of shape \(3, 4, 4\), not uint8 of shape \(2, 4, 4\)"):
+        faces_of([0, 0, 1], regions=np.zeros((2, 4, 4), np.uint8))
+    with pytest.raises(UserError, match=r"nuisance\['yaw'\] must have shape \(3,\), not \(2,\)"):
+        faces_of([0, 0, 1], nuisance={"yaw": np.zeros(2)})
+    with pytest.raises(UserError, match=r"traits\['skin'\] must hold one number a person, up to the identity code 1; its shape is \(1,\)"):
+        faces_of([0, 0, 1], traits={"skin": np.zeros(1)})
 
 
 def test_faces_count_and_describe_themselves(toy_faces):
@@ -71,6 +79,25 @@ def test_subset_keeps_identity_codes_and_order(toy_faces):
     assert_array_equal(faces.subset([i == 5 for i in range(30)]).images, faces.images[5:6])
     assert len(faces.subset([])) == 0 and faces.subset([]).people == 0
     assert len(faces.subset(slice(0, 7))) == 7
+
+
+def test_subset_carries_what_is_known_of_images_and_people():
+    regions = np.arange(5 * 16, dtype=np.uint8).reshape(5, 4, 4) % 11
+    faces = faces_of([0, 0, 1, 2, 2], regions=regions, nuisance={"yaw": np.arange(5)}, traits={"skin": [0.2, 0.4, 0.6]})
+    part = faces.subset([4, 2])
+    assert_array_equal(part.regions, regions[[4, 2]])
+    assert_array_equal(part.nuisance["yaw"], [4, 2])
+    assert_array_equal(part.traits["skin"][part.identity], np.array([0.6, 0.4], np.float32))
+    assert part.nuisance["yaw"].dtype == part.traits["skin"].dtype == np.float32
+    plain = faces_of([0, 0, 1])
+    assert plain.regions is None and plain.nuisance == {} and plain.subset([1]).regions is None and plain.subset([1]).traits == {}
+
+
+def test_fingerprint_names_what_is_known_too():
+    regions = np.zeros((3, 4, 4), np.uint8)
+    known = [{}, {"regions": regions}, {"regions": regions + 1}, {"nuisance": {"yaw": np.zeros(3)}}, {"traits": {"yaw": np.zeros(3)}}]
+    prints = [faces_of([0, 0, 1], **each).fingerprint for each in known]
+    assert len(set(prints[:4])) == 4 and prints[3] == faces_of([0, 0, 1], nuisance={"yaw": np.zeros(3)}).fingerprint
 
 
 def test_fingerprint_names_the_content(toy_faces):

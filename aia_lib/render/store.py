@@ -1,0 +1,495 @@
+"""Sets of rendered faces on the disk: rendered in shards, by several processes, stopped and gone on with at will.
+
+A set is a folder:
+
+* `manifest.json`: the settings, the versions that made it, the names of all columns, the shards with their SHA-256, and once it is complete
+  the SHA-256 of all decoded images, of all regions and of all parameters, which do not depend on the shards.
+* `faces-00000.npz` …: some people each, in numpy's form without pickles. With P people of K images of S x S pixels:
+    `strips` uint8: one grey JPEG a person, K * S wide and S high, one after the other; `offsets` int64 (P + 1,) tells where each begins.
+        The images are what the JPEGs decode to. S is a multiple of 8, the side of JPEG's blocks: a strip decodes to the same pixels as K
+        files would.
+    `regions` uint8: the masks (P * K, S, S), codes of `aia_lib.faces.REGIONS`, compressed by LZMA.
+    `nuisance` float32 (P * K, C), `traits` float32 (P, T + L), traits and then shape changes, `attributes` int8 (P, A).
+
+All that is random about a person depends on the seed and the person's number, so neither the size of the shards nor the number of processes
+changes a pixel. On the CPU people are rendered one at a time with one thread, so that sums are added up in the same order everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import json
+import lzma
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
+from ..faces import REGIONS
+from ..files import UserError, atomic_write, explain_os_errors, write_json
+from . import GENERATOR_VERSION, require_extra
+
+QUALITY = 90
+"""Of the JPEGs: what photo collections have."""
+
+SIZES = range(32, 257, 8)
+"""Sides of an image in pixels: the blocks of a JPEG are 8 x 8."""
+
+MAX_STRIP = 65_500
+"""Pixels that a JPEG can be wide."""
+
+SHARD_IMAGES = 1000
+"""At most about as many images are in a shard where nobody says: each process loses that much when it is killed."""
+
+BYTES_PER_PIXEL = 0.5
+"""A rough upper bound of what a set takes on the disk."""
+
+PACKAGES = ("anny", "warp-lang", "torch", "numpy", "pillow")
+"""Their versions are part of a set's settings: another one may change a pixel."""
+
+_GPU_BATCH = 1 << 22
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a set holds: all that decides its content, and how many people are in a shard."""
+
+    identities: int
+    images: int
+    size: int
+    seed: int
+    shard: int
+    device: str
+    generator: int
+    versions: dict[str, str]
+
+    @property
+    def shards(self) -> int:
+        return -(-self.identities // self.shard)
+
+    def people(self, number: int) -> range:
+        """The people of shard `number`."""
+        return range(number * self.shard, min((number + 1) * self.shard, self.identities))
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What `render_set` did: the set's folder, its settings, how many images were rendered now, in how many seconds, bytes on the disk."""
+
+    folder: Path
+    settings: Settings
+    images: int
+    seconds: float
+    bytes: int
+
+
+def render_set(
+    identities: int,
+    images: int = 10,
+    size: int = 64,
+    seed: int = 0,
+    *,
+    out: str | os.PathLike,
+    shard: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Rendered:
+    """Render a set of faces into the folder `out`, or go on with the one that is there. Load it with load_faces("embedded", root=out).
+
+    Finished shards of a set with the same settings are kept, if their SHA-256 is right. A kill at any moment costs the shards that are in
+    work at most. On the CPU the same settings give the same bytes.
+
+    Args:
+        identities: how many people.
+        images: of each person, at least 2, since verification needs pairs.
+        size: side of an image in pixels, a multiple of 8 from 32 to 256.
+        seed: not negative. Sets of one seed have the same first people.
+        out: a new or empty folder, or one that holds the beginning of this set.
+        shard: people in a file; default what the folder has, else an eighth of all, and at most about 1000 images.
+        workers: processes on the CPU; default one for each core, at most one for each shard. A GPU has one.
+        device: "cpu", "cuda", or "auto", the GPU where there is one.
+        progress: show a bar.
+
+    Raises:
+        UserError: a setting is out of range; the extra `render` is not installed; `out` holds something else, is in use by another
+            process, or cannot be written; the disk is full; a process was killed.
+    """
+    for name, value, least in (("identities", identities, 1), ("images", images, 2), ("seed", seed, 0)):
+        _check_number(name, value, least)
+    for name, value in (("shard", shard), ("workers", workers)):
+        if value is not None:
+            _check_number(name, value, 1)
+    if isinstance(size, bool) or size not in SIZES:
+        raise UserError(f"The size must be a multiple of 8 from {SIZES[0]} to {SIZES[-1]} pixels, not {size!r}; 64 is usual.")
+    if images * size > MAX_STRIP:
+        raise UserError(f"The images of a person must not be more than {MAX_STRIP // size} at {size} pixels, not {images}.")
+    folder = Path(out).expanduser()
+    _check_folder(folder)
+    require_extra()
+    device = _pick_device(device)
+    if device != "cpu" and workers not in (None, 1):
+        raise UserError(f"Several workers are for the CPU; on a GPU one process renders, not {workers}. Leave workers out.")
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    settings = Settings(identities, images, size, seed, shard or 0, device, GENERATOR_VERSION, versions)
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        settings, about = _begin(folder, settings, shard is None)
+        return _fill(folder, settings, about, workers, progress)
+
+
+def _check_number(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or value > 10**9:
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise a UserError where `folder` is a file or holds anything but a rendered set and hidden files."""
+    with explain_os_errors(folder):
+        if not folder.exists():
+            return
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not names:
+        return
+    if "manifest.json" not in names:
+        raise UserError(f"{folder} is not empty and holds no rendered set ({_few(names)}). Choose a new folder.")
+    about = manifest(folder)
+    known = {"manifest.json", *(shard_name(number) for number in range(-(-about["identities"] // max(about["shard"], 1))))}
+    foreign = [name for name in names if name not in known]
+    if foreign:
+        raise UserError(f"{folder} holds files that are not of its set ({_few(foreign)}). Move them away, or choose another folder.")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _pick_device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"The device must be auto, cpu or cuda, not {name!r}.")
+    if name == "cpu":
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise UserError("There is no CUDA GPU that torch can use here. Render on the CPU: device cpu.")
+    return "cpu"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of `folder`. The lock leaves no file and ends with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes at once are the user's to avoid
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder} is being written by another process. Wait for it, or choose another folder.") from error
+        except OSError:  # some network file systems have no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def _begin(folder: Path, settings: Settings, any_shard: bool) -> tuple[Settings, dict[str, Any]]:
+    """The settings with the shard filled in, and the manifest: the one in `folder`, or a new one, which is written."""
+    from .people import sample_people
+    from .views import sample_views
+
+    if (folder / "manifest.json").exists():
+        about = manifest(folder)
+        if any_shard:
+            settings = Settings(**asdict(settings) | {"shard": about["shard"]})
+        wanted, held = _flat(asdict(settings)), _flat({name: about.get(name) for name in asdict(settings)})
+        other = [f"{name} {held.get(name)}, not {value}" for name, value in wanted.items() if held.get(name) != value]
+        if other:
+            raise UserError(f"{folder} holds a set with other settings ({'; '.join(other)}). Choose another folder.")
+        return settings, about
+    if any_shard:
+        settings = Settings(**asdict(settings) | {"shard": _usual_shard(settings)})
+    people, views = sample_people(1, settings.seed), sample_views(range(1), settings.images, settings.seed)
+    about = {
+        "format": FORMAT,
+        "complete": False,
+        **asdict(settings),
+        "licence": LICENCE,
+        "command": command(asdict(settings)),
+        "regions": list(REGIONS),
+        "nuisance": list(views.values),
+        "traits": list(people.traits),
+        "shape": list(people.shape_names),
+        "attributes": list(people.attributes()),
+        "sha256": {},
+        "shards": [],
+    }
+    write_json(folder / "manifest.json", about)
+    return settings, about
+
+
+def _usual_shard(settings: Settings) -> int:
+    """People in a shard where nobody says: few enough for eight processes."""
+    return max(1, min(SHARD_IMAGES // settings.images, -(-settings.identities // 8)))
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    versions = settings.pop("versions", None)
+    return settings | (versions if isinstance(versions, dict) else {})
+
+
+def _fill(folder: Path, settings: Settings, about: dict[str, Any], workers: int | None, progress: bool) -> Rendered:
+    """Render the shards that `folder` lacks, and complete its manifest."""
+    for left in (*folder.glob(".faces-*.part"), *folder.glob(".manifest.json.*.part")):  # of killed processes: we hold the lock
+        left.unlink(missing_ok=True)
+    sound = [shard for shard in about["shards"] if _is_sound(folder / shard["file"], shard["sha256"])]
+    done = {shard["first"] // settings.shard: shard for shard in sound}
+    pending = [number for number in range(settings.shards) if number not in done]
+    if not pending and about["complete"]:
+        return Rendered(folder, settings, 0, 0.0, _bytes(folder))
+    missing = sum(len(settings.people(number)) for number in pending) * settings.images
+    _check_space(folder, round(missing * settings.size**2 * BYTES_PER_PIXEL))
+
+    def publish(number: int, digest: str) -> None:
+        people = settings.people(number)
+        done[number] = {"file": shard_name(number), "first": people.start, "identities": len(people), "sha256": digest}
+        write_json(folder / "manifest.json", about | {"complete": False, "sha256": {}, "shards": [done[i] for i in sorted(done)]})
+
+    start = time.perf_counter()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or (cores if settings.device == "cpu" else 1), len(pending))
+    total = settings.identities * settings.images
+    with tqdm(total=total, initial=total - missing, desc="Rendering faces", unit="image", disable=not progress) as bar:
+        if workers > 1:
+            _render_in_processes(folder, settings, pending, workers, publish, bar.update)
+        elif pending:
+            _render_here(folder, settings, pending, publish, bar.update)
+    seconds = time.perf_counter() - start
+    about = about | {"complete": True, "shards": [done[number] for number in sorted(done)]}
+    write_json(folder / "manifest.json", about | {"sha256": _content_digests(folder, about)})
+    return Rendered(folder, settings, missing, seconds, _bytes(folder))
+
+
+def _is_sound(path: Path, digest: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free. Free some, or choose another folder; what was "
+            "finished before is kept."
+        )
+
+
+def _content_digests(folder: Path, about: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of all decoded images, of all regions, and of nuisance, traits and attributes; persons and images in order."""
+    digests = {name: hashlib.sha256() for name in ("images", "regions", "nuisance", "traits", "attributes")}
+    for shard in read_shards(folder, about):
+        for name, digest in digests.items():
+            digest.update(np.ascontiguousarray(getattr(shard, name)).data)
+    parameters = "".join(digests[name].hexdigest() for name in ("nuisance", "traits", "attributes"))
+    return {
+        "images": digests["images"].hexdigest(),
+        "regions": digests["regions"].hexdigest(),
+        "parameters": hashlib.sha256(parameters.encode()).hexdigest(),
+    }
+
+
+# --- one shard --------------------------------------------------------------------------------------------------------
+
+
+def encode_strip(images: np.ndarray) -> bytes:
+    """Images uint8 (K, S, S) side by side as one grey JPEG."""
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate(list(images), axis=1)).save(file, "JPEG", quality=QUALITY, optimize=True)
+    return file.getvalue()
+
+
+def _render_shard(settings: Settings, renderer: Any, number: int, tell: Callable[[int], Any]) -> bytes:
+    """The content of shard `number`; `tell` is called with the number of images each time that some are rendered."""
+    from .people import sample_people
+    from .views import sample_views
+
+    wanted = settings.people(number)
+    step = 1 if settings.device == "cpu" else max(1, _GPU_BATCH // (settings.size**2 * settings.images))
+    strips: list[bytes] = []
+    columns: dict[str, list[np.ndarray]] = {"regions": [], "nuisance": [], "traits": [], "attributes": []}
+    for first in range(wanted.start, wanted.stop, step):
+        part = range(first, min(first + step, wanted.stop))
+        people, views = sample_people(len(part), settings.seed, part.start), sample_views(part, settings.images, settings.seed)
+        images, regions = renderer.render(people, views)
+        strips += [encode_strip(own) for own in images.reshape(len(part), settings.images, settings.size, settings.size)]
+        columns["regions"].append(regions)
+        columns["nuisance"].append(np.stack(list(views.values.values()), axis=1).astype(np.float32))
+        columns["traits"].append(np.concatenate([np.stack(list(people.traits.values()), axis=1), people.shape], axis=1).astype(np.float32))
+        columns["attributes"].append(np.stack(list(people.attributes().values()), axis=1).astype(np.int8))
+        tell(len(images))
+    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+    regions = lzma.compress(np.ascontiguousarray(arrays["regions"]).tobytes(), preset=9 | lzma.PRESET_EXTREME)
+    arrays["regions"] = np.frombuffer(regions, dtype=np.uint8)
+    arrays["strips"] = np.frombuffer(b"".join(strips), dtype=np.uint8)
+    arrays["offsets"] = np.cumsum([0, *map(len, strips)], dtype=np.int64)
+    file = io.BytesIO()
+    np.savez(file, **dict(sorted(arrays.items())))
+    return file.getvalue()
+
+
+def _write_shard(folder: Path, settings: Settings, renderer: Any, number: int, tell: Callable[[int], Any]) -> str:
+    """Render shard `number` into its file; its SHA-256."""
+    content = _render_shard(settings, renderer, number, tell)
+    with atomic_write(folder / shard_name(number)) as file:
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _render_here(folder: Path, settings: Settings, pending: list[int], publish: Callable, tell: Callable) -> None:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from .scene import Renderer
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            renderer = Renderer(size=settings.size, device=settings.device)
+            for number in pending:
+                publish(number, _write_shard(folder, settings, renderer, number, tell))
+    finally:
+        torch.set_num_threads(threads)
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+# Not multiprocessing: its children import the user's script again, and stay behind when their parent is killed. Here a child reads the
+# numbers of shards on stdin and answers on stdout; when either is closed, it ends.
+
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from aia_lib.render.store import serve; serve()"
+
+
+class _Worker:
+    """A process that renders shards, and a thread that passes on what it says: (worker, line), "" when it has ended."""
+
+    def __init__(self, folder: Path, settings: Settings, heard: queue.SimpleQueue) -> None:
+        environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env=environment,
+            start_new_session=True,  # a terminal's Ctrl-C is the parent's, which ends this process
+        )
+        self.shard: int | None = None
+        self.say(json.dumps({"folder": str(folder.absolute()), "settings": asdict(settings)}))
+        threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
+
+    def _listen(self, heard: queue.SimpleQueue) -> None:
+        for line in self.process.stdout:
+            heard.put((self, line.rstrip("\n")))
+        heard.put((self, ""))
+
+    def say(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `_listen` tells
+            print(line, file=self.process.stdin, flush=True)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+
+def _render_in_processes(
+    folder: Path, settings: Settings, pending: list[int], workers: int, publish: Callable[[int, str], None], tell: Callable[[int], Any]
+) -> None:
+    heard: queue.SimpleQueue[tuple[_Worker, str]] = queue.SimpleQueue()
+    waiting, left = list(reversed(pending)), len(pending)
+    crew = [_Worker(folder, settings, heard)]
+    try:
+        while left:
+            worker, line = heard.get()
+            kind, _, rest = line.partition(" ")
+            if kind == "images":
+                tell(int(rest))
+                continue
+            if kind == "error":
+                raise UserError(rest)
+            if kind not in ("ready", "done"):
+                code = worker.process.wait()
+                if code < 0:
+                    raise UserError(f"A rendering process was killed (signal {-code}), mostly for want of memory. Take fewer workers.")
+                raise RuntimeError(f"A rendering process ended with the status {code}: {line or 'see its traceback above'}")
+            if kind == "done":
+                publish(worker.shard, rest)
+                left -= 1
+            if len(crew) == 1 and kind == "ready":  # what the first had to build, in the cache of heads and kernels, the others find there
+                crew += [_Worker(folder, settings, heard) for _ in range(workers - 1)]
+            worker.shard = waiting.pop() if waiting else None
+            if worker.shard is not None:
+                worker.say(str(worker.shard))
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def serve() -> None:
+    """The life of a worker: read the job, get ready, render the shards whose numbers come on stdin, say what is done."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def say(line: str) -> None:
+        print(line, file=answers, flush=True)
+
+    try:
+        job = json.loads(sys.stdin.readline())
+        folder, settings = Path(job["folder"]), Settings(**job["settings"])
+        import torch
+
+        from .scene import Renderer
+
+        torch.set_num_threads(1)
+        renderer = Renderer(size=settings.size, device=settings.device)
+        say("ready")
+        for line in sys.stdin:
+            say(f"done {_write_shard(folder, settings, renderer, int(line), lambda images: say(f'images {images}'))}")
+    except UserError as error:
+        say(f"error {' '.join(str(error).split())}")
+    except BrokenPipeError:  # the parent has gone; so that closing does not complain either:
+        os._exit(0)
+    except MemoryError:
+        say("error A rendering process is out of memory. Take fewer workers.")
+    except OSError as error:  # of the machine: the cache of kernels on a full disk, too many open files
+        say(f"error {error.filename or 'A rendering process'}: {error.strerror or error}.")
