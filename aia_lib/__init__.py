@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import ledger, plots
-    from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer
+    from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, load_pretrained
     from .audit import AuditReport, audit
     from .config import PROFILES, AuditConfig, Profile, get_profile
     from .datasets import SOURCES, load_faces
@@ -53,6 +53,7 @@ _HOME = {
     "ledger": None,
     "load_anonymizer": "anonymizers",
     "load_faces": "datasets",
+    "load_pretrained": "anonymizers",
     "plots": None,
 }
 
@@ -73,6 +74,7 @@ __all__ = [
     "ledger",
     "load_anonymizer",
     "load_faces",
+    "load_pretrained",
     "plots",
 ]
 

@@ -173,9 +173,13 @@ class Original:
         """Embeddings (N, 128) of the Siamese network trained with this anonymizer."""
         return fitted(self).embed(g)
 
-    def save(self, folder: str | Path) -> None:
-        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically."""
-        _save(self, folder, {"profile": self.profile.name})
+    def save(self, folder: str | Path, half: bool = False) -> None:
+        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
+        _save(self, folder, {"profile": self.profile.name}, half)
+
+
+PRETRAINED = ("original", "aia")
+"""What `load_pretrained` knows."""
 
 
 class AIA:
@@ -253,9 +257,9 @@ class AIA:
     infer = Original.infer
     embed = Original.embed
 
-    def save(self, folder: str | Path) -> None:
-        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically."""
-        _save(self, folder, {"profile": self.profile.name, "finetune": as_dict(self.profile.finetune)})
+    def save(self, folder: str | Path, half: bool = False) -> None:
+        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
+        _save(self, folder, {"profile": self.profile.name, "finetune": as_dict(self.profile.finetune)}, half)
 
 
 def AIAWithoutTask(profile: Profile | None = None, seed: int = 0, device: torch.device | None = None, **settings: float) -> AIA:
@@ -332,9 +336,9 @@ class RandomMask:
             row[torch.from_numpy(places).to(g.device)] = torch.from_numpy(generator.random(count, dtype=np.float32)).to(g.device)
         return g
 
-    def save(self, folder: str | Path) -> None:
-        """Write `anonymizer.json` and the weights of `base` (safetensors) into `folder`, atomically."""
-        _save(self, folder, {"profile": self.base.profile.name, "per_image": self.per_image, "share": self.share})
+    def save(self, folder: str | Path, half: bool = False) -> None:
+        """Write `anonymizer.json` and the weights of `base` (safetensors) into `folder`, atomically; `half` stores them as float16."""
+        _save(self, folder, {"profile": self.base.profile.name, "per_image": self.per_image, "share": self.share}, half)
 
 
 def load_anonymizer(folder: str | Path, device: torch.device | None = None) -> Original | AIA | RandomMask:
@@ -370,6 +374,20 @@ def load_anonymizer(folder: str | Path, device: torch.device | None = None) -> O
     return made
 
 
+def load_pretrained(name: str, device: torch.device | None = None) -> Original | AIA:
+    """A method that ships with the package, trained on the embedded faces at 64 px: "original" (stages 1 to 3) or "aia" (Eq. 8 too).
+
+    Their people are those of the split `train` of `load_faces("embedded")`; aia_lib/checkpoints/manifest.json says how they were made.
+
+    Raises:
+        UserError: there is none of that name, or its files are missing or changed.
+    """
+    root = Path(__file__).parent / "checkpoints"
+    if name not in PRETRAINED:
+        raise UserError(f"There is no pretrained method {name!r}; there are {', '.join(PRETRAINED)}.")
+    return load_anonymizer(root / name, device)
+
+
 def with_attribute(faces: Faces, attribute: str | None) -> Faces:
     """`faces` with `attribute` as its private attribute; None keeps the one it has. UserError where there is no such attribute."""
     if attribute is None or attribute == faces.attribute:
@@ -385,10 +403,13 @@ def fitted(anonymizer: Original | AIA | RandomMask) -> Networks:
     return anonymizer.networks
 
 
-def _save(anonymizer: Original | AIA | RandomMask, folder: str | Path, arguments: dict) -> None:
+def _save(anonymizer: Original | AIA | RandomMask, folder: str | Path, arguments: dict, half: bool) -> None:
     nets = fitted(anonymizer)
+    tensors = nets.tensors()
+    if half:
+        tensors = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
     Checkpoint(folder, "anonymizer").save(
-        nets.tensors(),
+        tensors,
         kind=type(anonymizer).__name__,
         networks=nets.describe(),
         attribute=anonymizer.attribute,

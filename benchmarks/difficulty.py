@@ -15,11 +15,15 @@ import numpy as np
 from aia_lib.attackers import ATTACKERS, AttackSet
 from aia_lib.config import AuditConfig
 from aia_lib.datasets import load_faces
+from aia_lib.datasets.embedded import manifest
 from aia_lib.faces import REGIONS, Faces
 from aia_lib.verification import MIN_PEOPLE, Scored, fit_verifier, interval, pair_distances
 
 REGION_SIZE = 32
 """Side of the images that the readers of single regions see: ten convolutional networks at full size would take an hour."""
+
+OUTLINED = ("skin", "hair")
+"""Regions of which the outline alone is read too: skin is what is left when all others are cut out, and tells their shapes."""
 
 PAIRS = 6000
 GREY = 128
@@ -37,14 +41,19 @@ def measure(root: str | None, size: int, images: int | None, data: str = "embedd
         if name != faces.attribute and people_of_a_class(other) >= MIN_PEOPLE:
             figures.setdefault("other_attributes_auc", {})[name] = read(other, ["logistic"], config)
     if faces.regions is not None:
+        figures["sha256"] = manifest(root)["sha256"]["images"]
         small = load_faces(data, root, size=REGION_SIZE, limit=images, progress=False)
         figures["attribute_auc"]["all, region_size"] = read(small, readers, config)
         regions, pixels = np.asarray(small.regions)[:, None], np.asarray(small.images)  # (N, 1, h, w)
         figures["share_of_pixels"] = {name: round(float((regions == code).mean()), 4) for code, name in enumerate(REGIONS)}
         for code, name in enumerate(REGIONS):
-            alone = dataclasses.replace(small, images=np.where(regions == code, pixels, GREY).astype(np.uint8), cache_key="")
-            figures["attribute_auc"][name] = read(alone, readers, config)
-            print(name, figures["attribute_auc"][name], file=sys.stderr)
+            views = {name: np.where(regions == code, pixels, GREY)}
+            if name in OUTLINED:
+                views[f"{name}, outline"] = np.where(regions == code, 255, GREY)
+            for view, shown in views.items():
+                alone = dataclasses.replace(small, images=shown.astype(np.uint8), cache_key="")
+                figures["attribute_auc"][view] = read(alone, readers, config)
+                print(view, figures["attribute_auc"][view], file=sys.stderr)
     figures["verification_auc"] = verify(faces, config)
     return figures
 

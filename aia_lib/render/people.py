@@ -37,23 +37,23 @@ class Cue:
 
 CUES = {
     # trait: mean for women, mean for men, deviation, lowest, highest
-    "gender": Cue(0.37, 0.63, 0.20, 0.0, 1.0),  # MakeHuman's phenotype: the whole skull and face
-    "muscle": Cue(0.46, 0.54, 0.12, 0.2, 0.8),
+    "gender": Cue(0.31, 0.51, 0.155, 0.0, 1.0),  # MakeHuman's phenotype: the whole skull and face
+    "muscle": Cue(0.45, 0.55, 0.12, 0.2, 0.8),
     "weight": Cue(0.50, 0.50, 0.15, 0.15, 0.9),
-    "skin_offset": Cue(0.015, -0.015, 0.055, -0.15, 0.15),  # added to the albedo that goes with the ancestry
-    "skin_texture": Cue(0.40, 0.50, 0.15, 0.05, 1.0),
-    "lips": Cue(0.26, 0.21, 0.07, 0.05, 0.45),
-    "brow_thickness": Cue(0.00285, 0.00335, 0.0007, 0.0014, 0.0052),
-    "brow_darkness": Cue(0.66, 0.72, 0.14, 0.25, 1.0),
-    "brow_height": Cue(0.0004, -0.0004, 0.0022, -0.005, 0.005),
-    "brow_arch": Cue(0.55, 0.45, 0.20, 0.0, 1.0),
+    "skin_offset": Cue(0.01, -0.01, 0.05, -0.15, 0.15),  # added to the albedo that goes with the ancestry
+    "skin_texture": Cue(0.41, 0.49, 0.15, 0.05, 1.0),
+    "lips": Cue(0.33, 0.18, 0.07, 0.05, 0.45),
+    "brow_thickness": Cue(0.00255, 0.00345, 0.0007, 0.0014, 0.0052),
+    "brow_darkness": Cue(0.62, 0.74, 0.14, 0.25, 1.0),
+    "brow_height": Cue(0.0007, -0.0007, 0.0021, -0.005, 0.005),
+    "brow_arch": Cue(0.57, 0.43, 0.2, 0.0, 1.0),
     "hair_length": Cue(0.54, 0.46, 0.22, 0.0, 1.0),  # place in the range of the style, see `LENGTHS`
-    "hair_volume": Cue(0.54, 0.47, 0.22, 0.0, 1.0),
-    "hairline": Cue(0.23, 0.27, 0.12, 0.0, 1.0),  # before age: see `RECESSION`
+    "hair_volume": Cue(0.58, 0.42, 0.22, 0.0, 1.0),
+    "hairline": Cue(0.2, 0.3, 0.12, 0.0, 1.0),  # before age: see `RECESSION`
 }
 """Traits whose distribution depends on the label."""
 
-MAKEUP = (0.34, 0.02)
+MAKEUP = (0.50, 0.02)
 """Share of the women and of the men who wear visible make-up."""
 
 DYED = (0.16, 0.05)
@@ -62,7 +62,7 @@ DYED = (0.16, 0.05)
 RECESSION = (0.14, 0.36)
 """How much the hairline moves back between the ages of 25 and 75, on average."""
 
-BEARD = {"full": 0.06, "goatee": 0.03, "moustache": 0.02, "stubble": 0.08}
+BEARD = {"full": 0.08, "goatee": 0.04, "moustache": 0.02, "stubble": 0.09}
 """Share of the men with each kind of facial hair. A beard is all but decisive, so few have one: the jaw must not give the label away."""
 
 (BALD, BUZZ, CROP, SIDE, QUIFF, CHIN, BOB, STRAIGHT, WAVY, CURLY, TIED) = range(11)
@@ -82,8 +82,8 @@ STYLE_NAMES = (
 
 STYLES = (
     # bald  buzz  crop  side  quiff chin  bob   straight wavy curly tied
-    (0.005, 0.03, 0.11, 0.11, 0.07, 0.12, 0.08, 0.17, 0.16, 0.07, 0.09),  # women
-    (0.045, 0.11, 0.18, 0.16, 0.13, 0.08, 0.03, 0.09, 0.07, 0.06, 0.05),  # men
+    (0.004, 0.015, 0.075, 0.075, 0.05, 0.14, 0.11, 0.20, 0.20, 0.055, 0.076),  # women
+    (0.045, 0.13, 0.22, 0.20, 0.155, 0.06, 0.015, 0.05, 0.045, 0.05, 0.04),  # men
 )
 """Shares of the hair styles before age and ancestry have their say."""
 
@@ -111,15 +111,15 @@ _DEFAULT = 0.30
 SHAPE = {
     # Anny's change (* stands for l and r): standard deviation at both labels, mean for men minus mean for women, change from age 25 to 75
     "*-cheek-trans-up": (_DEFAULT, 0.0, -0.25),
-    "*-cheek-volume-incr": (0.35, -0.10, -0.15),
+    "*-cheek-volume-incr": (0.35, -0.08, -0.15),
     "*-cheek-inner-incr": (_DEFAULT, 0.0, 0.0),
-    "*-cheek-bones-incr": (0.35, 0.0, 0.0),
+    "*-cheek-bones-incr": (0.35, -0.05, 0.0),
     "chin-jaw-drop-incr": (_DEFAULT, 0.0, 0.25),
-    "chin-height-incr": (0.16, 0.06, 0.0),
-    "chin-prominent-incr": (0.25, 0.08, 0.0),
-    "chin-bones-incr": (0.25, 0.10, 0.0),
-    "chin-width-incr": (0.25, 0.10, 0.0),
-    "chin-cleft-incr": (0.35, 0.10, 0.0),
+    "chin-height-incr": (0.16, 0.08, 0.0),
+    "chin-prominent-incr": (0.25, 0.14, 0.0),
+    "chin-bones-incr": (0.25, 0.16, 0.0),
+    "chin-width-incr": (0.25, 0.18, 0.0),
+    "chin-cleft-incr": (0.35, 0.2, 0.0),
     "chin-prognathism-incr": (0.30, 0.0, 0.0),
     "*-ear-lobe-incr": (0.35, 0.0, 0.35),
     "*-ear-shape-round": (_DEFAULT, 0.0, 0.0),
@@ -133,15 +133,15 @@ SHAPE = {
     "*-ear-scale-depth-incr": (0.25, 0.0, 0.0),
     "*-ear-wing-incr": (0.25, 0.05, 0.0),
     "eyebrows-angle-up": (0.35, 0.0, -0.15),
-    "eyebrows-trans-up": (0.30, -0.10, -0.10),
-    "eyebrows-trans-forward": (0.15, 0.05, 0.0),
+    "eyebrows-trans-up": (0.30, -0.18, -0.10),
+    "eyebrows-trans-forward": (0.15, 0.08, 0.0),
     "*-eye-corner1-up": (0.40, 0.0, 0.0),
-    "*-eye-height1-incr": (0.30, -0.05, -0.10),
-    "*-eye-scale-incr": (0.40, -0.10, -0.10),
+    "*-eye-height1-incr": (0.30, -0.24, -0.10),
+    "*-eye-scale-incr": (0.40, -0.42, -0.10),
     "*-eye-push1-out": (0.30, 0.0, 0.0),
     "*-eye-eyefold-up": (0.35, 0.0, -0.25),
     "*-eye-height3-incr": (0.30, 0.0, -0.10),
-    "*-eye-height2-incr": (0.35, -0.10, -0.20),
+    "*-eye-height2-incr": (0.35, -0.34, -0.20),
     "*-eye-bag-incr": (0.30, 0.0, 0.45),
     "*-eye-push2-out": (0.30, 0.0, 0.0),
     "*-eye-trans-up": (0.25, 0.0, 0.0),
@@ -163,20 +163,20 @@ SHAPE = {
     "head-scale-horiz-incr": (0.22, 0.03, 0.0),
     "mouth-lowerlip-height-incr": (0.30, -0.08, -0.15),
     "mouth-scale-horiz-incr": (0.45, 0.10, 0.0),
-    "mouth-cupidsbow-incr": (0.40, -0.10, -0.20),
+    "mouth-cupidsbow-incr": (0.40, -0.2, -0.20),
     "mouth-laugh-lines-out": (0.35, 0.0, 0.30),
     "mouth-scale-depth-incr": (0.35, 0.0, 0.0),
-    "mouth-lowerlip-volume-incr": (0.40, -0.08, -0.25),
+    "mouth-lowerlip-volume-incr": (0.40, -0.24, -0.25),
     "mouth-angles-up": (0.30, 0.0, -0.20),
     "mouth-upperlip-ext-up": (0.30, 0.0, 0.0),
     "mouth-lowerlip-width-incr": (0.30, 0.0, 0.0),
     "mouth-trans-forward": (0.25, 0.0, 0.0),
     "mouth-upperlip-width-incr": (0.30, 0.0, 0.0),
-    "mouth-scale-vert-incr": (0.30, -0.10, -0.15),
+    "mouth-scale-vert-incr": (0.30, -0.18, -0.15),
     "mouth-dimples-out": (0.40, 0.0, 0.0),
-    "mouth-upperlip-height-incr": (0.35, -0.10, -0.20),
+    "mouth-upperlip-height-incr": (0.35, -0.26, -0.20),
     "mouth-cupidsbow-width-incr": (0.40, 0.0, 0.0),
-    "mouth-upperlip-volume-incr": (0.40, -0.08, -0.25),
+    "mouth-upperlip-volume-incr": (0.40, -0.24, -0.25),
     "mouth-lowerlip-ext-up": (0.30, 0.0, 0.0),
     "mouth-upperlip-middle-up": (0.30, 0.0, 0.0),
     "mouth-trans-up": (0.30, 0.0, 0.0),
@@ -186,28 +186,28 @@ SHAPE = {
     "neck-scale-depth-incr": (0.20, 0.05, 0.0),
     "neck-double-incr": (0.15, 0.0, 0.15),
     "neck-back-scale-depth-incr": (0.15, 0.05, 0.0),
-    "neck-scale-horiz-incr": (0.25, 0.10, 0.0),
+    "neck-scale-horiz-incr": (0.25, 0.08, 0.0),
     "nose-nostrils-angle-up": (0.35, 0.0, 0.0),
     "nose-flaring-incr": (0.35, 0.0, 0.0),
     "nose-curve-convex": (0.40, 0.08, 0.0),
     "nose-scale-depth-incr": (0.25, 0.05, 0.10),
-    "nose-scale-vert-incr": (0.27, 0.05, 0.15),
+    "nose-scale-vert-incr": (0.27, 0.08, 0.15),
     "nose-point-width-incr": (0.45, 0.05, 0.10),
-    "nose-scale-horiz-incr": (0.40, 0.10, 0.10),
+    "nose-scale-horiz-incr": (0.40, 0.32, 0.10),
     "nose-width1-incr": (0.45, 0.0, 0.0),
     "nose-trans-forward": (0.25, 0.0, 0.0),
     "nose-trans-up": (0.28, 0.0, 0.0),
-    "nose-hump-incr": (0.40, 0.10, 0.0),
+    "nose-hump-incr": (0.40, 0.28, 0.0),
     "nose-nostrils-width-incr": (0.35, 0.05, 0.0),
     "nose-trans-out": (0.08, 0.0, 0.0),
     "nose-greek-incr": (0.40, 0.0, 0.0),
     "nose-point-up": (0.13, -0.05, -0.05),
-    "nose-width2-incr": (0.40, 0.05, 0.0),
-    "nose-width3-incr": (0.30, 0.05, 0.05),
+    "nose-width2-incr": (0.40, 0.2, 0.0),
+    "nose-width3-incr": (0.30, 0.16, 0.05),
     "nose-septumangle-incr": (0.25, 0.0, 0.0),
     "nose-base-up": (0.28, 0.0, 0.0),
     "nose-compression-uncompress": (0.25, 0.0, 0.0),
-    "nose-volume-incr": (0.28, 0.05, 0.10),
+    "nose-volume-incr": (0.28, 0.2, 0.10),
 }
 """Anny's changes of the face, ears and skull. Those that move many centimetres at 1 vary less; the rest as far as faces stay human."""
 

@@ -144,14 +144,15 @@ def reader_auc(values, label):
     return roc_auc_score(label[half:], model.decision_function(values[half:]))
 
 
-def test_no_region_decides_gender_but_all_together_nearly_do():
+def test_no_group_of_traits_decides_gender_but_all_together_do():
+    """Of the traits, known exactly. An image shows them through pose, light and 64 pixels: see the recorded difficulty."""
     people = sample_people(4000, seed=1)
     label = people.traits["label"]
     groups = features(people)
     for name, values in groups.items():
-        assert 0.55 < reader_auc(values, label) < 0.87 - 0.02 * (name != "phenotype"), name
+        assert 0.75 < reader_auc(values, label) < 0.975, name
     everything = reader_auc(np.concatenate(list(groups.values()), 1), label)
-    assert 0.93 < everything < 0.99
+    assert everything > 0.99
     # The positive and the negative control: the label itself, and a shuffled one.
     assert reader_auc(label[:, None], label) == 1
     shuffled = np.random.default_rng(0).permutation(label)
