@@ -6,6 +6,7 @@ it is the cell whose metadata say {"sync": "install"}.
 
     python sync.py            write what is stale
     python sync.py --check    write nothing; name what is stale and exit with status 1
+    python sync.py --checkpoints RUN    put the methods of the finished `aia run --data embedded` in RUN into aia_lib/checkpoints
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from pathlib import Path
 import yaml
 
 from aia_lib import __version__, ledger
-from aia_lib.files import UserError, atomic_write, sha256, write_text
+from aia_lib.files import UserError, atomic_write, sha256, write_json, write_text
 
 ROOT = Path(__file__).resolve().parent
 RUN = "celeba10k-64"
 PICTURE = "book/static/regimes.svg"
-RUNS = {"celeba": (RUN, "celeba")}
+RUNS = {"celeba": (RUN, "celeba"), "embedded": ("embedded-64", None)}
 """The runs that book/results.md shows: the first word of its blocks' names -> the record, and which of the paper's tables is beside it."""
+SHEET = "book/static/contact_sheet.png"
+SHEET_PEOPLE, SHEET_IMAGES = 12, 10
 
 
 def repository() -> tuple[str, str]:
@@ -47,7 +50,7 @@ def blocks() -> dict[str, dict[str, str]]:
             f"· [Source]({url}) · [Report a problem]({url}/issues)\n",
             "results": results(),
             "commands": clone + "make test                                     # sets up .venv, then runs all tests\n"
-            "make book AIA_CELEBA_ROOT=/path/to/celeba     # runs the whole paper on CelebA, into runs/celeba\n```\n",
+            "make book                                     # runs the whole paper on the embedded faces, then builds the book\n```\n",
             "install": install,
         },
         "book/intro.md": {"story": story(), "install": install},
@@ -58,6 +61,7 @@ def blocks() -> dict[str, dict[str, str]]:
         },
         "book/reading_the_paper.md": {"gender_only": gender_only()},
         "book/results.md": book_results(),
+        "book/data_card_embedded.md": data_card(),
         "CONTRIBUTING.md": {"clone": clone + "make setup\nmake test\n.venv/bin/pre-commit install\n```\n"},
         "CITATION.cff": {"address": f'version: {__version__}\nrepository-code: "{url}"\n'},
         "pyproject.toml": {
@@ -151,6 +155,105 @@ def run_blocks(report: dict, name: str, paper: str | None) -> dict[str, str]:
         "controls": controls(methods),
         "seeds": seeds(methods),
     }
+
+
+def data_card() -> dict[str, str]:
+    """What the data card of the embedded faces says in numbers: of the set itself, and of how hard it is beside CelebA."""
+    from aia_lib.datasets.embedded import SHIPPED as folder
+    from aia_lib.datasets.embedded import SHIPPED_COMMAND, manifest
+
+    of = manifest()
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    facts = (
+        f"* {of['identities']:,} people, {of['images']} images each, {of['size']} × {of['size']} pixels, grey; "
+        f"{size:.1f} MB with masks and parameters\n"
+        f"* made by `{SHIPPED_COMMAND}`\n"
+        f"* SHA-256 of all decoded images: `{of['sha256']['images']}`\n"
+    )
+    records = {name: ledger.results_root() / "benchmarks" / f"difficulty-{name}.json" for name in ("embedded", "celeba10k")}
+    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in records.items() if path.is_file()}
+    if "embedded" not in found:
+        return {"facts": facts, "difficulty": "Not measured yet.\n", "regions": "Not measured yet.\n"}
+    figures = {name: record["figures"] for name, record in found.items()}
+    heads = {"embedded": "Embedded faces", "celeba10k": "CelebA, 10,000 images"}
+    head = ["Test AUC", *(heads[name] for name in found)]
+    rows = []
+    for reader, words in (("cnn", "gender, convolutional network"), ("logistic", "gender, logistic regression")):
+        rows.append([words, *(auc(figures[name]["attribute_auc"]["all"][reader]) for name in found)])
+    for kind, words in (("siamese", "the paper's Siamese network"), ("lda", "linear discriminant analysis")):
+        for impostors, which in (("free", "free impostors"), ("same", "impostors with the same label")):
+            rows.append([f"verification, {words}, {which}", *(auc(figures[name]["verification_auc"][kind][impostors]) for name in found)])
+    own = figures["embedded"]
+    regions = own["attribute_auc"]
+    of_regions = [
+        [name, ledger.percent(own["share_of_pixels"][name], 1), auc(regions[name]["cnn"]), auc(regions[name]["logistic"])]
+        for name in sorted(own["share_of_pixels"], key=lambda name: -regions[name]["cnn"][0])
+    ]
+    whole = regions["all, region_size"]
+    of_regions.insert(0, ["the whole image", ledger.percent(1.0, 1), auc(whole["cnn"]), auc(whole["logistic"])])
+    made = "; ".join(
+        f"{heads[name]}: `{record['provenance']['command']}`, {record['provenance']['date'][:10]}" for name, record in found.items()
+    )
+    return {
+        "facts": facts,
+        "difficulty": markdown(head, rows)
+        + f"\nMeasured on people that no reader was trained on, with 95 % intervals over people. {made}.\n",
+        "regions": markdown(["Pixels of", "Share of the image", "Convolutional network", "Logistic regression"], of_regions)
+        + f"\nAUC of gender at {own['region_size']} pixels; all that is not the region is grey, so its outline is seen too.\n",
+    }
+
+
+def auc(values: list[float]) -> str:
+    """An AUC with its interval."""
+    return together(ledger.with_interval(values[0], values[1:]))
+
+
+def sheet_source() -> str:
+    """What the contact sheet shows, as it says in its own metadata."""
+    from aia_lib.datasets.embedded import manifest
+
+    return f"the first {SHEET_PEOPLE} people of the embedded faces, sha256 {manifest()['sha256']['images']}"
+
+
+def draw_sheet(source: str) -> None:
+    """Write the contact sheet: a row a person. Rendered heads, so it may be shown."""
+    import numpy as np
+    from PIL import Image, PngImagePlugin
+
+    from aia_lib import load_faces
+
+    faces = load_faces("embedded", progress=False)
+    rows = np.concatenate([np.flatnonzero(faces.identity == person)[:SHEET_IMAGES] for person in range(SHEET_PEOPLE)])
+    tiles = np.asarray(faces.images)[rows, 0].reshape(SHEET_PEOPLE, SHEET_IMAGES, faces.size, faces.size)
+    sheet = tiles.transpose(0, 2, 1, 3).reshape(SHEET_PEOPLE * faces.size, SHEET_IMAGES * faces.size)
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Description", source)
+    with atomic_write(ROOT / SHEET) as file:
+        Image.fromarray(sheet).save(file, format="PNG", optimize=True, pnginfo=about)
+
+
+def ship(run: Path) -> None:
+    """Write what `load_pretrained` loads: the methods of a run's first seed as float16, and a manifest that says how they were made."""
+    from aia_lib.anonymizers import PRETRAINED, load_anonymizer
+    from aia_lib.audit import AuditReport
+    from aia_lib.run import FOLDERS
+
+    report = ledger.read(run / "report.json")
+    origin = report["provenance"]
+    if origin["data"]["source"] != "embedded":
+        raise UserError(f"The run in {run} is on {origin['data']['source']!r}; what ships is trained on the embedded faces.")
+    seed = origin["seeds"][0]
+    methods = {}
+    for name in PRETRAINED:
+        method = {"original": "Original", "aia": "AIA"}[name]
+        source, folder = run / f"seed-{seed}", ROOT / "aia_lib" / "checkpoints" / name
+        load_anonymizer(source / FOLDERS[method]).save(folder, half=True)
+        index = json.loads((folder / "anonymizer.json").read_text(encoding="utf-8"))
+        audited = AuditReport.load(source / f"audit-{FOLDERS[method]}.npz").to_dict()
+        methods[name] = {"file": f"{name}/{index['file']}", "sha256": index["sha256"], "paper": audited["paper"]}
+        methods[name]["leak_auc"] = audited["retrained"]["leak_auc"]
+    manifest = {"provenance": {**ledger.clean(report)["provenance"], "seeds": [seed]}, "settings": report["settings"], "methods": methods}
+    write_json(ROOT / "aia_lib" / "checkpoints" / "manifest.json", manifest)
 
 
 def together(text: str) -> str:
@@ -336,7 +439,11 @@ def draw(source: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; name what is stale and exit with status 1")
-    check = parser.parse_args(arguments).check
+    parser.add_argument("--checkpoints", type=Path, metavar="RUN", help="the folder of a finished `aia run --data embedded`")
+    options = parser.parse_args(arguments)
+    if options.checkpoints:
+        ship(options.checkpoints)
+    check = options.check
     stale = []
     for path, text in derived().items():
         if path.read_text(encoding="utf-8") != text:
@@ -348,6 +455,11 @@ def main(arguments: list[str] | None = None) -> int:
         stale.append(PICTURE)
         if not check:
             draw(source)
+    sheet, shown = ROOT / SHEET, sheet_source()
+    if not (sheet.is_file() and shown.encode() in sheet.read_bytes()):
+        stale.append(SHEET)
+        if not check:
+            draw_sheet(shown)
     for name in stale:
         print(f"{name} is stale: run `make sync`" if check else f"wrote {name}")
     return 1 if check and stale else 0

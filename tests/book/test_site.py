@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+pytest.importorskip("jupyter_book", reason="needs the extra `book`")
+
 ROOT = Path(__file__).parents[2]
 LIMIT = 3_000_000
 """Bytes that a page may load, all its scripts, styles, fonts and pictures included, compressed as web servers send them."""

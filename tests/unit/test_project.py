@@ -346,7 +346,7 @@ def test_the_readme_code_runs(tmp_path, monkeypatch, capsys, toy_faces):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     blocks = fenced("README.md", "python")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert f"{len(drawn)} images of 120 people" in capsys.readouterr().out
