@@ -33,9 +33,6 @@ from .config import AuditConfig
 from .models import CNNAdversary
 from .training import autocast, pick_device, seeded
 
-MIN_STEPS = 120
-"""Steps that a network is trained for even where there are so few images that they make more epochs than asked for."""
-
 
 @dataclass(frozen=True, eq=False)
 class AttackSet:
@@ -270,7 +267,7 @@ class TorchAttacker:
         epochs: int = 20,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
-        min_steps: int = MIN_STEPS,
+        min_steps: int = AuditConfig.min_steps,
         needs: tuple[str, ...] = (),
     ) -> None:
         self.make, self.reads, self.epochs = make, reads, epochs
@@ -369,11 +366,13 @@ class StandardisedCNN(nn.Module):
 
 
 def _mlp(config: AuditConfig) -> Attacker:
-    return TorchAttacker(lambda train: MLP(train.features.shape[1], (256,)), epochs=config.epochs)
+    return TorchAttacker(lambda train: MLP(train.features.shape[1], (256,)), epochs=config.epochs, min_steps=config.min_steps)
 
 
 def _mlp_deep(config: AuditConfig) -> Attacker:
-    return TorchAttacker(lambda train: MLP(train.features.shape[1], (512, 256, 128), dropout=0.3), epochs=config.epochs)
+    return TorchAttacker(
+        lambda train: MLP(train.features.shape[1], (512, 256, 128), dropout=0.3), epochs=config.epochs, min_steps=config.min_steps
+    )
 
 
 # The convolutional ones get fewer epochs: all places of a map share their weights, so they need fewer, and theirs cost the most.
@@ -385,7 +384,7 @@ def _cnn(config: AuditConfig) -> Attacker:
         reads="g",
         epochs=-(-3 * config.epochs // 4),
         learning_rate=2e-3,
-        min_steps=MIN_STEPS // 2,
+        min_steps=-(-config.min_steps // 2),
         needs=("map_shape",),
     )
 
@@ -396,7 +395,7 @@ def _cnn_reconstruction(config: AuditConfig) -> Attacker:
         reads="images",
         epochs=-(-config.epochs // 2),
         learning_rate=2e-3,
-        min_steps=MIN_STEPS // 2,
+        min_steps=-(-config.min_steps // 2),
     )
 
 

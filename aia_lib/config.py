@@ -162,6 +162,7 @@ class AuditConfig:
     Attributes:
         attackers: names in `attackers.ATTACKERS`; empty means all of them.
         epochs: of the attackers and the verifier that are neural networks; early stopping on val keeps the best one.
+        min_steps: steps that a network is trained for even where so few images make more epochs of them; convolutional ones take half.
         pairs: verification pairs for testing, at most, half genuine and half impostors; as many on val.
         bootstrap: resamples of the people for the 95 % intervals.
         controls: also audit shuffled labels and an untrained encoder.
@@ -169,12 +170,13 @@ class AuditConfig:
 
     attackers: tuple[str, ...] = ()
     epochs: int = 20
+    min_steps: int = 120
     pairs: int = 6000
     bootstrap: int = 1000
     controls: bool = True
 
     def __post_init__(self) -> None:
-        _whole(self, "epochs", "pairs", "bootstrap")
+        _whole(self, "epochs", "min_steps", "pairs", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -197,11 +199,11 @@ PROFILES = {
     "fast": Profile(
         name="fast",
         size=32,
-        autoencoder=AutoencoderConfig(epochs=8, batch_size=16, learning_rate=2e-3),
+        autoencoder=AutoencoderConfig(epochs=7, batch_size=16, learning_rate=2e-3),
         adversary=AdversaryConfig(epochs=6, batch_size=32),
         siamese=SiameseConfig(epochs=6, batch_size=32),
         finetune=FinetuneConfig(epochs=4, batch_size=16, learning_rate=2e-3),
-        audit=AuditConfig(epochs=6, pairs=2000, bootstrap=200),
+        audit=AuditConfig(epochs=6, min_steps=70, pairs=2000, bootstrap=200),
     ),
     "book": Profile(),
     "full": Profile(

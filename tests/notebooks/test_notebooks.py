@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -45,9 +47,23 @@ def test_it_was_committed_with_its_outputs(notebook):
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
 
 
-@pytest.mark.celeba
-def test_it_runs(notebook, celeba_root, tmp_path):
-    environment = {**os.environ, "AIA_CELEBA_ROOT": str(celeba_root), "AIA_PROFILE": "fast"}
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """A folder that holds aia_lib as its wheel installs it, and nothing else of the repository."""
+    folder = tmp_path_factory.mktemp("installed")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, capture_output=True, check=True, timeout=600)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_it_runs_alone(notebook, installed, tmp_path):
+    """From top to bottom in a fresh kernel, in an empty folder, with the installed package: as a reader on Colab has it."""
+    environment = {**os.environ, "AIA_PROFILE": "fast", "PYTHONPATH": str(installed), "AIA_CACHE": str(tmp_path / "cache")}
+    environment.pop("AIA_CELEBA_ROOT", None)
+    where = [sys.executable, "-c", "import aia_lib; print(aia_lib.__file__)"]
+    assert subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout.startswith(str(installed))
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), str(notebook)]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout[-4000:]

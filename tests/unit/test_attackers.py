@@ -9,7 +9,6 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from aia_lib import attackers
 from aia_lib.attackers import ATTACKERS, AttackSet, SklearnAttacker, TorchAttacker
 from aia_lib.config import AuditConfig
 
@@ -88,21 +87,19 @@ def test_exclusive_or_is_found_by_non_linear_attackers_only() -> None:
 
 
 @pytest.mark.parametrize("name", list(ATTACKERS))
-def test_one_seed_gives_one_attacker(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attackers, "MIN_STEPS", 10)
+def test_one_seed_gives_one_attacker(name: str) -> None:
     train, val, test = _sets(300, "linear", repeats=2)
     scores = []
     for _ in range(2):
         before = torch.get_rng_state()
-        attacker = ATTACKERS[name](AuditConfig(epochs=2))
+        attacker = ATTACKERS[name](AuditConfig(epochs=2, min_steps=10))
         attacker.fit(train, val, 7)
         scores.append(attacker.score(test))
         assert torch.equal(torch.get_rng_state(), before)  # the caller's random numbers are left alone
     assert np.array_equal(*scores)
 
 
-def test_one_image_more_than_a_batch_and_very_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attackers, "MIN_STEPS", 10)
+def test_one_image_more_than_a_batch_and_very_few_images() -> None:
     for n in (65, 20):
         sets = _sets(n, "linear")
         for name in ("mlp", "cnn", "svm_rbf", "boosting", "gallery_knn"):

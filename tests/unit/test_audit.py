@@ -11,7 +11,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from aia_lib import attackers, ledger
+from aia_lib import ledger
 from aia_lib.attackers import ATTACKERS, Logistic
 from aia_lib.audit import AuditReport, audit, represent
 from aia_lib.config import AuditConfig
@@ -122,9 +122,7 @@ def test_controls_find_nothing_in_shuffled_labels_and_much_in_an_untrained_encod
     assert report.controls["untrained_encoder_auc"] > 0.8
 
 
-def test_every_family_runs_where_there_are_a_map_and_a_decoder(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attackers, "MIN_STEPS", 20)
-
+def test_every_family_runs_where_there_are_a_map_and_a_decoder(faces: Faces) -> None:
     class Pooled:
         name = "pooled"
         map_shape = (1, 16, 16)
@@ -135,7 +133,7 @@ def test_every_family_runs_where_there_are_a_map_and_a_decoder(faces: Faces, mon
         def decode(self, g: Tensor) -> Tensor:
             return nn.functional.interpolate(g.unflatten(1, self.map_shape), scale_factor=4)  # larger than the images: averaged down
 
-    report = audit(Pooled(), faces, seeds=1, config=dataclasses.replace(QUICK, attackers=()), progress=False)
+    report = audit(Pooled(), faces, seeds=1, config=dataclasses.replace(QUICK, attackers=(), min_steps=20), progress=False)
     assert report.name == "pooled" and set(report.retrained["attackers"]) == set(ATTACKERS) and not report.notes
 
 

@@ -1,0 +1,96 @@
+"""The book's exercises check themselves, and its quizzes: `check("03.1", answer)`, `quiz("03")`.
+
+Each chapter has a module of its own here, `chapter_NN`, with EXERCISES: number to a function that takes the reader's answer and returns
+None where it is right, or else a hint. A hint says what to look at next; it never says the answer. The quizzes are JSON files beside
+them, in jupyterquiz's format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import import_module, resources
+
+from ..files import UserError
+
+Checker = Callable[..., "str | None"]
+
+
+def check(number: str, *answer: object) -> bool:
+    """Say whether the answer to an exercise is right, with a hint where it is not.
+
+    Args:
+        number: chapter and exercise, as in "03.1".
+        answer: what the exercise asks for: numbers, arrays or the reader's function.
+
+    Returns:
+        Whether it is right, so that a solution can end in `assert check(...)`.
+
+    Raises:
+        UserError: there is no such exercise.
+    """
+    checker = exercises(number[:2]).get(number)
+    if checker is None:
+        known = ", ".join(exercises(number[:2])) or "none in that chapter"
+        raise UserError(f"There is no exercise {number!r} with a checker; there are {known}.")
+    if any(value is None or value is ... for value in answer):
+        hint = "nothing to check yet: replace the ... by your answer."
+    else:
+        try:
+            hint = checker(*answer)
+        except Exception as error:  # the reader's function, or an answer of another shape: theirs to see, not a failure of the book
+            hint = f"your answer could not be used ({type(error).__name__}: {error})."
+    print(f"Exercise {number}: {'right.' if hint is None else 'not yet: ' + hint}")
+    return hint is None
+
+
+def exercises(chapter: str) -> dict[str, Checker]:
+    """The checkers of a chapter ("03") by number; empty where it has none."""
+    try:
+        return import_module(f".chapter_{chapter}", __name__).EXERCISES
+    except ModuleNotFoundError as error:
+        if error.name == f"{__name__}.chapter_{chapter}":
+            return {}
+        raise
+
+
+def questions(chapter: str) -> list[dict]:
+    """The quiz of a chapter ("03") in jupyterquiz's format. UserError where it has none."""
+    path = resources.files(__name__) / f"quiz_{chapter}.json"
+    if not path.is_file():
+        raise UserError(f"Chapter {chapter!r} has no quiz.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def quiz(chapter: str) -> None:
+    """Show the quiz of a chapter in the notebook; without jupyterquiz its questions as text."""
+    asked = questions(chapter)
+    try:
+        from jupyterquiz import display_quiz
+    except ModuleNotFoundError:
+        for number, question in enumerate(asked, start=1):
+            print(f"{number}. {question['question']}")
+            for answer in question.get("answers", []):
+                if "answer" in answer:
+                    print(f"   - {answer['answer']}")
+        print('(pip install "aia-book[book]" shows it as a quiz that answers.)')
+        return
+    display_quiz(asked, shuffle_questions=False, shuffle_answers=False)
+
+
+def about() -> None:
+    """One line on what a notebook runs with: aia_lib, Python, torch, the device and the profile."""
+    import platform
+
+    import torch
+
+    from .. import __version__
+    from ..config import get_profile
+    from ..training import pick_device
+
+    device = pick_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    print(
+        f"aia_lib {__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{device.type} ({name}), profile {get_profile().name!r}"
+    )

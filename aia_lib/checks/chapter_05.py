@@ -1,0 +1,116 @@
+"""Chapter 05: the sign-free AUC, the three gains, gradient reversal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..losses import LOG2, privacy_gain
+from ..verification import roc_auc
+
+
+def _leak(answer: Callable) -> str | None:
+    """`leak(val_scores, val_labels, test_scores, test_labels)`: test AUC, oriented on val."""
+    rng = np.random.default_rng(6)
+    labels, noise = np.arange(200) % 2, rng.normal(size=(2, 200))
+    upright, turned = labels + noise, -labels + noise  # (2, 200): val and test
+    noisy = np.stack([labels + noise[0], noise[1]])
+    noisy[1] *= 1 if roc_auc(noisy[1], labels) < 0.5 else -1  # reads on val, slightly below 0.5 on test
+    given, right, plain = {}, {}, {}
+    for name, (val, test) in {"upright": upright, "turned": turned, "noisy": noisy}.items():
+        given[name] = float(answer(val, labels, test, labels))
+        plain[name] = roc_auc(test, labels)
+        right[name] = plain[name] if roc_auc(val, labels) >= 0.5 else 1 - plain[name]
+
+    def equals(other: dict[str, float]) -> bool:
+        return all(abs(given[name] - other[name]) < 1e-9 for name in given)
+
+    if equals(right):
+        return None
+    if equals(plain):
+        return "try it on an attacker whose answers are all turned round: yours calls it private."
+    if equals({name: max(value, 1 - value) for name, value in plain.items()}):
+        return "you orient on test, so yours never falls below 0.5, even for noise. Which split makes the choices?"
+    if equals({name: 1 - value for name, value in right.items()}):
+        return "yours is turned round: an attacker that reads well on both splits must come out above 0.5."
+    on_val = {name: roc_auc(val, labels) for name, (val, _) in {"upright": upright, "turned": turned, "noisy": noisy}.items()}
+    if equals({name: max(value, 1 - value) for name, value in on_val.items()}):
+        return "this is the AUC on val. Val gives the orientation only; the figure is read on test."
+    return "two steps: find from val whether higher scores speak for label 1, then compute one AUC on test."
+
+
+def _gain(answer: Callable) -> str | None:
+    """`gain(logits, labels, kind)`: what the encoder maximises."""
+    logits = torch.tensor([-4.0, -0.5, 0.3, 2.0, 6.0, 1.0, -2.0])
+    labels = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0])
+    given: dict[str, Tensor] = {}
+    for kind in ("literal", "capped", "maxent"):
+        leaf = logits.clone().requires_grad_(True)
+        value = answer(leaf, labels, kind)
+        if not isinstance(value, Tensor) or value.ndim:
+            return f"for {kind!r} return one torch number, the mean over the images, so that a gradient can flow."
+        if not value.requires_grad:
+            return f"no gradient flows through your {kind!r}: stay within torch operations, without detach, item or numpy."
+        given[kind] = value.detach()
+
+    def is_(kind: str, value: Tensor) -> bool:
+        return bool(torch.isclose(given[kind], value, atol=1e-5))
+
+    loss = F.binary_cross_entropy_with_logits(logits, labels)
+    right = {kind: privacy_gain(logits, labels, kind) for kind in given}
+    if is_("literal", -loss):
+        return "your literal gain falls when the adversary errs more; the encoder maximises it."
+    if not is_("literal", right["literal"]):
+        return "literal is L_Adv itself: the binary cross entropy of the logits, a mean over the images."
+    if is_("capped", loss.clamp(max=LOG2)):
+        return "you cap the mean. One image that is far beyond the coin can then pay for others: where does the minimum belong?"
+    if is_("capped", right["literal"]):
+        return "your capped gain has no cap."
+    if not is_("capped", right["capped"]):
+        return "capped: each image's cross entropy, but never more than that of a coin. What does a coin pay, in nats?"
+    if is_("maxent", -right["maxent"]):
+        return "the sign of maxent: the encoder maximises your gain, and at the coin it should be highest. Try logits 0 and 10."
+    entropy = (F.softplus(-logits) * torch.sigmoid(logits) + F.softplus(logits) * torch.sigmoid(-logits)).mean()
+    if is_("maxent", entropy):
+        return (
+            "this is the entropy of the adversary's answer. It has the same best point, but its gradient dies where the adversary is sure; "
+            "the chapter takes the cross entropy to an even coin."
+        )
+    if not is_("maxent", right["maxent"]):
+        return "maxent: put the even coin in the place of the label in the cross entropy. The labels do not occur in it."
+    return None
+
+
+def _reverse(answer: Callable) -> str | None:
+    """`reverse(g, beta)`: the identity forwards, times -beta backwards."""
+    for beta in (0.5, 2.0):
+        g = torch.tensor([[0.2, -1.0], [3.0, 0.7]], requires_grad=True)
+        out = answer(g, beta)
+        if not isinstance(out, Tensor) or out.shape != g.shape:
+            return "return a tensor of g's shape."
+        if not torch.allclose(out, g, atol=1e-5):
+            return "forwards the layer must change nothing: the adversary has to see g itself."
+        if not out.requires_grad:
+            return "no gradient comes back through your layer; something of g must stay undetached."
+        weights = torch.tensor([[1.0, 2.0], [-1.0, 0.5]])
+        (out * weights).sum().backward()
+        back = g.grad
+        if back is None:
+            return "no gradient comes back through your layer; something of g must stay undetached."
+        if torch.allclose(back, -beta * weights, atol=1e-5):
+            continue
+        if torch.allclose(back, weights):
+            return "the gradient comes back as it was: the encoder would help the adversary."
+        if torch.allclose(back, beta * weights):
+            return "the gradient is scaled but not turned round."
+        if torch.allclose(back, -weights):
+            return "turned round, but not scaled: where does beta go?"
+        return "for a gradient of 1 behind the layer, which number must arrive before it?"
+    return None
+
+
+EXERCISES: dict[str, Callable[..., str | None]] = {"05.1": _leak, "05.2": _gain, "05.3": _reverse}
