@@ -23,7 +23,7 @@ from aia_lib.config import (
 from aia_lib.files import UserError
 
 CONFIGS = (AutoencoderConfig, AdversaryConfig, SiameseConfig, FinetuneConfig, AuditConfig)
-WHOLE = {"epochs", "batch_size", "adversary_steps", "pairs", "bootstrap"}
+WHOLE = {"epochs", "batch_size", "adversary_steps", "min_steps", "pairs", "bootstrap"}
 POSITIVE = {"learning_rate", "margin"}
 NOT_NEGATIVE = {"alpha", "beta", "gamma"}
 CHOICES = {
