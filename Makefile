@@ -15,10 +15,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 export MPLBACKEND := Agg
 
-.PHONY: help setup test lint format book site bench sync lock clean
+.PHONY: help setup test lint format book site classroom bench sync lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the pinned packages and aia_lib in it; nothing to do when it is up to date
 
@@ -56,13 +56,17 @@ format: setup ## put the style right
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-book: setup ## run the whole paper on the embedded faces, into runs/embedded, then build the book; goes on where it stopped
-	@$(BIN)/aia run --data embedded --seeds 1 --out runs/embedded --resume $(ARGS)
-	@$(MAKE) site
+book: setup ## execute every chapter on the embedded faces, check its figures and build the book; goes on where it stopped
+	@$(BIN)/python chapters.py run $(ARGS)
+	@$(BIN)/python chapters.py site
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 site: setup ## build the book from the committed outputs, into _build/html
 	@$(BIN)/jupyter-book build -W -n --keep-going -q .
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+
+classroom: setup ## write a student version (no solutions) and an instructor version of every chapter into _build/classroom
+	@$(BIN)/python classroom.py $(ARGS)
 
 bench: setup ## measure the speed of training against the plain way (ARGS="--help" lists the benchmarks)
 	@$(BIN)/python -m benchmarks $(ARGS)

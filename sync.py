@@ -29,6 +29,8 @@ RUNS = {"celeba": (RUN, "celeba"), "embedded": ("embedded-64", None)}
 """The runs that book/results.md shows: the first word of its blocks' names -> the record, and which of the paper's tables is beside it."""
 SHEET = "book/static/contact_sheet.png"
 SHEET_PEOPLE, SHEET_IMAGES = 12, 10
+CARD = "book/_static/social.png"
+CARD_PEOPLE = 8
 
 
 def repository() -> tuple[str, str]:
@@ -44,13 +46,18 @@ def blocks() -> dict[str, dict[str, str]]:
     slug = url.split("://", 1)[1].split("/", 1)[1]
     clone = f"```bash\ngit clone {url}\ncd {name}\n"
     install = f'```bash\npip install "aia-book @ git+{url}"\n```\n'
+    owner = slug.split("/", 1)[0]
+    pages = f"https://{owner}.github.io/{name}/"
     return {
+        "_config.yml": {
+            "pages": f'    ogp_site_url: "{pages}"\n    ogp_image: "{pages}_static/social.png"\n',
+        },
         "README.md": {
             "links": f"[Try it on Colab](https://colab.research.google.com/github/{slug}/blob/{branch}/notebooks/00_quickstart.ipynb)\n"
             f"· [Source]({url}) · [Report a problem]({url}/issues)\n",
             "results": results(),
             "commands": clone + "make test                                     # sets up .venv, then runs all tests\n"
-            "make book                                     # runs the whole paper on the embedded faces, then builds the book\n```\n",
+            "make book                                     # executes every chapter on the embedded faces, then builds the book\n```\n",
             "install": install,
         },
         "book/intro.md": {"story": story(), "install": install},
@@ -189,6 +196,8 @@ def data_card() -> dict[str, str]:
         [name, ledger.percent(own["share_of_pixels"][name], 1), auc(regions[name]["cnn"]), auc(regions[name]["logistic"])]
         for name in sorted(own["share_of_pixels"], key=lambda name: -regions[name]["cnn"][0])
     ]
+    for name in sorted(name for name in regions if name.endswith(", outline")):
+        of_regions.append([f"{name} alone, black and white", "–", auc(regions[name]["cnn"]), auc(regions[name]["logistic"])])
     whole = regions["all, region_size"]
     of_regions.insert(0, ["the whole image", ledger.percent(1.0, 1), auc(whole["cnn"]), auc(whole["logistic"])])
     made = "; ".join(
@@ -230,6 +239,57 @@ def draw_sheet(source: str) -> None:
     about.add_text("Description", source)
     with atomic_write(ROOT / SHEET) as file:
         Image.fromarray(sheet).save(file, format="PNG", optimize=True, pnginfo=about)
+
+
+def card_source() -> str | None:
+    """What the picture that links to the book show was drawn from, as it says in its own metadata; None while no run is recorded."""
+    path, title = ledger.results_root() / f"{RUN}.json", yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+    return f"“{title}”; {sheet_source()}; results/{RUN}.json, sha256 {sha256(path)}" if path.is_file() else None
+
+
+def described(path: Path) -> str | None:
+    """The description in a PNG's metadata."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.info.get("Description")
+
+
+def draw_card(source: str) -> None:
+    """Write the social card, 1200 x 630: the book's title, rendered people, and the result in two bars a method."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from aia_lib import load_faces, plots
+
+    title = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+    faces = load_faces("embedded", progress=False)
+    first = [np.flatnonzero(faces.identity == person)[0] for person in range(CARD_PEOPLE)]
+    strip = np.concatenate(list(np.asarray(faces.images)[first, 0]), axis=1)
+    methods = ledger.load(RUN)["methods"]
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure(figsize=(12, 6.3), dpi=100, facecolor="white")
+        figure.text(0.05, 0.87, title, fontsize=26, fontweight="bold")
+        figure.text(0.05, 0.80, "A hands-on book on privacy-preserving face representations", fontsize=18, color=plots.GREY)
+        picture = figure.add_axes((0.05, 0.52, 0.9, 0.24))
+        picture.imshow(strip, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="bicubic")
+        picture.set_axis_off()
+        bars = figure.add_axes((0.27, 0.15, 0.68, 0.31))
+        rows = np.arange(2)
+        own = [methods[name]["paper"]["privacy_auc"] for name in ("Original", "AIA")]
+        fresh = [methods[name]["retrained"]["leak_auc"] for name in ("Original", "AIA")]
+        bars.barh(rows - 0.19, own, 0.36, color=plots.BLUE, label="its own adversary")
+        bars.barh(rows + 0.19, fresh, 0.36, color=plots.VERMILLION, label="attackers trained afterwards")
+        bars.set(xlim=(0.5, 1), ylim=(1.5, -0.5), yticks=rows)
+        bars.set_yticklabels(["no protection", "AIA"], fontsize=18)
+        bars.tick_params(axis="x", labelsize=14)
+        bars.set_xlabel("AUC of gender, as labelled, on 10,000 CelebA images", fontsize=16)
+        figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0.01), fontsize=14, ncols=1, frameon=False)
+        with atomic_write(ROOT / CARD) as file:
+            figure.savefig(file, format="png", metadata={"Software": None, "Description": source})
 
 
 def ship(run: Path) -> None:
@@ -460,6 +520,11 @@ def main(arguments: list[str] | None = None) -> int:
         stale.append(SHEET)
         if not check:
             draw_sheet(shown)
+    card, shown = ROOT / CARD, card_source()
+    if shown and not (card.is_file() and described(card) == shown):
+        stale.append(CARD)
+        if not check:
+            draw_card(shown)
     for name in stale:
         print(f"{name} is stale: run `make sync`" if check else f"wrote {name}")
     return 1 if check and stale else 0

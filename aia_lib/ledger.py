@@ -115,6 +115,21 @@ def load(name: str, root: str | os.PathLike | None = None) -> dict:
     return read(path)
 
 
+def chapter_record(chapter: str, root: str | os.PathLike | None = None) -> dict | None:
+    """What the book's chapter ("05") gave when it was recorded: {"provenance", "profile", "figures"}; None where nothing is.
+
+    Raises:
+        UserError: the record is not valid JSON.
+    """
+    path = _root(root) / "chapters" / f"{chapter}.json"
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}).") from error
+
+
 def read(path: str | os.PathLike) -> dict:
     """The report in the file `path`, checked. Raises UserError, naming the file, where it is missing or not a report."""
     try:

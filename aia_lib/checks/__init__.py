@@ -8,10 +8,14 @@ them, in jupyterquiz's format.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from importlib import import_module, resources
 
 from ..files import UserError
+
+FIGURES = "application/vnd.aia.figures+json"
+"""Media type of the output in which `compare` leaves a chapter's figures, for programs that execute it."""
 
 Checker = Callable[..., "str | None"]
 
@@ -76,6 +80,48 @@ def quiz(chapter: str) -> None:
         print('(pip install "aia-book[book]" shows it as a quiz that answers.)')
         return
     display_quiz(asked, shuffle_questions=False, shuffle_answers=False)
+
+
+def compare(chapter: str, figures: Mapping[str, float], tolerance: float = 0.05) -> None:
+    """Set a chapter's figures beside those that were recorded when the book was made.
+
+    Two runs differ a little: another processor or another version adds in another order, and training enlarges that. The figures are
+    also left in the notebook as an output of the type `FIGURES`, where `chapters.py` reads them.
+
+    Args:
+        chapter: its number, as in "05".
+        figures: name to value; numbers that do not depend on the machine's speed.
+        tolerance: a difference up to this is said to agree.
+
+    Raises:
+        UserError: a figure is not a finite number.
+    """
+    from IPython.display import display
+
+    from ..config import get_profile
+    from ..ledger import chapter_record
+
+    here = {name: float(value) for name, value in figures.items()}
+    for name, value in here.items():
+        if not math.isfinite(value):
+            raise UserError(f"The figure {name!r} of chapter {chapter} is {value}; it must be a finite number.")
+    profile, record = get_profile().name, chapter_record(chapter)
+    known = record["figures"] if record is not None and record["profile"] == profile else None
+    left = {"chapter": chapter, "profile": profile, "tolerance": tolerance, "figures": here}
+    display({"text/plain": beside(here, known, tolerance), FIGURES: left}, raw=True)
+
+
+def beside(here: Mapping[str, float], known: Mapping[str, float] | None, tolerance: float) -> str:
+    """The figures of a run as text, with the recorded ones (None: there are none for this profile) and a word where they differ."""
+    width = max(map(len, here), default=0)
+    if known is None:
+        lines = [f"{name:<{width}}  {value:8.3f}" for name, value in here.items()]
+        return "\n".join([*lines, "(nothing is recorded for this profile, so nothing is compared)"])
+    lines = [f"{'':<{width}}  {'here':>8}  {'recorded':>8}"]
+    for name, value in here.items():
+        line = f"{name:<{width}}  {value:8.3f}  " + (f"{known[name]:8.3f}" if name in known else f"{'–':>8}")
+        lines.append(line + ("" if abs(value - known.get(name, value)) <= tolerance else f"  differs by more than {tolerance:g}"))
+    return "\n".join(lines)
 
 
 def about() -> None:
