@@ -79,7 +79,7 @@ lock: ## renew the exact versions in requirements/
 	$(or $(PYTHON),python3) -m venv "$$folder"; \
 	"$$folder/bin/python" -m pip --disable-pip-version-check install --quiet uv; \
 	"$$folder/bin/uv" pip compile --quiet --universal --python-version 3.10 --no-python-downloads --upgrade --no-annotate \
-	    --custom-compile-command 'make lock' --extra dev --extra book --extra render --output-file $(PINS) pyproject.toml
+	    --custom-compile-command 'make lock' --extra dev --extra book --extra render --extra scale --output-file $(PINS) pyproject.toml
 
 clean: ## remove what was built; keeps .venv and runs/
 	@rm -rf build dist _build .pytest_cache .ruff_cache .hypothesis

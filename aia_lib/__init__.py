@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import ledger, plots
     from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, load_pretrained
-    from .audit import AuditReport, audit
+    from .audit import AuditReport, DeepConfig, audit, deep_audit
     from .config import PROFILES, AuditConfig, Profile, get_profile
     from .datasets import SOURCES, load_faces
+    from .defences import CertifiedNoise, Compact, Erased, HardenedAIA, load_defence
     from .faces import Faces
     from .files import UserError
+    from .sweep import SweepConfig, SweepResult, parse_range, run_sweep
 
 __version__ = "0.1.0"
 
@@ -41,20 +43,31 @@ _HOME = {
     "AIAWithoutTask": "anonymizers",
     "AuditConfig": "config",
     "AuditReport": "audit",
+    "CertifiedNoise": "defences",
+    "Compact": "defences",
+    "DeepConfig": "audit",
+    "Erased": "defences",
     "Faces": "faces",
+    "HardenedAIA": "defences",
     "Original": "anonymizers",
     "PROFILES": "config",
     "Profile": "config",
     "RandomMask": "anonymizers",
     "SOURCES": "datasets",
+    "SweepConfig": "sweep",
+    "SweepResult": "sweep",
     "UserError": "files",
     "audit": "audit",
+    "deep_audit": "audit",
     "get_profile": "config",
     "ledger": None,
     "load_anonymizer": "anonymizers",
+    "load_defence": "defences",
     "load_faces": "datasets",
     "load_pretrained": "anonymizers",
+    "parse_range": "sweep",
     "plots": None,
+    "run_sweep": "sweep",
 }
 
 __all__ = [
@@ -62,20 +75,31 @@ __all__ = [
     "AIAWithoutTask",
     "AuditConfig",
     "AuditReport",
+    "CertifiedNoise",
+    "Compact",
+    "DeepConfig",
+    "Erased",
     "Faces",
+    "HardenedAIA",
     "Original",
     "PROFILES",
     "Profile",
     "RandomMask",
     "SOURCES",
+    "SweepConfig",
+    "SweepResult",
     "UserError",
     "audit",
+    "deep_audit",
     "get_profile",
     "ledger",
     "load_anonymizer",
+    "load_defence",
     "load_faces",
     "load_pretrained",
+    "parse_range",
     "plots",
+    "run_sweep",
 ]
 
 

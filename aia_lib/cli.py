@@ -18,11 +18,12 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
-from .config import PROFILES, check_size, get_profile
+from .config import PROFILES, Profile, check_size, get_profile
 from .datasets import SOURCES
 from .faces import value_words
 from .files import UserError, explain_os_errors, write_json
@@ -80,7 +81,32 @@ with the same source, root, size, attribute, limit and seed (--split-seed) as he
 AUDIT_EXAMPLES = """\
 examples:
   aia audit runs/celeba/seed-0/AIA --data celeba --root CelebA
-  aia audit my_method:pixelate --data folder --root my_faces --seeds 3 --out audit.json"""
+  aia audit my_method:pixelate --data folder --root my_faces --seeds 3 --out audit.json
+  all questions, and a privacy card to hand over with what is released:
+    aia audit my_method:pixelate --data folder --root my_faces --deep --card card.html
+  the same, compared with another method:
+    aia audit my_method:pixelate --root faces --original my_method:pixels --card card.md"""
+
+SWEEP_HELP = """\
+Trains AIA at every point of a grid of alpha and beta (Eq. 8 of the paper), audits each
+in the paper regime and in the retrained regime, and writes one table (sweep.parquet),
+report.json, table.md and figures into one folder: Fig. 2 with its intervals, maps of a
+full grid, the Pareto front. A range is start:stop:step, a list as 0,0.5,1, or a number.
+
+  --grid cross   alpha varies while beta is 0.5, and the other way round: the paper's
+  --grid full    every alpha with every beta
+
+Stop a sweep whenever you like: the same command goes on where it was, and does again
+what failed. More weights and seeds can be added that way; no other setting may change."""
+
+SWEEP_EXAMPLES = """\
+examples:
+  a first look, in some minutes:
+    aia sweep --profile fast --limit 3000 --alpha 0:1:0.25 --beta 0:1:0.25 --seeds 1
+  the paper's Fig. 2 over three seeds, and the setting to take if 0.6 may leak:
+    aia sweep --data celeba --root CelebA --size 32 --max-leak 0.6 --out runs/fig2
+  the whole map:
+    aia sweep --profile fast --grid full --seeds 3 --out runs/map"""
 
 DATA_HELP = """\
 Looks after data sets. Faces are read from the folder in which the data set was
@@ -106,11 +132,18 @@ a folder of your own holds one folder a person, and a table with one line a pers
 
 PREPARE_HELP = """\
 Decodes a data set into the cache, ahead of time. `aia run` does the same when it
-needs to; an entry holds for one --size and one --limit."""
+needs to; an entry holds for one --size and one --limit.
+
+  --engine local   in threads of this process
+  --engine ray     in shards, on a Ray cluster or the CPUs of this machine, for
+                   millions of images. Needs the extra `scale`. Stop it when you
+                   like: the same command goes on, finished shards are kept"""
 
 PREPARE_EXAMPLES = """\
-example:
-  aia data prepare --data celeba --root CelebA --size 64"""
+examples:
+  aia data prepare --data celeba --root CelebA --size 64
+  aia data prepare --data vggface2 --root VGGFace2 --engine ray
+  aia data prepare --data vggface2 --root VGGFace2 --engine ray --ray-address head:6379"""
 
 RENDER_HELP = """\
 Renders faces of nobody: heads of real geometry with drawn shape, skin, hair, glasses,
@@ -179,35 +212,48 @@ def parser() -> argparse.ArgumentParser:
     method = run.add_argument_group("the method (Eq. 8 of the paper)")
     method.add_argument("--alpha", type=float, metavar="A", help="weight of the task (default 0.5)")
     method.add_argument("--beta", type=float, metavar="B", help="weight of the adversary (default 0.5)")
-    method.add_argument("--gamma", type=float, metavar="G", help="weight of the reconstruction (default 1, the paper's)")
-    method.add_argument(
-        "--adversary",
-        choices=("alternating", "frozen"),
-        metavar="HOW",
-        help="alternating: the adversary goes on learning; frozen: only the auto-encoder moves (default alternating)",
-    )
-    method.add_argument(
-        "--adversary-loss",
-        choices=("literal", "capped", "maxent"),
-        metavar="LOSS",
-        help="what the encoder maximises: literal, as in the paper; capped at an even coin's loss; maxent (default literal)",
-    )
-    method.add_argument(
-        "--attach",
-        choices=("latent", "image"),
-        metavar="WHERE",
-        help="adversary and Siamese network read g (latent) or its reconstruction (image) (default latent)",
-    )
+    _add_method(method)
     how = _add_how(run, default="3", seeds=[0, 1, 2])
     how.add_argument("--out", default="runs/aia", metavar="FOLDER", help="where everything is written (default %(default)s)")
     how.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
+
+    sweep = _command(commands, "sweep", "the trade-off: many weights, each audited", SWEEP_HELP, SWEEP_EXAMPLES)
+    sweep.set_defaults(function=_sweep)
+    _add_data(sweep)
+    method = sweep.add_argument_group("the method (Eq. 8 of the paper)")
+    method.add_argument("--alpha", default="0:1:0.1", metavar="RANGE", help="weights of the task (default %(default)s)")
+    method.add_argument("--beta", default="0:1:0.1", metavar="RANGE", help="weights of the adversary (default %(default)s)")
+    method.add_argument(
+        "--grid", choices=("cross", "full"), default="cross", metavar="HOW", help="cross, the paper's Fig. 2, or full (default %(default)s)"
+    )
+    _add_method(method)
+    how = _add_how(sweep, default="3", seeds=[0, 1, 2])
+    how.add_argument(
+        "--engine",
+        default="local",
+        metavar="NAME",
+        help="where the points are done: local, in processes here, or ray (default %(default)s)",
+    )
+    how.add_argument("--workers", type=int, metavar="N", help="points at once (default: one for each core)")
+    _add_address(how)
+    how.add_argument("--stack", type=int, metavar="P", help="train P points as one program (default: 1, on a GPU 24)")
+    how.add_argument("--max-leak", type=float, metavar="AUC", help="name the setting with the most utility that leaks at most this")
+    how.add_argument("--out", default="runs/sweep", metavar="FOLDER", help="where everything is written (default %(default)s)")
 
     audit = _command(commands, "audit", "what a representation still gives away", AUDIT_HELP, AUDIT_EXAMPLES)
     audit.set_defaults(function=_audit)
     audit.add_argument("anonymizer", metavar="ANONYMIZER", help="a saved anonymizer's folder, or module:object")
     _add_data(audit)
+    more = audit.add_argument_group("more questions")
+    more.add_argument(
+        "--deep",
+        action="store_true",
+        help="also: bits, more data, other attributes, rebuilt faces, attackers who know the defence; several times as long",
+    )
+    more.add_argument("--original", metavar="ANONYMIZER", help="audit this one, too, and compare")
     how = _add_how(audit, default="1", seeds=[0])
     how.add_argument("--out", metavar="FILE", help="write the figures as JSON, too")
+    how.add_argument("--card", metavar="FILE", help="write a privacy card: which claims hold; .md, .html or .json")
 
     data = _command(commands, "data", "check, prepare, render or download a data set", DATA_HELP, "`aia data ACTION --help` has examples.")
     actions = data.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
@@ -217,6 +263,10 @@ def parser() -> argparse.ArgumentParser:
     prepare = _command(actions, "prepare", "decode a data set into the cache", PREPARE_HELP, PREPARE_EXAMPLES)
     prepare.set_defaults(function=_prepare)
     _add_data(prepare)
+    how = prepare.add_argument_group("where it is done")
+    how.add_argument("--engine", choices=("local", "ray"), default="local", metavar="NAME", help="local or ray (default %(default)s)")
+    how.add_argument("--workers", type=int, metavar="N", help="shards at once, of ray (default: one for each CPU)")
+    _add_address(how)
     render = _command(actions, "render", "render faces of nobody", RENDER_HELP, RENDER_EXAMPLES)
     render.set_defaults(function=_render)
     render.add_argument("--identities", type=int, required=True, metavar="N", help="how many people")
@@ -289,8 +339,10 @@ def _complain(message: str, status: int = 2) -> int:
 
 
 def _what_is_kept(options: argparse.Namespace) -> str:
-    if getattr(options, "action", None) == "render":
+    if getattr(options, "action", None) == "render" or getattr(options, "engine", None) == "ray" and options.command == "data":
         return f"; finished shards are kept. Go on with: {shlex.join(options.argv)}"
+    if options.command == "sweep":
+        return f"; finished points are kept. Go on with: {shlex.join(options.argv)}"
     if options.command != "run":
         return "."
     again = options.argv if options.resume else [*options.argv, "--resume"]
@@ -339,6 +391,29 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def _add_method(group: argparse._ArgumentGroup) -> None:
+    """What of Eq. 8 a run and a sweep have in common."""
+    group.add_argument("--gamma", type=float, metavar="G", help="weight of the reconstruction (default 1, the paper's)")
+    group.add_argument(
+        "--adversary",
+        choices=("alternating", "frozen"),
+        metavar="HOW",
+        help="alternating: the adversary goes on learning; frozen: only the auto-encoder moves (default alternating)",
+    )
+    group.add_argument(
+        "--adversary-loss",
+        choices=("literal", "capped", "maxent"),
+        metavar="LOSS",
+        help="what the encoder maximises: literal, as in the paper; capped at an even coin's loss; maxent (default literal)",
+    )
+    group.add_argument(
+        "--attach",
+        choices=("latent", "image"),
+        metavar="WHERE",
+        help="adversary and Siamese network read g (latent) or its reconstruction (image) (default latent)",
+    )
+
+
 def _add_how(command: argparse.ArgumentParser, default: str, seeds: list[int]) -> argparse._ArgumentGroup:
     group = command.add_argument_group("how long, and where to")
     group.add_argument(
@@ -352,6 +427,14 @@ def _add_how(command: argparse.ArgumentParser, default: str, seeds: list[int]) -
         "--seeds", type=_seeds, default=seeds, metavar="N", help=f"how many seeds, as 3, or which, as 0,1,2 (default {default})"
     )
     return group
+
+
+def _add_address(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="a Ray cluster's head node, or auto for the Ray that runs here (default RAY_ADDRESS, else Ray is started here)",
+    )
 
 
 def _seeds(text: str) -> list[int]:
@@ -394,20 +477,27 @@ def _settings(options: argparse.Namespace, size: int) -> dict:
     }
 
 
-def _load(options: argparse.Namespace, size: int):
-    from .datasets import load_faces
+def _load(options: argparse.Namespace, size: int, load=None):
+    """The faces, by `load_faces` or by `load`, which takes the same arguments; their notes are printed."""
+    if load is None:
+        from .datasets import load_faces as load
 
-    faces = load_faces(**_settings(options, size))
+    faces = load(**_settings(options, size))
     for note in faces.notes:
         print(f"note: {note}", flush=True)
     return faces
 
 
-def _run(options: argparse.Namespace) -> None:
+def _profile(options: argparse.Namespace, *weights: str) -> Profile:
+    """The profile with what was given of Eq. 8 in its fine-tuning; `weights`: of alpha and beta those that are single numbers."""
     profile = get_profile(options.profile)
-    names = ("alpha", "beta", "gamma", "adversary", "adversary_loss", "attach")
+    names = (*weights, "gamma", "adversary", "adversary_loss", "attach")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    profile = dataclasses.replace(profile, finetune=dataclasses.replace(profile.finetune, **given))
+    return dataclasses.replace(profile, finetune=dataclasses.replace(profile.finetune, **given))
+
+
+def _run(options: argparse.Namespace) -> None:
+    profile = _profile(options, "alpha", "beta")
     _settings(options, profile.size)  # what cannot be is refused before anything is imported or read
     _check_place(options.out)
 
@@ -432,41 +522,99 @@ def _run(options: argparse.Namespace) -> None:
     print(f"\n{table(report)}")
 
 
+def _sweep(options: argparse.Namespace) -> None:
+    profile = _profile(options)
+    _settings(options, profile.size)
+    _check_place(options.out)
+
+    from .plots import save
+    from .sweep import SweepConfig, get_engine, parse_range, run_sweep
+    from .sweep.run import check_out
+    from .sweep.tradeoff import check_max_leak
+    from .training import pick_device
+
+    config = SweepConfig(parse_range(options.alpha), parse_range(options.beta), options.grid, tuple(options.seeds), profile)
+    engine = get_engine(options.engine, options.workers, options.ray_address)
+    if options.max_leak is not None:
+        check_max_leak(options.max_leak)
+    check_out(options.out)
+    device = pick_device(options.device)
+    result = run_sweep(
+        _load(options, profile.size),
+        config,
+        options.out,
+        engine=engine,
+        stack=options.stack,
+        device=device,
+        progress=not options.quiet,
+        command=options.argv,
+        say=functools.partial(print, flush=True),
+    )
+    print(f"\n{result.summary()}")
+    if options.max_leak is not None:
+        print(result.recommend(options.max_leak))
+        save(result.figures(options.max_leak)["front"], result.folder / "figures" / "front.png")
+    print(f"table: {result.folder / 'sweep.parquet'}   figures: {result.folder / 'figures'}", flush=True)
+    if result.failed:
+        point, reason = next(iter(result.failed.items()))
+        raise UserError(
+            f"{len(result.failed)} of {len(config.points())} points failed, the first of them {point}: {reason.rstrip('.')}. All others "
+            "are finished and kept; the same command tries the failed ones again."
+        )
+
+
 def _audit(options: argparse.Namespace) -> None:
     profile = get_profile(options.profile)
     _settings(options, profile.size)
-    if options.out:
-        if os.path.isdir(options.out):
-            raise UserError(f"--out {options.out} is a folder; name a file, such as {os.path.join(options.out, 'audit.json')}.")
-        _check_place(os.path.dirname(options.out) or ".")
+    for name, example in (("out", "audit.json"), ("card", "card.html")):
+        if path := getattr(options, name):
+            if os.path.isdir(path):
+                raise UserError(f"--{name} {path} is a folder; name a file, such as {os.path.join(path, example)}.")
+            _check_place(os.path.dirname(path) or ".", name)
 
-    from .audit import audit
+    from .audit import audit, deep_audit
+    from .card import check_name, claim_lines, privacy_card
+    from .ledger import provenance
     from .training import pick_device
 
-    anonymizer = _find_anonymizer(options.anonymizer, pick_device(options.device))
-    networks = getattr(anonymizer, "networks", None)
-    faces = _load(options, getattr(networks, "size", profile.size))
-    report = audit(
-        anonymizer,
-        faces,
-        seeds=options.seeds,
-        config=profile.audit,
-        adversary=anonymizer.infer if networks is not None and anonymizer.attribute == faces.attribute else None,
-        siamese=anonymizer.embed if networks is not None else None,
-        progress=not options.quiet,
-    )
+    if options.card:
+        check_name(options.card)
+    start, device = time.monotonic(), pick_device(options.device)
+    anonymizer = _find_anonymizer(options.anonymizer, device)
+    original = None if options.original is None else _find_anonymizer(options.original, device)
+    faces = _load(options, getattr(getattr(anonymizer, "networks", None), "size", profile.size))
+
+    def common(method: object) -> dict:
+        networks = getattr(method, "networks", None)
+        adversary = method.infer if networks is not None and method.attribute == faces.attribute else None
+        siamese = method.embed if networks is not None else None
+        return {"seeds": options.seeds, "config": profile.audit, "adversary": adversary, "siamese": siamese, "progress": not options.quiet}
+
+    if options.deep:
+        report = deep_audit(anonymizer, faces, original=original, **common(anonymizer))
+    else:
+        report = audit(anonymizer, faces, **common(anonymizer))
+    before = None if original is None else audit(original, faces, **common(original))
     print(report, flush=True)
+    claims = report.claims(before)
+    if before is not None or (options.card and not options.deep):
+        print("\nCLAIMS" + (f", compared with {before.name}" if before is not None else ""))
+        print(*claim_lines(claims), sep="\n")
     if options.out:
         write_json(options.out, report.to_dict())
+    if options.card:
+        data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size, "attribute": faces.attribute}
+        origin = provenance(options.argv, options.seeds, data, time.monotonic() - start, device)
+        print(f"card: {privacy_card(report, before, provenance=origin).save(options.card)}")
 
 
-def _check_place(folder: str) -> None:
-    """Raise a UserError where --out `folder` is no folder and cannot become one: now, not after hours of work."""
+def _check_place(folder: str, option: str = "out") -> None:
+    """Raise a UserError where `folder`, given with --`option`, is no folder and cannot become one: now, not after hours of work."""
     place = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
     if not place.is_dir():
-        raise UserError(f"--out {folder}: {place} is a file, not a folder. Choose another place.")
+        raise UserError(f"--{option} {folder}: {place} is a file, not a folder. Choose another place.")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"--out {folder}: {place} cannot be written (permission denied). Choose another place.")
+        raise UserError(f"--{option} {folder}: {place} cannot be written (permission denied). Choose another place.")
 
 
 def _find_anonymizer(name: str, device):
@@ -524,7 +672,14 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    print(f"ready: {_load(options, get_profile().size)}")
+    load = None
+    if options.engine == "ray":
+        from .distributed import prepare_faces
+
+        load = functools.partial(prepare_faces, address=options.ray_address, workers=options.workers)
+    elif options.workers is not None or options.ray_address is not None:
+        raise UserError("--workers and --ray-address are for --engine ray; the engine local takes all cores.")
+    print(f"ready: {_load(options, get_profile().size, load)}")
 
 
 def _render(options: argparse.Namespace) -> None:

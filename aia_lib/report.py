@@ -178,11 +178,15 @@ def page(
         parts += ["<h2>Pictures</h2>", *map(_figure, figures)]
     parts += ["<h2>All attackers</h2>", _attackers_table(report), _seeds_table(report), _controls(report)]
     parts += ["<h2>Where this comes from</h2>", _provenance(report), _settings(report), _files(links)]
-    body = "\n".join(part for part in parts if part)
+    return document(title, "\n".join(part for part in parts if part))
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """An HTML page that stands by itself, light and dark: `body` between its frame, `style` after the common one."""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -271,7 +275,7 @@ def _explanation(attribute: str) -> str:
     return '<dl class="terms">\n' + "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in terms) + "\n</dl>"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, text_columns: Sequence[int] = ()) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, text_columns: Sequence[int] = ()) -> str:
     """An HTML table whose cells are HTML already; the first column holds the rows' headings. It scrolls in a box of its own."""
 
     def kind(index: int) -> str:
@@ -307,10 +311,10 @@ def _paper_table(report: Mapping, paper: str | None) -> str:
             beside = f'<span class="ci">paper: {ledger.percent(theirs.get(name, {}).get(key), 1)}</span>' if paper else ""
             row.append(f"{ledger.percent(own.get(key), 1)} {beside}")
         rows.append([*row, _value(own.get("privacy_auc")), _value(own.get("utility_auc"))])
-    table = _table(["Method", "Privacy ↓", "Utility ↑", "Privacy, AUC ↓", "Utility, AUC ↑"], rows, "Table 1 in the paper regime")
+    text = table(["Method", "Privacy ↓", "Utility ↑", "Privacy, AUC ↓", "Utility, AUC ↑"], rows, "Table 1 in the paper regime")
     if paper:
-        table += f'\n<p class="note">Paper: {escape(ledger.PAPER_SOURCE)}. Other images and other training: compare the order.</p>'
-    return table
+        text += f'\n<p class="note">Paper: {escape(ledger.PAPER_SOURCE)}. Other images and other training: compare the order.</p>'
+    return text
 
 
 def _retrained_table(report: Mapping) -> str:
@@ -327,7 +331,7 @@ def _retrained_table(report: Mapping) -> str:
             row += ["–", "–"] if name == "Original" else [ledger.percent(function(report, name)) for function in functions]
         rows.append([*row, ledger.percent(r["eer"], 1), ledger.percent(r["tar_at_far_1e-2"], 1)])
     note = '<p class="note">EER and TAR at FAR 1 % with impostors drawn freely.</p>'
-    return _table(head, rows, "Table 1 in the retrained regime", text_columns=(2,)) + note
+    return table(head, rows, "Table 1 in the retrained regime", text_columns=(2,)) + note
 
 
 def _attackers_table(report: Mapping) -> str:
@@ -346,7 +350,7 @@ def _attackers_table(report: Mapping) -> str:
         "where seeds differ in it, the leak above is the mean over each seed’s own."
     )
     note = f'<p class="note">{words}</p>'
-    return _table(["Attacker", *map(escape, methods)], rows, "AUC of every attacker") + note
+    return table(["Attacker", *map(escape, methods)], rows, "AUC of every attacker") + note
 
 
 def _seeds_table(report: Mapping) -> str:
@@ -357,7 +361,7 @@ def _seeds_table(report: Mapping) -> str:
             figures = (paper.get("privacy_auc"), retrained.get("leak_auc"), paper.get("utility_auc"), retrained.get("utility_auc_same"))
             rows.append([escape(name), str(entry["seed"]), *map(_value, figures)])
     head = ["Method", "Seed", "Co-trained adversary, AUC", "Worst fresh attacker, AUC", "Co-trained Siamese, AUC", "Fresh verifier, AUC"]
-    return f"<details><summary>Seed by seed</summary>{_table(head, rows, 'Figures of each seed')}</details>"
+    return f"<details><summary>Seed by seed</summary>{table(head, rows, 'Figures of each seed')}</details>"
 
 
 def _controls(report: Mapping) -> str:
@@ -371,7 +375,7 @@ def _controls(report: Mapping) -> str:
             "What to hold the figures against: what an attacker reaches who knows nothing (the majority's label, shuffled labels), "
             "what is read off an encoder that learned nothing, and how well the attribute alone passes for face verification."
         )
-        parts += ["<h2>Controls</h2>", f"<p>{words}</p>", _table(["Control", *map(escape, methods)], rows, "Controls")]
+        parts += ["<h2>Controls</h2>", f"<p>{words}</p>", table(["Control", *map(escape, methods)], rows, "Controls")]
     if notes := [(name, note) for name, method in methods.items() for note in method.get("notes") or ()]:
         items = "".join(f"<li><strong>{escape(name)}</strong>: {escape(str(note))}</li>" for name, note in notes)
         parts += ["<h3>What the audits left out</h3>", f"<ul>{items}</ul>"]
@@ -425,7 +429,7 @@ def _settings(report: Mapping) -> str:
     rows = [[escape(_plain(key)), escape(str(value))] for key, value in _flat(report.get("settings", {}))]
     if not rows:
         return ""
-    return f"<details><summary>Settings</summary>{_table(['Setting', 'Value'], rows, 'Settings', text_columns=(1,))}</details>"
+    return f"<details><summary>Settings</summary>{table(['Setting', 'Value'], rows, 'Settings', text_columns=(1,))}</details>"
 
 
 def _files(links: Sequence[tuple[str, str]]) -> str:

@@ -15,22 +15,24 @@ from aia_lib.files import UserError, write_json
 from aia_lib.ledger import provenance
 from aia_lib.training import pick_device
 
-from . import audit, autoencoder, difficulty, loading
+from . import audit, autoencoder, difficulty, loading, sweep
 
-BENCHMARKS = {"autoencoder": autoencoder, "loading": loading, "audit": audit, "difficulty": difficulty}
+BENCHMARKS = {"autoencoder": autoencoder, "loading": loading, "audit": audit, "difficulty": difficulty, "sweep": sweep}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", nargs="?", choices=tuple(BENCHMARKS), default="autoencoder", help="default: autoencoder")
     parser.add_argument("--root", help="a CelebA folder (default: AIA_CELEBA_ROOT), or a rendered set for --data embedded")
-    parser.add_argument("--data", default="celeba", choices=("celeba", "embedded"), help="the faces of `difficulty` (default: celeba)")
+    parser.add_argument(
+        "--data", default="celeba", choices=("celeba", "embedded"), help="faces of `difficulty` and `sweep` (default: celeba)"
+    )
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels (default 64)")
     parser.add_argument("--images", type=int, default=None, help="how many images to work on (default: the benchmark's)")
     parser.add_argument("--out", help="write the figures here, as JSON")
     options = parser.parse_args()
     try:
-        named = {"data": options.data} if options.benchmark == "difficulty" else {}
+        named = {"data": options.data} if options.benchmark in ("difficulty", "sweep") else {}
         root = options.root or (os.environ.get("AIA_CELEBA_ROOT") if options.data == "celeba" else None)
         if root is None and options.benchmark != "loading" and options.data == "celeba":
             raise UserError("Say where CelebA lies: --root FOLDER or AIA_CELEBA_ROOT.")

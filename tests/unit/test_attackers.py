@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from aia_lib.attackers import ATTACKERS, AttackSet, SklearnAttacker, TorchAttacker
+from aia_lib.attackers import ATTACKERS, AttackSet, GalleryKNN, SklearnAttacker, TorchAttacker, resolve
 from aia_lib.config import AuditConfig
+from aia_lib.files import UserError
 
 CONFIG = AuditConfig(epochs=8)
 SHAPE = (2, 8, 8)
@@ -121,3 +125,108 @@ def test_a_set_without_labels_missing_keeps_its_mirror_halves() -> None:
     train, _, _ = _sets(10, "linear", repeats=2)
     kept = train.take(np.flatnonzero(np.tile(np.arange(10) % 2 == 0, 2)))
     assert len(kept) == 10 and kept.images.shape == (10, 1, 8, 8) and np.array_equal(kept.g[:5], kept.g[5:])
+
+
+# Attackers of one's own -----------------------------------------------------------------------------------------------
+
+
+class Pluggable:
+    """The protocol, by hand: the first coordinate of g."""
+
+    needs = ()
+
+    def fit(self, train: AttackSet, val: AttackSet, seed: int) -> None:
+        self.fitted = True
+
+    def score(self, data: AttackSet) -> np.ndarray:
+        return data.g[:, 0]
+
+
+class Demanding(nn.Linear):
+    """A module that reads g itself."""
+
+    reads = "g"
+
+
+def test_names_estimators_modules_and_attackers_mix() -> None:
+    train, val, test = _sets(600, "linear")
+    own, module = Pluggable(), nn.Linear(128, 1)
+    makers = resolve(
+        ["logistic", RandomForestClassifier(60), module, nn.Linear(128, 2), Demanding(128, 1), own, GalleryKNN(), _made_by_function]
+        + [make_pipeline(StandardScaler(), LogisticRegression()), RandomForestClassifier(5, max_depth=2)]
+    )
+    assert list(makers) == [
+        "logistic",
+        "RandomForestClassifier",
+        "Linear",
+        "Linear 2",
+        "Demanding",
+        "Pluggable",
+        "GalleryKNN",
+        "_made_by_function",
+        "Pipeline",
+        "RandomForestClassifier 2",
+    ]
+    before = module.weight.detach().clone()
+    for name, make in makers.items():
+        attacker = make(AuditConfig(epochs=8, min_steps=600))
+        attacker.fit(train, val, 0)
+        assert roc_auc_score(test.labels, attacker.score(test)) > (0.6 if name == "GalleryKNN" else 0.65), name
+    assert torch.equal(module.weight, before) and not hasattr(own, "fitted")  # copies are trained, never the originals
+    assert makers["Demanding"](CONFIG).reads == "g" and list(resolve({"mine": "mlp", "yours": own})) == ["mine", "yours"]
+
+
+def _made_by_function(config: AuditConfig) -> SklearnAttacker:
+    return SklearnAttacker(LogisticRegression(max_iter=10 * config.epochs))
+
+
+def test_a_module_goes_on_from_the_weights_that_it_has() -> None:
+    train, val, test = _sets(60, "xor")  # far too few images to find it
+
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return self.scale * features[:, 0] * features[:, 1]
+
+    attacker = resolve([Product()])["Product"](AuditConfig(epochs=2, min_steps=4))
+    attacker.fit(train, val, 0)
+    assert roc_auc_score(test.labels, attacker.score(test)) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("attackers", "message"),
+    [
+        ("mlp", r"must be a list.*\['mlp'\]"),
+        (nn.Linear(2, 1), "must be a list"),
+        ([], "is empty.*logistic"),
+        (["psychic"], "no attacker 'psychic'.*gallery_knn"),
+        (["mlp", "mlp"], "'mlp' is named twice"),
+        ([RandomForestClassifier], r"RandomForestClassifier is a class.*RandomForestClassifier\(\)"),
+        ([nn.Linear], "Linear is a class"),
+        ([LinearRegression()], "LinearRegression gives no scores.*predict_proba"),
+        ([3], "3 is no attacker.*torch module"),
+        ([None], "None is no attacker"),
+        ({3: "mlp"}, "name must be a text, not 3"),
+        ({" ": "mlp"}, "name must be a text"),
+    ],
+)
+def test_what_is_no_attacker_is_named(attackers: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(attackers)
+
+
+def test_a_module_that_reads_what_is_not_there_is_named() -> None:
+    module = nn.Linear(2, 1)
+    module.reads = "pixels"
+    with pytest.raises(UserError, match="Linear reads 'pixels'; there are g, features"):
+        resolve([module])
+
+
+def test_an_answer_of_the_wrong_shape_is_named() -> None:
+    train, val, _ = _sets(60, "linear")
+    attacker = resolve([nn.Linear(128, 3)])["Linear"](AuditConfig(epochs=1, min_steps=1))
+    with pytest.raises(ValueError, match=r"one logit an image, shape \(60,\), not \(60, 3\)"):
+        attacker.fit(train, val, 0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor, nn
 
 from aia_lib import ledger
@@ -207,6 +208,17 @@ def test_a_crashing_attacker_is_reported_and_the_audit_goes_on(faces: Faces, mon
     assert "boom" in str(report)
 
 
+def test_attackers_of_ones_own_join_the_audit_and_one_that_fails_is_noted(faces: Faces) -> None:
+    mixed = ["logistic", RandomForestClassifier(30), nn.Linear(7, 1), nn.Linear(1024, 3)]
+    report = audit(pixels, faces, seeds=2, config=QUICK, attackers=mixed, progress=False)
+    assert set(report.retrained["attackers"]) == {"logistic", "RandomForestClassifier"}
+    assert report.retrained["attackers"]["RandomForestClassifier"] > 0.75
+    assert any(note.startswith("Linear failed: RuntimeError") for note in report.notes)
+    assert any(note.startswith("Linear 2 failed: ValueError: the module must give one logit an image") for note in report.notes)
+    with pytest.raises(UserError, match="no attacker 'psychic'"):
+        audit(pixels, faces, attackers=["psychic"])
+
+
 def test_an_audit_without_a_single_attacker_is_refused(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTACKERS, "broken", lambda config: Broken())
     with pytest.raises(UserError, match="No attacker could be trained.*broken: ValueError: boom"):
@@ -294,7 +306,7 @@ def test_images_without_a_label_are_left_out_of_the_attack_and_counted() -> None
 
 
 def test_the_same_seed_gives_the_same_report(faces: Faces, report: AuditReport) -> None:
-    again = audit(pixels, faces, seeds=[0, 1], config=QUICK, progress=False)
+    again = audit(pixels, faces, seeds=[0, 1], config=QUICK, attackers=list(QUICK.attackers), progress=False)
     assert again.to_dict() == report.to_dict()
 
 

@@ -1,0 +1,37 @@
+"""The audit: what fresh attackers read off a representation, and what a fresh verifier still recognises.
+
+    report = audit(anonymizer, faces, attribute="gender", seeds=3)
+    print(report)
+
+It knows nothing of how the anonymizer was made. The people of the split `attack` train the attackers and the verifier, those
+of `val` make every choice (which attacker is the worst, when training stops, thresholds, the orientation of a score), those
+of `test` are read once. Two regimes are reported and never mixed: the *paper regime* (the adversary and the Siamese network
+that were trained together with the anonymizer) and the *retrained regime* (all of it trained afresh).
+
+`deep_audit` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a privacy
+card: what may be claimed and what not.
+"""
+
+from .adaptive import Averaged
+from .deep import PARTS, DeepConfig
+from .released import BATCH, MIRROR_BELOW, RECONSTRUCTION_SIZE, represent
+from .report import AuditReport, SeedScores
+from .run import CONTROL_ATTACKERS, audit, deep_audit, enough_people
+from .trial import FARS
+
+__all__ = [
+    "AuditReport",
+    "Averaged",
+    "BATCH",
+    "CONTROL_ATTACKERS",
+    "DeepConfig",
+    "FARS",
+    "MIRROR_BELOW",
+    "PARTS",
+    "RECONSTRUCTION_SIZE",
+    "SeedScores",
+    "audit",
+    "deep_audit",
+    "enough_people",
+    "represent",
+]

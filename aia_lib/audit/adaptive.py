@@ -1,0 +1,220 @@
+"""The adaptive attacker: it knows the anonymizer and does what follows from that.
+
+A defence that holds only while nobody knows it does not hold (Kerckhoffs). What the attacker does here, and what it has to have:
+
+repeated releases   several releases of every image, where the anonymizer draws anew at each call: their mean is attacked
+near duplicates     releases of images that differ by one grey level, such as frames of a film, where the noise is drawn from
+                    the image: their mean is attacked
+warm start          the weights of the adversary that was trained with the anonymizer: training goes on from them
+released verifier   the verifier that was trained with it: its metric finds the labelled faces most alike, and these vote
+
+An anonymizer may offer more by a method `adaptive_attackers()`, a list or a mapping of what `audit(attackers=…)` takes: the attacks
+that somebody who knows how it works would try, such as a network that undoes its masking before it reads.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..attackers import ATTACKERS, Attacker, AttackSet, TorchAttacker, one_logit, resolve
+from ..config import AuditConfig
+from ..faces import Splits
+from ..files import UserError
+from ..training import to_images
+from ..verification import one_line, roc_auc
+from .released import Released, call, name_of, outputs
+from .trial import Makers, attack
+
+REDRAWN = 1e-3
+"""From this share of g's variance on that differs between two calls for the same images, an anonymizer counts as randomised."""
+
+SENSITIVE = 0.05
+"""The same for images that differ by one grey level: above it, near duplicates are worth averaging."""
+
+
+class Averaged:
+    """The mean of what an anonymizer makes of each image at several calls; itself an anonymizer.
+
+    Args:
+        anonymizer: images (N, 1, H, W) to g (N, k).
+        queries: how many calls.
+        jitter: change a tenth of the pixels by one grey level before each call.
+    """
+
+    def __init__(self, anonymizer: Callable, queries: int, jitter: bool = False) -> None:
+        self.anonymizer, self.queries, self.jitter = anonymizer, queries, jitter
+        self.map_shape = getattr(anonymizer, "map_shape", None)
+        self.name = f"{name_of(anonymizer)}, {queries} releases"
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        """Images float (N, 1, H, W) in [0, 1] to the mean g, float32 (N, k)."""
+        total: np.ndarray | None = None
+        for _ in range(self.queries):
+            part = call(self.anonymizer, self._changed(images) if self.jitter else images, f"The anonymizer {name_of(self.anonymizer)}")
+            total = part.astype(np.float64) if total is None else total + part
+        return (total / self.queries).astype(np.float32)
+
+    def _changed(self, images: Tensor) -> Tensor:
+        step = self._rng.choice(np.float32([-1, 0, 1]), size=tuple(images.shape), p=(0.05, 0.9, 0.05)) / 255
+        return (images + torch.from_numpy(step)).clamp(0, 1)
+
+
+def redrawn_share(anonymizer: Callable, pixels: np.ndarray, jitter: bool) -> float:
+    """The share of g's variance over images that changes between two calls, in [0, 1] or a little above: 0 where nothing does.
+
+    Args:
+        pixels: uint8 (N, 1, H, W), some tens of images.
+        jitter: the second call is for images that differ by one grey level.
+    """
+    images = to_images(np.asarray(pixels), torch.device("cpu"))
+    first, second = (Averaged(anonymizer, 1, again and jitter)(images).astype(np.float64) for again in (False, True))
+    spread = ((first - first.mean(0)) ** 2).mean()
+    return float(((first - second) ** 2).mean() / 2 / spread) if spread > 0 else 0.0
+
+
+def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str, Released], dict[str, str]]:
+    """What becomes of the three splits when every image is released several times, and why it was not tried."""
+    some = splits.val.images[: min(len(splits.val), 64)]
+    found: dict[str, Released] = {}
+    left_out: dict[str, str] = {}
+    if redrawn_share(anonymizer, some, jitter=False) > REDRAWN:
+        found["repeated releases"] = Released.of(Averaged(anonymizer, queries), splits)
+        left_out["near duplicates"] = "the anonymizer draws anew at each call, and repeated releases cover that"
+        return found, left_out
+    left_out["repeated releases"] = "the anonymizer gives the same image the same representation"
+    share = redrawn_share(anonymizer, some, jitter=True)
+    if share > SENSITIVE:
+        found["near duplicates"] = Released.of(Averaged(anonymizer, queries, jitter=True), splits)
+    else:
+        left_out["near duplicates"] = (
+            f"a change of one grey level changes {share:.1%} of the representation's variance, too little to average"
+        )
+    return found, left_out
+
+
+class _Ensemble(nn.Module):
+    """Several adversaries as one: the mean of their logits."""
+
+    def __init__(self, adversaries: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.adversaries = nn.ModuleList(adversaries)
+
+    def forward(self, g: Tensor) -> Tensor:
+        return torch.stack([one_logit(adversary)(g) for adversary in self.adversaries]).mean(0)
+
+
+def network_of(adversary: Any) -> tuple[nn.Module | None, str]:
+    """The network behind a co-trained adversary that reads g, and, where there is none, why it cannot be trained on.
+
+    Args:
+        adversary: a torch module, its `forward`, or a method of an anonymizer that holds one or more: in `networks.adversary`,
+            in `adversaries`, or in the `adversaries` of its `compact`.
+    """
+    if isinstance(adversary, nn.Module):
+        return adversary, ""
+    owner = getattr(adversary, "__self__", None)
+    if isinstance(owner, nn.Module) and getattr(adversary, "__name__", "") == "forward":
+        return owner, ""
+    for holder in (owner, getattr(owner, "compact", None)):
+        ensemble = getattr(holder, "adversaries", None)
+        if isinstance(ensemble, nn.ModuleList) and len(ensemble):
+            return _Ensemble(ensemble), ""
+    networks = getattr(owner, "networks", None)
+    network = getattr(networks, "adversary", None)
+    if not isinstance(network, nn.Module):
+        return None, "the co-trained adversary's weights are not known: pass the torch module itself as adversary"
+    if getattr(networks, "attach", "latent") != "latent":
+        return None, "the co-trained adversary reads reconstructions, not g"
+    return network, ""
+
+
+def _warm_start(network: nn.Module) -> Callable[[AuditConfig], Attacker]:
+    def make(config: AuditConfig) -> Attacker:
+        return TorchAttacker(
+            lambda train: one_logit(copy.deepcopy(network).requires_grad_(True)),
+            reads="g",
+            epochs=config.epochs,
+            min_steps=config.min_steps,
+        )
+
+    return make
+
+
+def adaptive(
+    anonymizer: Callable,
+    seen: Mapping[str, Released],
+    not_seen: Mapping[str, str],
+    known: dict[str, AttackSet],
+    makers: Makers,
+    adversary: Callable | None,
+    siamese: Callable | None,
+    config: AuditConfig,
+    seed: int,
+    prefix: str = "",
+    progress: bool = False,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One seed's adaptive attacks.
+
+    Args:
+        seen, not_seen: what `views` gave.
+        known: the labelled rows of attack, val and test.
+        makers: who attacks the averaged releases.
+        adversary, siamese: co-trained, or None.
+
+    Returns:
+        figures: attackers, attackers_val (AUC on test and val); worst_attacker, best on val; leak_auc, its AUC on test; left_out, why
+            others were not tried. Only left_out where nothing applies.
+        arrays: "adaptive/scores", the worst one's test scores (T,).
+    """
+    val: dict[str, float] = {}
+    scores: dict[str, np.ndarray] = {}
+    left_out = dict(not_seen)
+
+    def run(sets: dict[str, AttackSet], whose: Makers, name: Callable[[str], str]) -> None:
+        try:
+            done = attack(sets, whose, config, seed, {}, prefix, progress)
+        except UserError as error:
+            left_out[name(", ".join(whose))] = str(error)
+            return
+        for own in done.val:
+            val[name(own)], scores[name(own)] = done.val[own], done.test_scores[own]
+        left_out.update({name(own): reason for own, reason in (done.failed | done.left_out).items()})
+
+    for view, averaged in seen.items():
+        run(averaged.labelled(), makers, lambda own, view=view: f"{view}, {own}")
+    if adversary is None:
+        left_out["warm start"] = "no co-trained adversary was given"
+    else:
+        network, why = network_of(adversary)
+        if network is None:
+            left_out["warm start"] = why
+        else:
+            run(known, {"warm start": _warm_start(network)}, str)
+    if siamese is None:
+        left_out["released verifier"] = "no co-trained verifier was given"
+    else:
+        embeddings = {part: outputs(siamese, data.g, "The co-trained Siamese network") for part, data in known.items()}
+        sets = {part: dataclasses.replace(data, embeddings=embeddings[part].astype(np.float32)) for part, data in known.items()}
+        run(sets, {"released verifier": ATTACKERS["gallery_knn"]}, str)
+    if callable(offered := getattr(anonymizer, "adaptive_attackers", None)):
+        try:
+            own = resolve(offered())
+        except Exception as error:
+            left_out["its own attackers"] = one_line(error)
+        else:
+            run(known, own, lambda name: f"its own: {name}")
+    figures: dict[str, Any] = {"left_out": left_out}
+    if not val:
+        return figures, {}
+    worst = max(val, key=val.get)
+    test = {name: roc_auc(values, known["test"].labels) for name, values in scores.items()}
+    figures |= {"attackers": test, "attackers_val": val, "worst_attacker": worst, "leak_auc": test[worst]}
+    return figures, {"adaptive/scores": scores[worst]}

@@ -1,0 +1,168 @@
+"""The leak in bits: what an attacker's scores say about the information in a representation, and how its data pays.
+
+An attacker's scores become probabilities by Platt's fit on val; their cross entropy on test is at least H(S|Z), so
+
+    I(S;Z) >= H(S) - CE                                                                              (Xu et al. 2020)
+
+in bits an image: a *lower* bound on what the representation Z tells about the attribute S. The online code (Voita and Titov
+2020) prices the attacker's data as well: the attack people's labels are sent block after block, each block coded by an
+attacker that was trained on those before it. A representation from which the labels are learned from few people has a short code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from ..attackers import AttackSet
+from ..config import AuditConfig
+from ..files import UserError
+from ..verification import roc_auc
+from .trial import Attacks, Makers, attack
+
+FEWEST = 4
+"""People of each label that a prefix of the attack people must hold before an attacker is trained on it."""
+
+
+def entropy(rate: np.ndarray | float) -> Any:
+    """Entropy of a coin that falls on 1 with probability `rate`, in bits; 0 for a coin that always falls on one side."""
+    rate = np.clip(np.asarray(rate, dtype=np.float64), 1e-300, 1)
+    other = np.clip(1 - rate, 1e-300, 1)
+    return -(rate * np.log2(rate) + other * np.log2(other))
+
+
+def code_lengths(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log2 of the probability that was given to what came, in bits, (N,).
+
+    Args:
+        probabilities: of label 1, in (0, 1), (N,).
+        labels: 0 or 1, (N,).
+    """
+    return -np.log2(np.where(labels == 1, probabilities, 1 - probabilities))
+
+
+def platt(scores: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Platt's fit: scores (N,) with labels 0 or 1 give a function from scores to probabilities of label 1.
+
+    The targets are his, (n1 + 1)/(n1 + 2) and 1/(n0 + 2), so that scores that separate val perfectly do not promise certainty.
+    """
+    centre, scale = scores.mean(), max(scores.std(), 1e-12)
+    ones, zeros = int((labels == 1).sum()), int((labels == 0).sum())
+    target = np.where(labels == 1, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+    inputs = ((scores - centre) / scale)[:, None]
+    fit = LogisticRegression(C=1e6, max_iter=200).fit(
+        np.concatenate([inputs, inputs]), np.repeat([1, 0], len(labels)), np.concatenate([target, 1 - target])
+    )
+    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+
+    def probabilities(values: np.ndarray) -> np.ndarray:
+        logits = slope * (values - centre) / scale + offset
+        return np.clip(1 / (1 + np.exp(-np.clip(logits, -500, 500))), 1e-9, 1 - 1e-9)
+
+    return probabilities
+
+
+def _cheapest(attacks: Attacks, labels: np.ndarray) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """The attacker whose probabilities have the least cross entropy on val, and its fit."""
+    fits = {name: platt(scores, labels) for name, scores in attacks.val_scores.items()}
+    costs = {name: float(code_lengths(fit(attacks.val_scores[name]), labels).mean()) for name, fit in fits.items()}
+    best = min(costs, key=costs.get)
+    return best, fits[best]
+
+
+def information(attacks: Attacks, val: AttackSet, test: AttackSet) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The bound I(S;Z) >= H(S) - CE of one seed's attackers; the attacker is chosen on val, by cross entropy.
+
+    Returns:
+        figures: attacker; entropy_bits, H(S) of the test labels; cross_entropy_bits; information_bits, their difference. Below 0 where
+            the attacker is worse than no attacker: the bound is then 0.
+        arrays: "information/bits", each test image's code length (T,).
+    """
+    name, fit = _cheapest(attacks, val.labels)
+    bits = code_lengths(fit(attacks.test_scores[name]), test.labels)
+    prior = float(entropy(test.labels.mean()))
+    figures = {
+        "attacker": name,
+        "entropy_bits": prior,
+        "cross_entropy_bits": float(bits.mean()),
+        "information_bits": prior - float(bits.mean()),
+    }
+    return figures, {"information/bits": bits}
+
+
+def learning_curve(
+    known: dict[str, AttackSet],
+    identity: np.ndarray,
+    makers: Makers,
+    shares: Sequence[float],
+    config: AuditConfig,
+    seed: int,
+    prefix: str = "",
+    progress: bool = False,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train attackers on growing shares of the attack people: the learning curve and, out of the same fits, the online code.
+
+    Args:
+        known: the labelled rows of attack, val and test.
+        identity: the people of known["attack"], (N,), mirror images included.
+        makers: the attackers; at each share the one that is best on val counts (by AUC for the curve, by cross entropy for the code).
+        shares: of the attack people, rising, the last one 1. Shares with fewer than `FEWEST` people of a label are left out.
+        seed: orders the people, so that each share holds the ones before it, and seeds the attackers.
+
+    Returns:
+        figures: "curve", a list of {people, images, leak_auc, attacker}; and of the code: images, bits_per_label,
+            label_only_bits_per_label (the same code without looking at the representation), saved_bits_per_label, compression
+            (bits without a model, 1 a label, over bits with it).
+        arrays: "curve/<people>", the test scores of the attacker trained on so many people (T,); "code/bits", "code/label_only" and
+            "code/people", of each coded image.
+    """
+    train, val, test = known["attack"], known["val"], known["test"]
+    images = len(train) // train.repeats
+    codes, person = np.unique(identity[:images], return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(codes))[person]  # (images,) each image's person's place in the order
+    ends = [max(1, round(share * len(codes))) for share in shares]
+    usable = [end for end in dict.fromkeys(ends) if _people_of_both(train.labels[:images], person, place < end) >= FEWEST]
+    if len(usable) < 2:
+        raise UserError(f"Too few people for a learning curve: {len(codes)} attack people with a label, cut into shares {tuple(shares)}.")
+    curve: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
+    labels = train.labels[:images]
+    first = place < usable[0]
+    bits, label_only = [np.ones(int(first.sum()))], [np.ones(int(first.sum()))]  # nothing is known yet: a bit a label
+    people = [identity[:images][first]]
+    for i, end in enumerate(usable):
+        seen = place < end
+        block = (place >= end) & (place < usable[i + 1]) if i + 1 < len(usable) else np.zeros(images, dtype=bool)
+        sets = {**known, "attack": train.take(np.flatnonzero(np.tile(seen, train.repeats)))}
+        # the block's images without their mirror images
+        extra = dataclasses.replace(train.take(np.flatnonzero(block)), repeats=1) if block.any() else None
+        done = attack(sets, makers, config, seed, {}, f"{prefix}{end} people, ", progress, extra)
+        worst = done.worst
+        arrays[f"curve/{end}"] = done.test_scores[worst]
+        auc = roc_auc(done.test_scores[worst], test.labels)
+        curve.append({"people": int(end), "images": int(seen.sum()), "leak_auc": auc, "attacker": worst})
+        if extra is not None:
+            name, fit = _cheapest(done, val.labels)
+            bits.append(code_lengths(fit(done.extra[name]), labels[block]))
+            rate = (labels[seen].sum() + 0.5) / (seen.sum() + 1)  # Krichevsky and Trofimov
+            label_only.append(code_lengths(np.full(int(block.sum()), rate), labels[block]))
+            people.append(identity[:images][block])
+    arrays |= {"code/bits": np.concatenate(bits), "code/label_only": np.concatenate(label_only), "code/people": np.concatenate(people)}
+    mean, without = float(arrays["code/bits"].mean()), float(arrays["code/label_only"].mean())
+    code = {
+        "images": len(arrays["code/bits"]),
+        "bits_per_label": mean,
+        "label_only_bits_per_label": without,
+        "saved_bits_per_label": without - mean,
+        "compression": 1 / max(mean, 1e-9),
+    }
+    return {"curve": curve, "code": code}, arrays
+
+
+def _people_of_both(labels: np.ndarray, person: np.ndarray, rows: np.ndarray) -> int:
+    """How many people of `rows` have the rarer label."""
+    return min(len(np.unique(person[rows & (labels == value)])) for value in (0, 1))

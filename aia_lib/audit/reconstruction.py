@@ -1,0 +1,307 @@
+"""The reconstruction attack: a fresh decoder rebuilds the faces from g, and a verifier of real images says whether they are recognised.
+
+The decoder is trained on the attack people, whose images an attacker has and can have anonymized. Three rivals are compared on val by
+their squared error: a ridge regression from g to pixels, a convolutional network, and, where there is one, the anonymizer's own `decode`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import AuditConfig
+from ..faces import Faces, Pairs, Splits
+from ..files import UserError
+from ..models import upsample_conv
+from ..training import pick_device, seeded
+from ..verification import fit_verifier, one_line, roc_auc
+from .creep import WIDEST, ridge
+from .released import Released, reconstruct, standardiser
+
+LARGEST = 64
+"""Larger images are averaged down to this many pixels a side before they are rebuilt."""
+
+MOST_IMAGES = 20_000
+"""Attack images, mirrored ones included, that a decoder is trained on, at most."""
+
+VERIFIED_AT = 32
+"""Side in pixels at which the verifier compares rebuilt with real images: what it needs, and quick."""
+
+PENALTIES = (1e-2, 1e-1, 1.0)
+
+
+# How alike two images are ---------------------------------------------------------------------------------------------
+
+
+def psnr(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio of each image in decibels, 10 log10(1 / mean squared error), (N,); 100 for equal images.
+
+    Args:
+        images, rebuilt: values in [0, 1], (N, 1, H, W).
+    """
+    error = ((images.astype(np.float64) - rebuilt) ** 2).mean((1, 2, 3))
+    return 10 * np.log10(1 / np.maximum(error, 1e-10))
+
+
+def ssim(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
+    """Structural similarity of each image, the mean over all windows that lie inside, at most 1, (N,) (Wang et al. 2004, Eq. 13).
+
+    Window: Gaussian, 11 x 11, standard deviation 1.5 pixels; C1 = 0.01^2, C2 = 0.03^2 for values in [0, 1].
+
+    Args:
+        images, rebuilt: values in [0, 1], (N, 1, H, W), H and W at least 11.
+    """
+    if min(images.shape[2:]) < 11 or images.shape != rebuilt.shape:
+        raise UserError(f"SSIM compares images of one shape, at least 11 x 11 pixels, not {images.shape} and {rebuilt.shape}.")
+    offset = torch.arange(11, dtype=torch.float64) - 5
+    line = torch.exp(-(offset**2) / (2 * 1.5**2))
+    window = (line / line.sum()).outer(line / line.sum())[None, None]  # (1, 1, 11, 11)
+    values = []
+    for start in range(0, len(images), 256):
+        x, y = (torch.from_numpy(a[start : start + 256].astype(np.float64)) for a in (images, rebuilt))
+
+        def mean(of: Tensor) -> Tensor:
+            return F.conv2d(of, window)  # (B, 1, H - 10, W - 10)
+
+        mx, my = mean(x), mean(y)
+        vx, vy, cxy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+        c1, c2 = 0.01**2, 0.03**2
+        similarity = ((2 * mx * my + c1) * (2 * cxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+        values.append(similarity.mean((1, 2, 3)).numpy())
+    return np.concatenate(values)
+
+
+# The attack -----------------------------------------------------------------------------------------------------------
+
+
+class _Doubled(nn.Conv2d):
+    """Twice the sides, then a 3 x 3 convolution."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 3, padding=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return upsample_conv(maps, self)
+
+
+class FreshDecoder(nn.Module):
+    """Standardised representations (N, k) to images (N, 1, size, size) in [0, 1]: upsampling convolutions from a small map.
+
+    Args:
+        features: k.
+        size: side of the images in pixels.
+        shape: the map (channels, height, width) that the features flatten; without it, a linear layer makes one.
+        width: channels of the first map; each doubling of the sides halves them, down to 16.
+    """
+
+    def __init__(self, features: int, size: int, shape: tuple[int, int, int] | None = None, width: int = 64) -> None:
+        super().__init__()
+        self.size = size
+        if shape is None:
+            side = max(2, size // 8)
+            self.start = nn.Sequential(nn.Linear(features, width * side * side), nn.Unflatten(1, (width, side, side)))
+        else:
+            side = min(shape[1:])
+            self.start = nn.Sequential(nn.Unflatten(1, tuple(shape)), nn.Conv2d(shape[0], width, 3, padding=1))
+        layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
+        while 2 * side <= size:
+            narrower = max(16, width // 2)
+            layers += [_Doubled(width, narrower), nn.BatchNorm2d(narrower), nn.LeakyReLU(0.1)]
+            width, side = narrower, 2 * side
+        self.blocks = nn.Sequential(*layers, nn.Conv2d(width, 1, 3, padding=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, k) to images (N, 1, size, size)."""
+        images = self.blocks(self.start(features))
+        if images.shape[2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear")
+        return torch.sigmoid(images)
+
+
+def shrunk(faces: Faces, size: int) -> np.ndarray:
+    """The images as float32 (N, 1, size, size) in [0, 1], averaged down."""
+    parts = []
+    for start in range(0, len(faces), 1024):
+        block = torch.from_numpy(np.asarray(faces.images[start : start + 1024])).float() / 255
+        parts.append((F.adaptive_avg_pool2d(block, size) if size < faces.size else block).numpy())
+    return np.concatenate(parts)
+
+
+def rebuild(
+    released: Released, splits: Splits, decode: Callable | None, steps: int, seed: int
+) -> tuple[str, dict[str, np.ndarray], dict[str, float], dict[str, np.ndarray], dict[str, str]]:
+    """Train the decoders and keep the one with the least squared error on val.
+
+    Returns:
+        its name; what it makes of val and test, float32 (N, 1, S, S); each one's error on val; the real images of attack, val
+        and test at that size; and why one failed.
+    """
+    size = min(splits.test.size, LARGEST)
+    real = {part: shrunk(getattr(splits, part), size) for part in ("attack", "val", "test")}
+    repeats = released.sets["attack"].repeats
+    images = real["attack"] if repeats == 1 else np.concatenate([real["attack"], real["attack"][..., ::-1]])
+    some = np.random.default_rng(seed).permutation(len(images))[:MOST_IMAGES]
+    inputs = {part: data.features if data.features.shape[1] <= WIDEST else data.components for part, data in released.sets.items()}
+    makers: dict[str, Callable[[], dict[str, np.ndarray]]] = {
+        "ridge regression": lambda: _ridge(inputs, images, some, real["val"]),
+        "convolutional decoder": lambda: _convolutional(
+            {part: data.features for part, data in released.sets.items()},
+            images,
+            some,
+            real["val"],
+            released.sets["attack"].map_shape,
+            steps,
+            seed,
+        ),
+    }
+    if callable(decode):
+        makers["its own decoder"] = lambda: _own(decode, released, real)
+    made: dict[str, dict[str, np.ndarray]] = {}
+    errors: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            result = make()
+            errors[name] = float(((result["val"] - real["val"]) ** 2).mean())
+            made[name] = result
+        except Exception as error:
+            failed[name] = one_line(error)
+    if not made:
+        raise UserError("No decoder could be trained: " + "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+    best = min(errors, key=errors.get)
+    return best, made[best], errors, real, failed
+
+
+def _ridge(inputs: dict[str, np.ndarray], images: np.ndarray, some: np.ndarray, real_val: np.ndarray) -> dict[str, np.ndarray]:
+    best: tuple[float, dict[str, np.ndarray]] | None = None
+    flat = images[some].reshape(len(some), -1)
+    for penalty in PENALTIES:
+        model = ridge(penalty, inputs["attack"][some], flat)
+        made = {part: model.predict(inputs[part]).clip(0, 1).reshape(-1, *images.shape[1:]) for part in ("val", "test")}
+        error = float(((made["val"] - real_val) ** 2).mean())
+        if best is None or error < best[0]:
+            best = error, {part: values.astype(np.float32) for part, values in made.items()}
+    return best[1]
+
+
+def _convolutional(
+    features: dict[str, np.ndarray],
+    images: np.ndarray,
+    some: np.ndarray,
+    real_val: np.ndarray,
+    map_shape: tuple[int, int, int] | None,
+    steps: int,
+    seed: int,
+    batch_size: int = 64,
+) -> dict[str, np.ndarray]:
+    device, rng = pick_device(), np.random.default_rng(seed)
+    with seeded(seed, "fresh decoder"):
+        network = FreshDecoder(features["attack"].shape[1], images.shape[-1], map_shape).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    inputs, targets = torch.from_numpy(features["attack"]), torch.from_numpy(np.ascontiguousarray(images))
+
+    def make(part: str) -> np.ndarray:
+        network.eval()
+        with torch.no_grad():
+            return np.concatenate([network(block.to(device)).cpu().numpy() for block in torch.from_numpy(features[part]).split(256)])
+
+    best, state = math.inf, None
+    for step in range(steps):
+        network.train()
+        rows = torch.from_numpy(rng.choice(some, min(batch_size, len(some)), replace=False))
+        loss = F.mse_loss(network(inputs[rows].to(device)), targets[rows].to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % max(1, steps // 8) == 0 or step + 1 == steps:
+            error = float(((make("val") - real_val) ** 2).mean())
+            if error < best:
+                best, state = error, {key: value.detach().clone() for key, value in network.state_dict().items()}
+    network.load_state_dict(state)
+    return {part: make(part) for part in ("val", "test")}
+
+
+def _own(decode: Callable, released: Released, real: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    size = real["val"].shape[-1]
+    made = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
+    if made["val"].shape[2:] != (size, size):
+        raise ValueError(f"its images are {made['val'].shape[3]} x {made['val'].shape[2]} pixels, the faces {size} x {size}")
+    return made
+
+
+def reconstruction(
+    released: Released,
+    splits: Splits,
+    pairs: dict[str, dict[str, Pairs]],
+    decode: Callable | None,
+    config: AuditConfig,
+    steps: int,
+    seed: int,
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
+    """Rebuild the test faces from g, and verify the rebuilt against the real ones by a verifier that was trained on real images.
+
+    Args:
+        pairs: of val and test, free and same; a pair's first image is the rebuilt one.
+        decode: the anonymizer's own, or None.
+        steps: of the convolutional decoder.
+
+    Returns:
+        figures: attacker, size, val_error of each rival; psnr (dB), ssim, and the same of the mean face, a control; match_auc
+            and match_auc_same, verification of rebuilt against real images; real_auc and real_auc_same, of real against real ones.
+        arrays: "rebuilt/psnr", "rebuilt/ssim" (T,) and "rebuilt/free", "rebuilt/same" (M,), distances of the test pairs.
+        failed: rivals that broke down, with the reason.
+    """
+    name, made, errors, real, failed = rebuild(released, splits, decode, steps, seed)
+    mean_face = np.broadcast_to(real["attack"].mean(0), real["test"].shape)
+    arrays = {"rebuilt/psnr": psnr(real["test"], made["test"]), "rebuilt/ssim": ssim(real["test"], made["test"])}
+    figures: dict[str, Any] = {
+        "attacker": name,
+        "size": int(real["test"].shape[-1]),
+        "val_error": errors,
+        "psnr": float(arrays["rebuilt/psnr"].mean()),
+        "ssim": float(arrays["rebuilt/ssim"].mean()),
+        "mean_face_psnr": float(psnr(real["test"], mean_face).mean()),
+        "mean_face_ssim": float(ssim(real["test"], mean_face).mean()),
+    }
+    side = min(VERIFIED_AT, figures["size"])
+    flat = {part: _flat(values, side) for part, values in real.items()}
+    standardise = standardiser(flat["attack"])
+    seen = {part: standardise(values) for part, values in flat.items()}
+    rebuilt = {part: standardise(_flat(values, side)) for part, values in made.items()}
+    # The verifier is chosen by how it tells rebuilt from real people and real from real: where nothing was rebuilt, the second decides.
+    offset = len(seen["val"])
+    crossed = [Pairs(own.a, own.b + offset, own.different) for own in pairs["val"].values()]
+    crossed += [Pairs(own.a + offset, own.b + offset, own.different) for own in pairs["val"].values()]
+    verifier = fit_verifier(
+        seen["attack"],
+        splits.attack.identity,
+        np.concatenate([rebuilt["val"], seen["val"]]),
+        crossed,
+        map_shape=(1, side, side),
+        epochs=config.epochs,
+        seed=seed,
+    )
+    ours, theirs = verifier.embed(rebuilt["test"]).astype(np.float64), verifier.embed(seen["test"]).astype(np.float64)
+    for kind, suffix in (("free", ""), ("same", "_same")):
+        test = pairs["test"][kind]
+        arrays[f"rebuilt/{kind}"] = np.linalg.norm(ours[test.a] - theirs[test.b], axis=1)
+        figures[f"match_auc{suffix}"] = roc_auc(arrays[f"rebuilt/{kind}"], test.different)
+        figures[f"real_auc{suffix}"] = roc_auc(np.linalg.norm(theirs[test.a] - theirs[test.b], axis=1), test.different)
+    figures["verifier"] = verifier.name
+    return figures, arrays, failed
+
+
+def _flat(images: np.ndarray, side: int) -> np.ndarray:
+    """Images (N, 1, S, S) averaged down to `side` pixels, as rows float32 (N, side * side)."""
+    if images.shape[-1] == side:
+        return np.ascontiguousarray(images, dtype=np.float32).reshape(len(images), -1)
+    blocks = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).split(1024)
+    return np.concatenate([F.adaptive_avg_pool2d(block, side).flatten(1).numpy() for block in blocks])

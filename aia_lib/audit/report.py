@@ -1,0 +1,359 @@
+"""The result of an audit: figures of both regimes over one or more seeds, their intervals, the table, and what is claimed from them."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..files import UserError, atomic_write, explain_os_errors
+from ..verification import Scored, interval, one_line
+from . import deep
+from .trial import FARS
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..card import Claim, Limits, PrivacyCard
+
+
+@dataclass(frozen=True, eq=False)
+class SeedScores:
+    """What one seed's attackers and verifier said about the test people; intervals, ROC curves and histograms come from it.
+
+    Attributes:
+        labels: the attribute of the T labelled test images, bool (T,).
+        people: their people's identity codes, int (T,).
+        attackers: each attacker's scores, oriented on val so that higher speaks for label 1, float (T,).
+        worst: the attacker that was best on val.
+        free, same: distances of the test pairs with free and with same-attribute impostors.
+        adversary: scores of the co-trained adversary, oriented on val, or None.
+        more: what the intervals of `deep_audit` need, by name; empty after a plain audit.
+    """
+
+    labels: np.ndarray
+    people: np.ndarray
+    attackers: dict[str, np.ndarray]
+    worst: str
+    free: Scored
+    same: Scored
+    adversary: np.ndarray | None = None
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def leak(self) -> Scored:
+        """The worst attacker's scores."""
+        return Scored(self.attackers[self.worst], self.labels, self.people)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditReport:
+    """The result of an audit, over one or more seeds.
+
+    Attributes:
+        name: of the anonymizer.
+        attribute: the private attribute.
+        paper: figures of the co-trained adversary and Siamese network; None where none were given. `privacy_accuracy` is at the
+            threshold 0.5, as in the paper; `privacy_auc` is oriented on val, so that an adversary whose answers are all turned
+            round does not look private.
+        retrained: figures of the fresh attackers and the fresh verifier. `leak_auc`: the mean over seeds of the test AUC of each seed's
+            worst attacker, chosen on val. It is sign-free: the orientation is chosen on val too, so on test noise falls on
+            both sides of 0.5. `_ci` are 95 % intervals by a bootstrap clustered on people.
+        controls: what the figures are to be held against.
+        seeds: the same per seed: {"seed", "paper", "retrained", "controls"}.
+        data: what was audited: source, images and people of each split.
+        notes: what was left out or failed, one sentence each.
+        scores: the test scores of each seed; not part of `to_dict()`.
+        bootstrap: resamples behind the intervals.
+        deep: what `deep_audit` found beside, by question (information, curve and code, creep, reconstruction, adaptive); None after a
+            plain audit.
+    """
+
+    name: str
+    attribute: str
+    paper: dict[str, Any] | None
+    retrained: dict[str, Any]
+    controls: dict[str, Any]
+    seeds: tuple[dict[str, Any], ...]
+    data: dict[str, Any]
+    notes: tuple[str, ...]
+    scores: tuple[SeedScores, ...]
+    bootstrap: int
+    deep: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries: one method's entry of report.json."""
+        keys = ["name", "attribute", "paper", "retrained", "controls", "seeds", "data", "notes"]
+        keys += ["deep"] if self.deep is not None else []
+        return json.loads(json.dumps({key: getattr(self, key) for key in keys}, allow_nan=False))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row a figure: regime, figure, value (the mean over seeds), low and high (95 % interval), sd (over seeds, NaN for one)."""
+        import pandas
+
+        rows = []
+        for regime in ("paper", "retrained", "controls"):
+            values = getattr(self, regime) or {}
+            per_seed = [dict(_flat(entry.get(regime) or {})) for entry in self.seeds]
+            for figure, value in _flat(values):
+                low, high = values.get(f"{figure}_ci", (np.nan, np.nan))
+                spread = [own[figure] for own in per_seed if figure in own]
+                sd = float(np.std(spread, ddof=1)) if len(spread) > 1 else np.nan
+                rows.append((regime, figure, value, low, high, sd))
+        return pandas.DataFrame(rows, columns=["regime", "figure", "value", "low", "high", "sd"])
+
+    @classmethod
+    def merge(cls, reports: Sequence[AuditReport]) -> AuditReport:
+        """One report over all seeds of several, of the same faces and attribute: means, and intervals of these means.
+
+        Raises:
+            UserError: there are none, or they are of different faces or attributes.
+        """
+        reports = list(reports)
+        if not reports:
+            raise UserError("There are no audit reports to merge.")
+        first = reports[0]
+        for other in reports[1:]:
+            for what, mine, theirs in (("attribute", first.attribute, other.attribute), ("data", first.data, other.data)):
+                if mine != theirs:
+                    raise UserError(f"Audits of different {what} cannot be merged: {mine!r} and {theirs!r}.")
+        if len(reports) == 1:
+            return first
+        entries = [entry for report in reports for entry in report.seeds]
+        scores = [own for report in reports for own in report.scores]
+        notes = tuple(dict.fromkeys(note for report in reports for note in report.notes))
+        if len({report.deep is None for report in reports}) > 1:
+            notes += ("The answers of deep_audit were left out: only some of these audits have them.",)
+        return combine(first.name, first.attribute, first.data, notes, entries, scores, max(r.bootstrap for r in reports))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything, scores too, into one .npz file, atomically; `load` reads it without pickle."""
+        arrays: dict[str, np.ndarray] = {}
+        for i, own in enumerate(self.scores):
+            arrays |= {f"{i}/labels": own.labels, f"{i}/people": own.people}
+            arrays |= {f"{i}/attackers/{name}": values for name, values in own.attackers.items()}
+            for kind in ("free", "same"):
+                scored = getattr(own, kind)
+                arrays |= {f"{i}/{kind}/{part}": getattr(scored, part) for part in ("scores", "positive", "people")}
+            if own.adversary is not None:
+                arrays[f"{i}/adversary"] = own.adversary
+            arrays |= {f"{i}/more/{name}": values for name, values in own.more.items()}
+        text = json.dumps({**self.to_dict(), "bootstrap": self.bootstrap, "worst": [own.worst for own in self.scores]}, allow_nan=False)
+        with atomic_write(path) as file:
+            np.savez_compressed(file, report=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> AuditReport:
+        """The report that `save` wrote. UserError where the file is missing or is none."""
+        try:
+            with explain_os_errors(path), np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+            saved = json.loads(arrays.pop("report").tobytes().decode())
+            scores = tuple(_scores_from(arrays, i, worst) for i, worst in enumerate(saved.pop("worst")))
+            return cls(**{**saved, "seeds": tuple(saved["seeds"]), "notes": tuple(saved["notes"])}, scores=scores)
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such file; give one that AuditReport.save wrote.") from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is not a saved audit report ({one_line(error)}). Remove it to audit again.") from error
+
+    def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
+        """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `card.claims`."""
+        from ..card import claims
+
+        return claims(self, original, limits)
+
+    def card(self, original: AuditReport | None = None, limits: Limits | None = None, **about: Any) -> PrivacyCard:
+        """The privacy card, to hand over with a released representation; `card().save("card.html")` writes it (.md, .html or .json).
+
+        Args:
+            original: the audit of what the method is compared with, on the same faces: two more claims can then be tested.
+            limits: where the claims' lines are drawn; None takes `card.Limits()`.
+            **about: description, contact and provenance, see `card.privacy_card`.
+        """
+        from ..card import privacy_card
+
+        return privacy_card(self, original, limits, **about)
+
+    def __repr__(self) -> str:
+        return f"AuditReport({self.name!r}, {self.attribute!r}, leak_auc={self.retrained['leak_auc']:.3f}, {len(self.seeds)} seeds)"
+
+    def __str__(self) -> str:
+        return _table(self)
+
+
+# Many seeds -----------------------------------------------------------------------------------------------------------
+
+
+def combine(
+    name: str,
+    attribute: str,
+    data: dict[str, Any],
+    notes: tuple[str, ...],
+    entries: Sequence[dict[str, Any]],
+    scores: Sequence[SeedScores],
+    bootstrap: int,
+) -> AuditReport:
+    """One report of several seeds: means, and clustered intervals of the mean AUCs."""
+    retrained = _mean([entry["retrained"] for entry in entries])
+    retrained["worst_attacker"] = max(retrained["attackers_val"], key=retrained["attackers_val"].get)
+    for key, kind in (("leak_auc", "leak"), ("utility_auc", "free"), ("utility_auc_same", "same")):
+        retrained[f"{key}_ci"] = list(interval([getattr(own, kind) for own in scores], bootstrap))
+    papers = [entry["paper"] for entry in entries if entry["paper"] is not None]
+    controls = _mean([entry["controls"] for entry in entries])
+    return AuditReport(
+        name,
+        attribute,
+        _mean(papers) if papers else None,
+        retrained,
+        controls,
+        tuple(entries),
+        data,
+        notes,
+        tuple(scores),
+        bootstrap,
+        deep.combine(entries, scores, bootstrap),
+    )
+
+
+def _mean(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Key by key: the mean of numbers, over those that have the key; the most frequent text; the same inside dictionaries."""
+    result: dict[str, Any] = {}
+    for key in dict.fromkeys(key for values in dicts for key in values):
+        found = [values[key] for values in dicts if key in values]
+        if isinstance(found[0], Mapping):
+            result[key] = _mean(found)
+        elif isinstance(found[0], str):
+            result[key] = collections.Counter(found).most_common(1)[0][0]
+        else:
+            result[key] = float(np.mean(found))
+    return result
+
+
+def _flat(values: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The numbers in nested dictionaries, with dotted names; intervals and texts are left out."""
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += [(f"{key}.{name}", number) for name, number in _flat(value)]
+        elif isinstance(value, (int, float)):
+            rows.append((key, float(value)))
+    return rows
+
+
+def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedScores:
+    start = f"{i}/attackers/"
+    return SeedScores(
+        labels=arrays[f"{i}/labels"],
+        people=arrays[f"{i}/people"],
+        attackers={key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)},
+        worst=worst,
+        free=Scored(*(arrays[f"{i}/free/{part}"] for part in ("scores", "positive", "people"))),
+        same=Scored(*(arrays[f"{i}/same/{part}"] for part in ("scores", "positive", "people"))),
+        adversary=arrays.get(f"{i}/adversary"),
+        more={key.removeprefix(f"{i}/more/"): values for key, values in arrays.items() if key.startswith(f"{i}/more/")},
+    )
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+
+def _table(report: AuditReport) -> str:
+    r, data = report.retrained, report.data
+    seeds = [entry["seed"] for entry in report.seeds]
+    title = f"Audit of {report.name}: {report.attribute!r} as labelled in {data['source']}"
+    splits = ", ".join(
+        f"{part} {data[f'{part}_images']:,} images of {data[f'{part}_people']:,} people" for part in ("attack", "val", "test")
+    )
+    lines = [title, "=" * len(title), splits, f"{'seed' if len(seeds) == 1 else 'means over seeds'} {', '.join(map(str, seeds))}", ""]
+
+    lines += ["PAPER REGIME: the adversary and the Siamese network that were trained with the anonymizer"]
+    p = report.paper
+    if p is None:
+        lines += ["  not measured: no co-trained networks were given"]
+    if p is not None and "privacy_auc" in p:
+        lines += [_row("attribute read", f"AUC {p['privacy_auc']:.3f}", f"accuracy {p['privacy_accuracy']:.1%}")]
+        lines[-1] += f", balanced {p['privacy_balanced_accuracy']:.1%}"
+    if p is not None and "utility_auc" in p:
+        lines += [_row("people verified, free impostors", f"AUC {p['utility_auc']:.3f}", f"accuracy {p['utility_accuracy']:.1%}")]
+        lines += [_row("people verified, same label", f"AUC {p['utility_auc_same']:.3f}", f"accuracy {p['utility_accuracy_same']:.1%}")]
+
+    lines += ["", f"RETRAINED REGIME: fresh attackers, fresh verifier ({r['verifier']}); 95 % intervals over people"]
+    lines += [_row("attribute read, worst attacker", _auc(r, "leak_auc"), f"balanced accuracy {r['leak_balanced_accuracy']:.1%}")]
+    for label, suffix in (("people verified, free impostors", ""), ("people verified, same label", "_same")):
+        lines += [
+            _row(label, _auc(r, f"utility_auc{suffix}"), f"accuracy {r[f'utility_accuracy{suffix}']:.1%}, EER {r[f'eer{suffix}']:.1%}")
+        ]
+    for label, suffix in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):
+        lines += [_row(label, "  ".join(f"{r[f'tar_at_far_{far}{suffix}']:.1%}" for far in FARS))]
+
+    lines += ["", f"  {'attacker':<32}{'val AUC':>8}{'test AUC':>10}"]
+    for name in sorted(r["attackers"], key=r["attackers_val"].get, reverse=True):
+        mark = "  <- worst on val" if name == r["worst_attacker"] else ""
+        lines += [f"  {name:<32}{r['attackers_val'][name]:>8.3f}{r['attackers'][name]:>10.3f}{mark}"]
+    if p is not None and "privacy_auc" in p:
+        lines += [f"  {'(co-trained adversary)':<32}{p['privacy_auc_val']:>8.3f}{p['privacy_auc']:>10.3f}  paper regime, for comparison"]
+
+    c = report.controls
+    words = {
+        "majority_accuracy": ("always the more frequent label", "accuracy {:.1%}"),
+        "shuffled_labels_auc": ("labels shuffled between people", "AUC {:.3f}"),
+        "untrained_encoder_auc": ("untrained encoder", "AUC {:.3f}"),
+        "gender_only_verification_accuracy": ("same label means same person", "accuracy {:.1%} of the free-impostor pairs"),
+    }
+    lines += ["", "CONTROLS", *(_row(words[key][0], words[key][1].format(c[key])) for key in words if key in c)]
+    if report.deep is not None:
+        lines += ["", *_deep_lines(report.deep)]
+        from ..card import claim_lines
+
+        lines += ["", "CLAIMS", *claim_lines(report.claims())]
+    if report.notes:
+        lines += ["", "NOTES", *(f"  {note}" for note in report.notes)]
+    return "\n".join(lines)
+
+
+def _row(label: str, *cells: str) -> str:
+    return f"  {label:<34}" + "   ".join(cells)
+
+
+def _auc(values: Mapping[str, Any], key: str) -> str:
+    low, high = values[f"{key}_ci"]
+    return f"AUC {values[key]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
+    lines = ["BEYOND THE WORST ATTACKER"]
+    if found := deep.get("information"):
+        low, high = found["information_bits_ci"]
+        words = f"{found['information_bits']:.3f} [{low:.3f}, {high:.3f}] of {found['entropy_bits']:.3f} bits"
+        lines += [_row("information on it, at least", words, found["attacker"])]
+    if found := deep.get("code"):
+        words = f"{found['bits_per_label']:.3f} bits a label", f"{found['label_only_bits_per_label']:.3f} without looking"
+        lines += [_row("online code of the attack labels", *words)]
+    if found := deep.get("curve"):
+        points = [f"{point['leak_auc']:.3f} ({point['people']:,})" for point in found["points"]]
+        lines += [_row("AUC by attack people", "  ".join(points[-5:]))]
+    if found := deep.get("creep"):
+        others = {name: own for name, own in found["attributes"].items() if name != found["private"]}
+        lines += [_row(f"{len(others)} other attributes", f"AUC before, in {found['original']}, and after")]
+        for name in sorted(others, key=lambda name: -others[name]["change"])[:5]:
+            own = others[name]
+            low, high = own["change_ci"]
+            lines += [
+                _row(f"  {name}"[:33], f"{own['before']:.3f} -> {own['after']:.3f}", f"{own['change']:+.3f} [{low:+.3f}, {high:+.3f}]")
+            ]
+    if found := deep.get("reconstruction"):
+        words = f"PSNR {found['psnr']:.1f} dB, SSIM {found['ssim']:.2f}", f"the mean face {found['mean_face_psnr']:.1f} dB"
+        lines += [_row("faces rebuilt from it", *words, found["attacker"])]
+        words = _auc(found, "match_auc_same"), f"real against real {found['real_auc_same']:.3f}"
+        lines += [_row("rebuilt recognised, same label", *words)]
+    if "leak_auc" in (found := deep.get("adaptive", {})):
+        low, high = found["gain_ci"]
+        lines += [_row("attacker who knows the defence", _auc(found, "leak_auc"), f"gain {found['gain']:+.3f} [{low:+.3f}, {high:+.3f}]")]
+        lines[-1] += f"   {found['worst_attacker']}"
+    return lines

@@ -1,0 +1,126 @@
+"""What one seed's audit is made of: attackers that are trained on one split, chosen on a second and tested on a third, and verification."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..attackers import Attacker, AttackSet
+from ..config import AuditConfig
+from ..faces import Pairs, Splits
+from ..files import UserError
+from ..verification import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, one_line, pair_distances, roc_auc, tar_at_far
+
+FARS = ("1e-1", "1e-2", "1e-3")
+"""The false accept rates at which the true accept rate is reported."""
+
+Makers = Mapping[str, Callable[[AuditConfig], Attacker]]
+"""Attackers by name, each as a function that makes one; `attackers.resolve` gives it."""
+
+
+@dataclass
+class Attacks:
+    """Oriented scores on val and test and the AUC on val of each attacker that ran, and why the others did not.
+
+    `extra` holds the scores on one more set, where one was asked for.
+    """
+
+    val: dict[str, float] = dataclasses.field(default_factory=dict)
+    val_scores: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    test_scores: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def worst(self) -> str:
+        """The attacker that was best on val."""
+        return max(self.val, key=self.val.get)
+
+
+def attack(
+    sets: Mapping[str, AttackSet],
+    makers: Makers,
+    config: AuditConfig,
+    seed: int,
+    missing: Mapping[str, str],
+    prefix: str,
+    progress: bool,
+    extra: AttackSet | None = None,
+) -> Attacks:
+    """Train the attackers on sets["attack"] and score val and test. One that breaks down is noted, and the others go on.
+
+    Args:
+        missing: why a field of the sets is None, for the notes.
+        prefix: of the progress bars' text.
+        extra: one more set to score.
+
+    Raises:
+        UserError: not one could be trained.
+    """
+    done = Attacks()
+    for name, make in makers.items():
+        with tqdm(total=1, desc=f"{prefix}{name}", disable=not progress) as bar:
+            try:
+                attacker = make(config)
+                lacks = [need for need in getattr(attacker, "needs", ()) if getattr(sets["attack"], need) is None]
+                if lacks:
+                    done.left_out[name] = missing.get(lacks[0], f"there are no {lacks[0]}")
+                    bar.set_postfix_str("does not apply")
+                    continue
+                attacker.fit(sets["attack"], sets["val"], seed)
+                val_scores = _score(attacker.score, sets["val"])
+                auc = roc_auc(val_scores, sets["val"].labels)
+                sign = 1.0 if auc >= 0.5 else -1.0
+                test_scores = sign * _score(attacker.score, sets["test"])
+                extra_scores = None if extra is None else sign * _score(attacker.score, extra)
+            except Exception as error:
+                done.failed[name] = one_line(error)
+                bar.set_postfix_str(done.failed[name])
+                continue
+            done.val[name], done.val_scores[name], done.test_scores[name] = max(auc, 1 - auc), sign * val_scores, test_scores
+            if extra_scores is not None:
+                done.extra[name] = extra_scores
+            bar.set_postfix_str(f"val AUC {done.val[name]:.3f}")
+            bar.update()
+    if not done.val:
+        why = "; ".join(f"{name}: {reason}" for name, reason in (done.failed | done.left_out).items())
+        raise UserError(f"No attacker could be trained, so nothing can be said about the leak. {why}")
+    return done
+
+
+def _score(score: Callable[[AttackSet], Any], data: AttackSet) -> np.ndarray:
+    scores = np.asarray(score(data), dtype=np.float64)
+    if scores.shape != (len(data),) or not np.isfinite(scores).all():
+        raise ValueError(f"an attacker's scores must be {len(data)} finite numbers, not of shape {scores.shape} or not finite")
+    return scores
+
+
+def draw_pairs(splits: Splits, count: int, seed: int) -> dict[str, dict[str, Pairs]]:
+    """Verification pairs of val and test, with free and with same-attribute impostors."""
+    if count < 2 * MIN_PEOPLE:
+        raise UserError(f"AuditConfig.pairs is {count}, and an interval needs at least {2 * MIN_PEOPLE}: half of them genuine.")
+    return {part: {kind: getattr(splits, part).pairs(count, kind, seed=seed) for kind in ("free", "same")} for part in ("val", "test")}
+
+
+def utility(
+    embeddings: Mapping[str, np.ndarray], identity: np.ndarray, pairs: dict[str, dict[str, Pairs]]
+) -> tuple[dict[str, float], dict[str, Scored]]:
+    """Verification figures on test pairs, with thresholds from val pairs, for free and same-attribute impostors."""
+    figures, scored = {}, {}
+    for kind, suffix in (("free", ""), ("same", "_same")):
+        val, test = pairs["val"][kind], pairs["test"][kind]
+        threshold = best_threshold(pair_distances(embeddings["val"], val), val.different)
+        distances = pair_distances(embeddings["test"], test)
+        scored[kind] = Scored(distances, test.different == 1, np.stack([identity[test.a], identity[test.b]], axis=1))
+        figures[f"utility_auc{suffix}"] = scored[kind].auc
+        figures[f"utility_accuracy{suffix}"] = accuracy(distances, test.different, threshold)
+        figures[f"eer{suffix}"] = eer(distances, test.different)
+        for far in FARS:
+            figures[f"tar_at_far_{far}{suffix}"] = tar_at_far(distances, test.different, float(far))
+    return figures, scored

@@ -1,0 +1,36 @@
+"""Defences that are meant to survive an audit by attackers trained afresh: anonymizers, and wrappers that harden any anonymizer.
+
+========================  ================================================================================================
+`Compact`                 k numbers an image, trained to verify; adversaries of several kinds in an ensemble that is renewed
+                          (maximum entropy), gradient reversal, distribution matching, or a conditional decoder, by its settings
+`Erased`                  any anonymizer, and closed forms that take the attribute out of its g: `Leace`, `ScoreErasure`, `KernelErasure`
+`CertifiedNoise`          any anonymizer, clipped and blurred: a bound on every attacker's AUC
+`HardenedAIA`             the recommended combination; `ablation` switches each of its parts off
+========================  ================================================================================================
+
+All have `fit(faces, attribute)`, are functions of images, and are saved with `save(folder)` and loaded with `load_defence(folder)`.
+"""
+
+from .compact import Compact
+from .erasure import ERASERS, AttributeScore, Erased, KernelErasure, Leace, Sample, ScoreErasure
+from .hardened import HardenedAIA, ablation
+from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
+from .store import load_defence
+
+__all__ = [
+    "ERASERS",
+    "AttributeScore",
+    "CertifiedNoise",
+    "Compact",
+    "Erased",
+    "HardenedAIA",
+    "KernelErasure",
+    "Leace",
+    "Sample",
+    "ScoreErasure",
+    "ablation",
+    "auc_bound",
+    "balanced_accuracy_bound",
+    "load_defence",
+    "mu_for_auc",
+]

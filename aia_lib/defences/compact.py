@@ -1,0 +1,470 @@
+"""A compact representation: k numbers that verify a face and are trained not to tell the attribute.
+
+AIA's three parts are here, each in another form: a decoder (which may be told the attribute), adversaries (several kinds, renewed in
+turn), and verification (a contrastive loss over the whole batch, whose impostors look alike as far as the attribute goes).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..anonymizers import with_attribute
+from ..config import CompactConfig, as_dict
+from ..faces import Faces
+from ..files import UserError
+from ..losses import adversary_loss, distribution_gap, gradient_reversal, privacy_gain, reconstruction_loss, verification_loss
+from ..models import CompactEncoder, ConditionalDecoder, VectorAdversary
+from ..training import FaceBatches, History, Stage, adam, autocast, build, pick_device, seeded
+from .erasure import AttributeScore, release
+
+MEMORY = 4
+"""How many of the latest batches the adversaries learn from: with older ones they would chase an encoder that has moved on."""
+
+ADVERSARY_BATCH = 256
+"""Representations in one step of an adversary."""
+
+RENEWAL_STEPS = 30
+"""Steps that an adversary takes on the memory when it starts again, before the encoder listens to it."""
+
+MATCH_WIDTH = 0.15
+"""How near two attribute scores, as quantiles in [0, 1], make two people alike: the standard deviation of a Gaussian weight."""
+
+
+def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Images (N, 1, H, W) in [0, 1], each mirrored (every second), moved, turned, scaled, lit from a side, noisy, a patch of it hidden.
+
+    What stays is what two photographs of one person share. Sizes are relative to the image: 3 % moves, 5 degrees, 5 % scale.
+    """
+    n, _, height, width = images.shape
+
+    def draw(scale: float, *shape: int) -> Tensor:
+        return torch.from_numpy(rng.normal(0, scale, (n, *shape)).astype(np.float32)).to(images.device)
+
+    angle, scale = draw(np.radians(5)), draw(0.05).exp()
+    flip = torch.from_numpy(np.where(rng.random(n) < 0.5, -1.0, 1.0).astype(np.float32)).to(images.device)
+    move = draw(0.06, 2)
+    rows = [
+        torch.stack([flip * scale * angle.cos(), -scale * angle.sin(), move[:, 0]], dim=1),
+        torch.stack([flip * scale * angle.sin(), scale * angle.cos(), move[:, 1]], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), [n, 1, height, width], align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    slope = draw(0.12, 2)[:, :, None, None]
+    light = 1 + slope[:, :1] * x.to(images.device) + slope[:, 1:] * y.to(images.device)  # (N, 1, H, W)
+    noisy = moved * light + draw(1.0, 1, height, width) * torch.from_numpy(rng.uniform(0, 0.04, (n, 1, 1, 1)).astype(np.float32)).to(
+        images.device
+    )
+    centre = torch.from_numpy(rng.uniform(-1, 1, (n, 2, 1, 1)).astype(np.float32)).to(images.device)
+    half = torch.from_numpy(np.where(rng.random(n) < 0.5, rng.uniform(0.1, 0.3, n), 0.0).astype(np.float32)).to(images.device)[
+        :, None, None
+    ]
+    hidden = ((x.to(images.device) - centre[:, 0]).abs() < half) & ((y.to(images.device) - centre[:, 1]).abs() < half)  # (N, H, W)
+    noisy = torch.where(hidden[:, None], moved.mean((2, 3), keepdim=True), noisy)
+    return noisy.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+class Partners:
+    """For each image another one of the same person, or itself where there is no other."""
+
+    def __init__(self, identity: np.ndarray) -> None:
+        self.order = np.argsort(identity, kind="stable")
+        _, start, count = np.unique(identity[self.order], return_index=True, return_counts=True)
+        person = np.empty(len(identity), dtype=np.int64)
+        person[self.order] = np.repeat(np.arange(len(count)), count)
+        self.start, self.count = start[person], count[person]  # of each row's person
+        self.place = np.empty(len(identity), dtype=np.int64)
+        self.place[self.order] = np.arange(len(identity))
+
+    def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        start, count = self.start[rows], self.count[rows]
+        step = 1 + (rng.random(len(rows)) * (count - 1)).astype(np.int64)  # 1 .. count - 1; 1 where there is one image
+        return self.order[start + (self.place[rows] - start + step) % count]
+
+
+class Memory(nn.Module):
+    """The latest representations and their labels, so that adversaries learn from more than the batch without another pass of the encoder.
+
+    Buffers, so that a checkpoint holds them.
+    """
+
+    def __init__(self, rows: int, k: int) -> None:
+        super().__init__()
+        self.register_buffer("z", torch.zeros(rows, k))
+        self.register_buffer("labels", torch.full((rows,), -1.0))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def add(self, z: Tensor, labels: Tensor) -> None:
+        """Put z (B, k) with labels (B,) in the place of the oldest."""
+        rows = (int(self.seen) + torch.arange(len(z), device=z.device)) % len(self.z)
+        self.z[rows], self.labels[rows] = z.detach().float(), labels
+        self.seen += len(z)
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """`count` remembered rows, as many of one label as of the other (so that an adversary gains nothing from the frequencies)."""
+        labels = self.labels.cpu().numpy()
+        known = [np.flatnonzero(labels == value) for value in (0, 1)]
+        halves = [rng.choice(rows, count // 2) for rows in known if len(rows)]
+        rows = torch.from_numpy(np.concatenate(halves) if halves else np.zeros(0, dtype=np.int64)).to(self.z.device)
+        return self.z[rows], self.labels[rows]
+
+
+class Compact:
+    """A compact representation, k numbers an image, trained to verify and not to tell the attribute.
+
+    By its settings it is several of the field's methods: maximum-entropy adversaries (Roy & Boddeti 2019) in an ensemble that is
+    renewed, gradient reversal (Ganin & Lempitsky 2015: `privacy="reversal"`), a conditional decoder without any adversary (Moyer et al.
+    2018: `privacy="none", matching=0, gamma=1, kl=0.1`), or no privacy at all (`privacy="none", matching=0, impostors="free"`).
+
+    Args:
+        config: the settings; None takes `CompactConfig()`.
+        seed: of all weights and batches.
+        device: a torch device; None takes the best there is.
+        **settings: fields of `CompactConfig` that replace those of `config`.
+    """
+
+    def __init__(
+        self, config: CompactConfig | None = None, seed: int = 0, device: torch.device | None = None, **settings: float | int | str | bool
+    ) -> None:
+        self.config, self.seed, self.device = with_settings(config or CompactConfig(), settings), seed, device
+        self.encoder: CompactEncoder | None = None
+        self.decoder: ConditionalDecoder | None = None
+        self.adversaries = nn.ModuleList()
+        self.attribute: str | None = None
+        self.history: dict[str, History] = {}
+
+    name = "Compact"
+
+    def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> Compact:
+        """Train on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from."""
+        faces = with_attribute(faces, attribute)
+        two_labels(faces)
+        self._build(faces.size)
+        self.history["compact"] = _train(faces, self.encoder, self.decoder, self.adversaries, self.config, self.seed, folder, progress)
+        self.attribute = faces.attribute
+        if self.config.decoder_epochs:
+            self.history["decoder"] = train_decoder(
+                faces, self.decoder, release(self, faces), self.config, seed=self.seed, folder=folder, progress=progress
+            )
+        return self
+
+    def _build(self, size: int) -> None:
+        config, device = self.config, self.device or pick_device()
+        self.encoder = build(
+            lambda: CompactEncoder(size, config.k, config.width, config.dropout, config.mirror, config.kl == 0),
+            device,
+            self.seed,
+            "encoder",
+        )
+        if config.decoder_epochs or config.gamma:
+            self.decoder = build(lambda: ConditionalDecoder(size, config.k, int(config.conditional)), device, self.seed, "decoder")
+        kinds = config.adversaries if config.privacy != "none" else ()
+        self.adversaries = nn.ModuleList(
+            build(lambda kind=kind: VectorAdversary(config.k, kind), device, self.seed, "adversary", i) for i, kind in enumerate(kinds)
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1] to z (N, k)."""
+        encoder = fitted(self, self.encoder)
+        if images.ndim != 4 or tuple(images.shape[1:]) != (1, encoder.size, encoder.size):
+            raise UserError(
+                f"This anonymizer was made for images of shape (N, 1, {encoder.size}, {encoder.size}), not {tuple(images.shape)}; "
+                f"load the faces with size={encoder.size}."
+            )
+        encoder.eval()
+        with torch.no_grad():
+            where = encoder.head.weight.device
+            return torch.cat([encoder(part.to(where, torch.float32, memory_format=torch.channels_last)) for part in images.split(512)])
+
+    @property
+    def decode(self):
+        """decode(z, condition=None): z (N, k) to images (N, 1, H, W) in [0, 1]; condition (N,): 1, -1, or 0 for "not told"."""
+        if self.decoder is None or not self.config.decoder_epochs:
+            raise AttributeError("this anonymizer has no decoder: decoder_epochs is 0")
+        return lambda z, condition=None: decode_with(self.decoder, z, condition)
+
+    def infer(self, z: Tensor) -> Tensor:
+        """The adversaries' mean logit (N,) for z (N, k); zeros where there are none."""
+        with torch.no_grad():
+            z = z.to(fitted(self, self.encoder).head.weight.device)
+            answers = [adversary.eval()(z) for adversary in self.adversaries]
+            return torch.stack(answers).mean(0) if answers else z.new_zeros(len(z))
+
+    def embed(self, z: Tensor) -> Tensor:
+        """z (N, k) on the unit sphere: the distance that the verification loss was trained for."""
+        return F.normalize(z)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically."""
+        from .store import save
+
+        save(self, folder)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What is saved, by name."""
+        fitted(self, self.encoder)
+        parts = {"encoder": self.encoder, "adversaries": self.adversaries}
+        return parts if self.decoder is None else {**parts, "decoder": self.decoder}
+
+    def describe(self) -> dict:
+        """The arguments that make an anonymizer with parts of these shapes again."""
+        return {"config": as_dict(self.config), "size": fitted(self, self.encoder).size}
+
+    @classmethod
+    def restore(cls, state: dict, device: torch.device | None) -> Compact:
+        """An anonymizer as `describe` says, with fresh weights for `store.load_defence` to fill."""
+        made = cls(CompactConfig(**state["config"]), state["seed"], device)
+        made._build(state["size"])
+        return made
+
+
+def _train(
+    faces: Faces,
+    encoder: CompactEncoder,
+    decoder: ConditionalDecoder | None,
+    adversaries: nn.ModuleList,
+    config: CompactConfig,
+    seed: int,
+    folder: str | Path | None,
+    progress: bool,
+) -> History:
+    """The stage "compact": see `CompactConfig` for the loss. At the end the encoder holds the running mean of its weights."""
+    device = encoder.head.weight.device
+    data = FaceBatches(faces, device)
+    batch = min(config.batch_size, len(data))
+    steps_per_epoch = max(1, len(data) // batch)
+    epochs = max(config.epochs, -(-config.min_steps // steps_per_epoch))
+    learns_decoder, reversal, maxent = config.gamma > 0, config.privacy == "reversal", config.privacy == "maxent"
+
+    learners = [*encoder.parameters(), *(decoder.parameters() if learns_decoder else ())]
+    optimizer = torch.optim.AdamW(
+        learners, config.learning_rate, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda") or None
+    )
+    optimizers = {"adamw": optimizer}
+    optimizers |= {f"adversary{i}": adam(a.parameters(), config.adversary_learning_rate, device) for i, a in enumerate(adversaries)}
+    average, memory = copy.deepcopy(encoder), Memory(MEMORY * 2 * batch, config.k).to(device)
+    modules = {"encoder": encoder, "average": average, "adversaries": adversaries, "memory": memory}
+    stage = Stage(
+        "compact",
+        {**modules, "decoder": decoder} if learns_decoder else modules,
+        optimizers,
+        images=len(data),
+        batch_size=batch,
+        epochs=epochs,
+        seed=seed,
+        settings={
+            "data": faces.source,
+            "faces": faces.fingerprint[:16],
+            "size": faces.size,
+            "attribute": faces.attribute,
+            **as_dict(config),
+        },
+        folder=folder,
+        progress=progress,
+    )
+    total = stage.epochs * stage.steps_per_epoch
+    partners = Partners(faces.identity)
+    identity = torch.from_numpy(faces.identity).to(device)
+    quantile = torch.zeros(len(data), device=device)
+    if config.impostors == "matched":
+        quantile = torch.from_numpy(AttributeScore().fit(faces, seed).train_quantiles.astype(np.float32)).to(device)
+
+    for step in stage:
+        encoder.train()
+        rng = stage.generator("batch", step)
+        rows = stage.rows(step)
+        rows = np.concatenate([rows, partners(rows, rng)])  # (2B,)
+        images, labels = data.images(rows), data.labels[rows]
+        if config.augment:
+            images = augment(images, rng)
+        optimizer.param_groups[0]["lr"] = config.learning_rate * one_cycle(step / total)
+        with seeded(seed, "compact", step):  # dropout
+            with autocast(device):
+                z = encoder(images)  # (2B, k)
+        clean = z
+        if config.kl:
+            z = z + torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32)).to(device)
+
+        if maxent:
+            memory.add(z, labels)
+            if config.renew_every and step and step % config.renew_every == 0:
+                number = (step // config.renew_every - 1) % len(adversaries)
+                _renew(adversaries[number], optimizers[f"adversary{number}"], memory, rng, seed, number, step)
+            for _ in range(config.adversary_steps):
+                for number, adversary in enumerate(adversaries):
+                    _adversary_step(adversary, optimizers[f"adversary{number}"], *memory.draw(ADVERSARY_BATCH, rng))
+
+        zero = torch.zeros((), device=device)
+        task = (
+            verification_loss(z, identity[rows], closeness(config.impostors, labels, quantile[rows]), config.temperature)
+            if config.alpha
+            else zero
+        )
+        privacy = answer = zero
+        if maxent:
+            answers = [adversary(z) for adversary in adversaries]
+            privacy = -torch.stack([privacy_gain(a, labels, "maxent") for a in answers]).mean()
+        elif reversal:  # its own minus lets the adversaries fall while the encoder climbs; beta is the weight of the climb
+            answers = [adversary(gradient_reversal(z, config.beta)) for adversary in adversaries]
+            privacy = torch.stack([adversary_loss(a, labels) for a in answers]).mean()
+        if maxent or reversal:
+            answer = torch.stack([adversary_loss(a.detach(), labels) for a in answers]).mean()
+        gap = distribution_gap(z, labels) if config.matching else zero
+        rebuilt = zero
+        if learns_decoder:
+            with autocast(device):
+                logits = decoder(z, conditions(labels))
+            rebuilt = reconstruction_loss(logits.float(), images)
+        spread = 0.5 * clean.square().sum(1).mean() if config.kl else zero
+        weight = 1.0 if reversal else config.beta
+        loss = config.alpha * task + weight * privacy + config.matching * gap + config.gamma * rebuilt + config.kl * spread
+        for own in optimizers.values():
+            own.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if reversal:
+            for number in range(len(adversaries)):
+                optimizers[f"adversary{number}"].step()
+        _follow(average, encoder, min(config.average, (1 + step) / (10 + step)) if config.average else 0.0)
+        stage.log(total=loss, verification=task, adversary=answer, gap=gap, reconstruction=rebuilt)
+    encoder.load_state_dict(average.state_dict())
+    encoder.eval()
+    return stage.history
+
+
+def closeness(impostors: str, labels: Tensor, quantile: Tensor) -> Tensor | None:
+    """How much each pair of a batch counts as impostors, (B, B): all, those with the same label, or those with a near attribute score."""
+    if impostors == "free":
+        return None
+    if impostors == "same":
+        return (labels[:, None] == labels[None, :]).float()
+    return torch.exp(-(quantile[:, None] - quantile[None, :]).square() / (2 * MATCH_WIDTH**2))
+
+
+def conditions(labels: Tensor) -> Tensor:
+    """Labels 1, 0 and -1 (unknown) as the decoder is told them: 1, -1 and 0."""
+    return torch.where(labels < 0, 0.0, 2 * labels - 1)
+
+
+def one_cycle(share: float) -> float:
+    """The learning rate's factor after a share of the steps: up over the first tenth, then down to 0 along a cosine."""
+    return min(1.0, share / 0.1 + 0.02) * 0.5 * (1 + np.cos(np.pi * share))
+
+
+def _adversary_step(adversary: nn.Module, optimizer: torch.optim.Optimizer, z: Tensor, labels: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    adversary_loss(adversary(z), labels).backward()
+    optimizer.step()
+
+
+def _renew(
+    adversary: VectorAdversary,
+    optimizer: torch.optim.Optimizer,
+    memory: Memory,
+    rng: np.random.Generator,
+    seed: int,
+    number: int,
+    step: int,
+) -> None:
+    """Fresh weights and a fresh optimiser for one adversary; then it learns what it can from the memory."""
+    k = memory.z.shape[1]
+    fresh = build(lambda: VectorAdversary(k, adversary.kind), memory.z.device, seed, "adversary", number, step)
+    adversary.load_state_dict(fresh.state_dict())
+    optimizer.state.clear()
+    for _ in range(RENEWAL_STEPS):
+        _adversary_step(adversary, optimizer, *memory.draw(ADVERSARY_BATCH, rng))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) module, weights and batch norm's means and variances alike."""
+    for mine, theirs in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+        if mine.is_floating_point():
+            mine.lerp_(theirs, 1 - decay)
+        else:
+            mine.copy_(theirs)
+
+
+def train_decoder(
+    faces: Faces,
+    decoder: ConditionalDecoder,
+    g: Tensor,
+    config: CompactConfig,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    name: str = "decoder",
+    progress: bool = True,
+) -> History:
+    """The decoder learns from finished representations g (N, k) of `faces`; they do not move."""
+    device = next(decoder.parameters()).device
+    data = FaceBatches(faces, device)
+    g = g.to(device)
+    optimizer = adam(decoder.parameters(), 2e-3, device)
+    settings = {"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, "attribute": faces.attribute, **as_dict(config)}
+    stage = Stage(
+        name,
+        {"decoder": decoder},
+        {"adam": optimizer},
+        images=len(data),
+        batch_size=config.batch_size,
+        epochs=config.decoder_epochs,
+        seed=seed,
+        settings={**settings, "g": f"{float(g.double().abs().sum()):.6g}"},
+        folder=folder,
+        progress=progress,
+    )
+    decoder.train()
+    for step in stage:
+        rows = stage.rows(step)
+        images = data.images(rows)
+        with autocast(device):
+            logits = decoder(g[rows], conditions(data.labels[rows]))
+        loss = reconstruction_loss(logits.float(), images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        stage.log(reconstruction=loss)
+    return stage.history
+
+
+def decode_with(decoder: ConditionalDecoder, g: Tensor, condition: Tensor | None = None) -> Tensor:
+    """g (N, k) to images (N, 1, H, W) in [0, 1], without gradients and in float32."""
+    device = next(decoder.parameters()).device
+    decoder.eval()
+    with torch.no_grad():
+        return torch.sigmoid(decoder(g.to(device), None if condition is None else condition.to(device)))
+
+
+def fitted(anonymizer: object, part: object) -> object:
+    """`part`, which fit or load made. UserError where neither has happened."""
+    if part is None:
+        raise UserError(f"This {type(anonymizer).__name__} has not been trained: call fit(faces) first, or load_defence(folder).")
+    return part
+
+
+def two_labels(faces: Faces) -> None:
+    """UserError where the private attribute does not take both its values."""
+    labels = faces.labels()
+    for value in (0, 1):
+        if not (labels == value).any():
+            raise UserError(
+                f"No image of {faces.source} has {faces.attribute!r} = {value}: there is nothing to hide. "
+                "Choose another attribute, or load more people."
+            )
+
+
+def with_settings(config: CompactConfig, settings: dict) -> CompactConfig:
+    """`config` with `settings` in the place of its own. UserError where one has no such name."""
+    try:
+        return dataclasses.replace(config, **settings)
+    except TypeError as error:
+        fields = ", ".join(field.name for field in dataclasses.fields(config))
+        raise UserError(f"{type(config).__name__} has no setting of that name ({error}); its settings are {fields}.") from error

@@ -1,0 +1,154 @@
+"""Certified noise: the one defence with a guarantee against every attacker, and what it costs.
+
+Two Gaussians N(a, sigma^2 I) and N(b, sigma^2 I) whose centres are at most 2 C apart can be told apart no better than N(0, 1) and N(mu, 1),
+mu = 2 C / sigma (Dong, Roth & Su 2022: mu-Gaussian differential privacy). That holds for mixtures of such Gaussians too, and so for the
+representations of any two groups of people: whatever the attacker knows and computes, AUC <= Phi(mu / 2^1/2), balanced accuracy <=
+Phi(mu / 2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from ..anonymizers import Anonymizer, with_attribute
+from ..faces import Faces
+from ..files import UserError
+from .erasure import Sample
+
+
+def auc_bound(mu: float) -> float:
+    """The greatest AUC any attacker can have against a mu-certificate: Phi(mu / 2^1/2)."""
+    return float(norm.cdf(_positive(mu) / math.sqrt(2)))
+
+
+def balanced_accuracy_bound(mu: float) -> float:
+    """The greatest balanced accuracy any attacker can have against a mu-certificate: Phi(mu / 2)."""
+    return float(norm.cdf(_positive(mu) / 2))
+
+
+def mu_for_auc(auc: float) -> float:
+    """The mu whose `auc_bound` is `auc`, in (0.5, 1)."""
+    if not 0.5 < auc < 1:
+        raise UserError(f"An AUC bound lies between 0.5 and 1, not at {auc!r}; a certificate of 0.5 would need infinite noise.")
+    return math.sqrt(2) * float(norm.ppf(auc))
+
+
+class CertifiedNoise:
+    """Any anonymizer, its g clipped to a ball and blurred by Gaussian noise: no attacker's AUC exceeds `auc_bound(mu)`.
+
+    g is centred (on the train split's mean c), shortened to |g - c| <= C, and N(0, sigma^2 I) with sigma = 2 C / mu is added.
+
+    What the guarantee covers: *one* released representation of *one* image, for any attribute and any attacker, the one who knows
+    this class, c, C and sigma included. It does not depend on c and C being well chosen; only the utility does. What it does not cover:
+
+    * m representations of one person, whether of one image with fresh noise each time or of m images, which are correlated: together
+      they have mu m^1/2. Each more image is a query more.
+    * `fresh=False`: the noise follows from the image's pixels and a secret key, so that asking again for the same image returns the
+      same g and averages nothing out. The guarantee then rests on the key staying secret, and on the generator (NumPy's PCG64, seeded
+      by a keyed hash) looking random to the attacker, who gets one query more with each pixel he changes.
+    * The weights. They were learned from the train split, and the certificate says nothing of the people in it.
+
+    Args:
+        base: an anonymizer with `fit`, or a fitted one, or any function of images.
+        mu: the certificate; smaller is more private. `mu_for_auc` turns a bound into it.
+        clip: C; 0 takes the median distance from the mean on the train split.
+        fresh: draw the noise anew at every call, instead of from image and key.
+        key: secret, 16 bytes or more, for `fresh=False`; None derives one from the seed, which is good for experiments only: who knows
+            the seed can subtract the noise.
+        seed: of the fresh noise, or of the key.
+    """
+
+    def __init__(
+        self, base: Anonymizer, mu: float = 1.0, clip: float = 0.0, fresh: bool = False, key: bytes | None = None, seed: int = 0
+    ) -> None:
+        if not math.isfinite(clip) or clip < 0:
+            raise UserError(f"clip must be a finite number that is not negative, not {clip!r}.")
+        if key is not None and len(key) < 16:
+            raise UserError(f"The key must have at least 16 bytes, not {len(key)}; secrets.token_bytes(32) makes one.")
+        self.base, self.mu, self.clip, self.fresh, self.seed = base, _positive(mu), float(clip), fresh, seed
+        self.key = hashlib.sha256(f"certified noise:{seed}".encode()).digest() if key is None else key
+        self._own_key = key is None
+        self._generator = np.random.default_rng((seed, 1))
+        self.centre: Tensor | None = None
+        self.attribute: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The base's name and the certificate."""
+        return f"{getattr(self.base, 'name', type(self.base).__name__)} + noise (mu = {self.mu:g})"
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise in each coordinate: 2 C / mu."""
+        return 2 * self.clip / self.mu
+
+    def fit(
+        self, faces: Faces, attribute: str | None = None, *, fit_base: bool = True, folder: str | Path | None = None, progress: bool = True
+    ) -> CertifiedNoise:
+        """Fit the base where it has a `fit` (unless `fit_base` is False), then the centre and, unless it was given, C."""
+        faces = with_attribute(faces, attribute)
+        if fit_base and hasattr(self.base, "fit"):
+            self.base.fit(faces, folder=folder, progress=progress)
+        g = Sample.of(self.base, faces).g
+        self.centre = g.mean(0).float()
+        if not self.clip:
+            self.clip = float((g - g.mean(0)).norm(dim=1).median())
+            if not self.clip:
+                raise UserError("The base gives more than half of the images one and the same g: there is nothing to clip. Give clip=.")
+        self.attribute = faces.attribute
+        return self
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1] to clipped and noisy g (N, k)."""
+        if self.centre is None:
+            raise UserError("This CertifiedNoise has not been fitted: call fit(faces) first, or load_defence(folder).")
+        g = self.base(images)
+        centre = self.centre.to(g.device)
+        g = self.clipped(g - centre)
+        return centre + g + self.sigma * self._noise(images, g.shape[1]).to(g.device)
+
+    def clipped(self, g: Tensor) -> Tensor:
+        """Centred g (N, k), shortened to length C where it is longer."""
+        return g * (self.clip / g.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+
+    def _noise(self, images: Tensor, k: int) -> Tensor:
+        if self.fresh:
+            return torch.from_numpy(self._generator.standard_normal((len(images), k), dtype=np.float32))
+        pixels = (images.detach().cpu() * 255).round().to(torch.uint8).contiguous().numpy()
+        rows = []
+        for image in pixels:
+            digest = hashlib.blake2b(image.tobytes(), key=self.key[:64], digest_size=32).digest()
+            rows.append(np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).standard_normal(k, dtype=np.float32))
+        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, k)
+
+    @property
+    def decode(self):
+        """The base's decoder, where there is one."""
+        return self.base.decode
+
+    def save(self, folder: str | Path) -> None:
+        """Write base and certificate into `folder`, each file atomically. A key of your own is not written: pass it when loading."""
+        from .store import save
+
+        save(self, folder)
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """What is saved, by name."""
+        return {"noise": {"centre": self.centre}}
+
+    def describe(self) -> dict:
+        """The arguments that make the noise again, without the key."""
+        return {"mu": self.mu, "clip": self.clip, "fresh": self.fresh, "own_key": self._own_key}
+
+
+def _positive(mu: float) -> float:
+    if not (isinstance(mu, (int, float)) and math.isfinite(mu) and mu > 0):
+        raise UserError(f"mu must be a positive number, not {mu!r}: 2 C / sigma, the smaller the more private.")
+    return float(mu)

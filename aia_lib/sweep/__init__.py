@@ -1,0 +1,36 @@
+"""The trade-off sweep: AIA at many weights and seeds, each audited in both regimes, with what the whole is worth.
+
+from aia_lib import load_faces
+from aia_lib.sweep import SweepConfig, parse_range, run_sweep
+
+config = SweepConfig(alpha=parse_range("0:1:0.25"), beta=parse_range("0:1:0.25"), seeds=(0,))
+result = run_sweep(load_faces("embedded", size=32, limit=3000), config, "runs/sweep")
+result.figures()["figure-2"]
+print(result.recommend(max_leak=0.6))
+"""
+
+from .engines import ENGINES, Engine, Failure, LocalEngine, get_engine
+from .grid import SWEEP_AUDIT, Point, SweepConfig, parse_range
+from .result import SweepResult
+from .run import run_sweep
+from .stack import finetune_stack
+from .tradeoff import Recommendation, hypervolume, pareto_front, recommend
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Failure",
+    "LocalEngine",
+    "Point",
+    "Recommendation",
+    "SWEEP_AUDIT",
+    "SweepConfig",
+    "SweepResult",
+    "finetune_stack",
+    "get_engine",
+    "hypervolume",
+    "parse_range",
+    "pareto_front",
+    "recommend",
+    "run_sweep",
+]

@@ -1,0 +1,215 @@
+"""What a sweep has found: one tidy table, the ledger's report, and what is drawn and computed from the two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from .. import ledger
+from ..audit import AuditReport
+from ..files import UserError, atomic_write, write_json, write_text
+from ..verification import Scored, interval
+from .grid import Point
+from .tradeoff import REFERENCE, Recommendation, hypervolume, pareto_front, recommend
+
+if TYPE_CHECKING:
+    from ..plots import Picture
+
+TABLE, REPORT, FAILED = "sweep.parquet", "report.json", "failed.json"
+
+COLUMNS = ("method", "alpha", "beta", "seed", "regime", "metric", "value", "low", "high")
+"""Of the tidy table. alpha and beta are NaN for Original; low and high, a 95 % interval over people, are NaN where there is none."""
+
+CHART = {("paper", "leak_auc"), ("paper", "utility_auc"), ("retrained", "leak_auc"), ("retrained", "utility_auc_same")}
+"""What the figures show. The paper's impostors are drawn freely; a fresh verifier's carry the person's own label."""
+
+UTILITY = {"paper": "utility_auc", "retrained": "utility_auc_same"}
+
+_PAPER_NAMES = {  # the audit's name for a figure of the co-trained adversary -> the table's, the same in both regimes
+    "privacy_auc": "leak_auc",
+    "privacy_auc_val": "leak_auc_val",
+    "privacy_accuracy": "leak_accuracy",
+    "privacy_balanced_accuracy": "leak_balanced_accuracy",
+}
+
+
+def tidy(point: Point, audit: AuditReport) -> pd.DataFrame:
+    """The rows of one point: a row for each figure of both regimes and of the controls, with its interval where there is one."""
+    frame = audit.to_frame().rename(columns={"figure": "metric"})
+    paper = frame["regime"] == "paper"
+    frame.loc[paper, "metric"] = frame.loc[paper, "metric"].replace(_PAPER_NAMES)
+    (own,) = audit.scores
+    if own.adversary is not None:
+        low, high = interval([Scored(own.adversary, own.labels, own.people)], audit.bootstrap)
+        frame.loc[paper & (frame["metric"] == "leak_auc"), ["low", "high"]] = low, high
+    chosen = [("leak_auc_val", "attackers_val"), ("utility_auc_val", "verifiers_val")]  # what val said of the ones that it chose
+    more = [{"regime": "retrained", "metric": name, "value": max(audit.retrained[key].values())} for name, key in chosen]
+    frame = pd.concat([frame.drop(columns="sd"), pd.DataFrame(more)], ignore_index=True)
+    weights = {"alpha": np.nan if point.alpha is None else point.alpha, "beta": np.nan if point.beta is None else point.beta}
+    frame = frame.assign(method=point.method, seed=point.seed, **weights)
+    return frame.astype({"alpha": float, "beta": float, "seed": "int64", "value": float, "low": float, "high": float})[list(COLUMNS)]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SweepResult:
+    """A sweep's figures.
+
+    Attributes:
+        folder: where they lie.
+        table: the tidy table, `COLUMNS`; a row per method, alpha, beta, seed, regime and metric.
+        report: the same in the ledger's format: one entry a setting, merged over its seeds, with intervals of the means. Each entry has
+            its `alpha` and `beta` besides.
+        failed: points that could not be finished, and why.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    report: dict
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SweepResult:
+        """The result that `run_sweep` wrote into `folder`. UserError where there is none, or a file is damaged."""
+        folder = Path(folder)
+        if not (folder / TABLE).exists():
+            raise UserError(f"{folder} holds no finished sweep ({TABLE} is missing); make one with: aia sweep --out {folder}")
+        try:
+            table = pd.read_parquet(folder / TABLE)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / TABLE} is damaged ({str(error).splitlines()[0]}); the same `aia sweep` writes it anew.") from error
+        failed = json.loads((folder / FAILED).read_text(encoding="utf-8")) if (folder / FAILED).exists() else {}
+        return cls(folder, table, ledger.read(folder / REPORT), {name: entry["reason"] for name, entry in failed.items()})
+
+    def save(self) -> None:
+        """Write table, report, summary and figures into `folder`, each whole or not at all."""
+        from .. import plots
+
+        with atomic_write(self.folder / TABLE) as file:
+            self.table.to_parquet(file, engine="pyarrow", index=False)
+        write_json(self.folder / REPORT, self.report)
+        write_text(self.folder / "table.md", self.markdown())
+        for name, picture in self.figures().items():
+            plots.save(picture, self.folder / "figures" / f"{name}.png")
+
+    @property
+    def held(self) -> tuple[float, float]:
+        """(alpha, beta) that the cross holds."""
+        finetune = self.report["settings"]["finetune"]
+        return finetune["alpha"], finetune["beta"]
+
+    def chart(self) -> pd.DataFrame:
+        """The rows of the table that the figures show, without Original's."""
+        pairs = pd.MultiIndex.from_frame(self.table[["regime", "metric"]])
+        return self.table[pairs.isin(list(CHART)) & self.table["alpha"].notna()]
+
+    def settings(self, regime: str = "retrained", original: bool = False) -> pd.DataFrame:
+        """One row a setting: means over seeds on test, their 95 % intervals over people, what val said, and whether it is on the front.
+
+        Args:
+            regime: "retrained" (worst fresh attacker, fresh verifier with same-label impostors) or "paper" (the co-trained networks,
+                impostors drawn freely; no intervals and no utility on val).
+            original: with Original, which is never on the front.
+        """
+        if regime not in UTILITY:
+            raise UserError(f"There is no regime {regime!r}; there are {', '.join(UTILITY)}.")
+        names = {"leak_auc": "leak", UTILITY[regime]: "utility", "leak_auc_val": "leak_val", "utility_auc_val": "utility_val"}
+        cut = self.table[(self.table["regime"] == regime) & self.table["metric"].isin(list(names))]
+        weights = ["alpha", "beta"]
+        means = cut.fillna(dict.fromkeys(weights, -1.0)).groupby(["method", *weights, "metric"])["value"].mean().unstack("metric")
+        frame = means.rename(columns=names).reindex(columns=list(names.values())).reset_index().rename_axis(columns=None)
+        frame[weights] = frame[weights].where(frame[weights] >= 0)  # Original's are NaN, by which pandas does not group well
+        frame = frame.sort_values(weights, na_position="first", ignore_index=True)
+        entries = {(_key(entry["alpha"]), _key(entry["beta"])): (name, entry) for name, entry in self.report["methods"].items()}
+        own = [entries[_key(alpha), _key(beta)] for alpha, beta in zip(frame["alpha"], frame["beta"], strict=True)]
+        frame.insert(0, "setting", [name for name, _ in own])
+        for name, key in (("leak", "leak_auc_ci"), ("utility", "utility_auc_same_ci")):
+            bounds = [entry["retrained"][key] if regime == "retrained" else (np.nan, np.nan) for _, entry in own]
+            frame[f"{name}_low"], frame[f"{name}_high"] = np.array(bounds, dtype=float).reshape(-1, 2).T
+        tried = frame["alpha"].notna()
+        frame["front"] = False
+        frame.loc[tried, "front"] = pareto_front(frame.loc[tried, "leak"], frame.loc[tried, "utility"])
+        return frame if original else frame[tried].reset_index(drop=True)
+
+    def hypervolume(self, regime: str = "retrained", reference: tuple[float, float] = REFERENCE) -> float:
+        """The hypervolume of the settings' means over seeds; see `tradeoff.hypervolume`."""
+        frame = self.settings(regime)
+        return hypervolume(frame["leak"], frame["utility"], reference)
+
+    def hypervolumes(self, regime: str = "retrained", reference: tuple[float, float] = REFERENCE) -> dict[int, float]:
+        """The hypervolume of each seed by itself, which says how far chance moves it.
+
+        On average it is larger than that of the means, without merit: the front of one seed picks that seed's lucky points.
+        """
+        result = {}
+        cut = self.table[(self.table["regime"] == regime) & self.table["alpha"].notna()]
+        for seed, rows in cut.groupby("seed"):
+            wide = rows.pivot(index=["alpha", "beta"], columns="metric", values="value")
+            result[int(seed)] = hypervolume(wide["leak_auc"], wide[UTILITY[regime]], reference)
+        return result
+
+    def recommend(self, max_leak: float = 0.6) -> Recommendation:
+        """The setting with the most utility that leaks at most `max_leak`; see `tradeoff.recommend`."""
+        return recommend(self.settings(), max_leak)
+
+    def figures(self, max_leak: float | None = None) -> dict[str, Picture]:
+        """File name -> picture: Fig. 2 where a weight varies while the other is held, the maps of a full grid, the front.
+
+        Args:
+            max_leak: mark in the front the setting that is recommended for it.
+        """
+        from .. import plots
+
+        pictures = {}
+        chart, (alpha, beta) = self.chart(), self.held
+        if any(chart.loc[np.isclose(chart[fixed], at), varied].nunique() > 1 for fixed, at, varied in _cuts(alpha, beta)):
+            pictures["figure-2"] = plots.tradeoff_curve(chart, alpha, beta)
+        if min(chart["alpha"].nunique(), chart["beta"].nunique()) > 1 and self.report["settings"]["grid"] == "full":
+            pictures["maps"] = plots.tradeoff_maps(chart)
+        both = pd.concat([self.settings(regime, original=True).assign(regime=regime) for regime in UTILITY], ignore_index=True)
+        choice = None if max_leak is None else self.recommend(max_leak)
+        marked = (choice.alpha, choice.beta) if choice is not None and choice.met else None
+        pictures["front"] = plots.tradeoff_front(both, REFERENCE, marked)
+        return pictures
+
+    def markdown(self) -> str:
+        """The settings and what they are worth, as Markdown: the content of table.md."""
+        head = ["Setting", "Paper regime: leak ↓", "Paper regime: utility ↑", "Retrained: leak ↓", "Retrained: utility ↑", "On the front"]
+        lines = [head, ["---", "---:", "---:", "---:", "---:", "---"]]
+        paper = self.settings("paper", original=True).set_index("setting")
+        for row in self.settings(original=True).to_dict("records"):
+            own = paper.loc[row["setting"]]
+            leak = ledger.with_interval(row["leak"], (row["leak_low"], row["leak_high"]))
+            utility = ledger.with_interval(row["utility"], (row["utility_low"], row["utility_high"]))
+            lines.append([row["setting"], f"{own['leak']:.3f}", f"{own['utility']:.3f}", leak, utility, "yes" if row["front"] else ""])
+        seeds = ", ".join(map(str, self.report["provenance"]["seeds"]))
+        note = (
+            "AUC, means over seeds; 0.5 is chance. Paper regime: the co-trained adversary and Siamese network, impostors drawn freely. "
+            "Retrained regime: the worst fresh attacker, and a fresh verifier whose impostors carry the same label; brackets hold 95 % "
+            f"intervals, resampled by person. {self.summary()} Seeds: {seeds}."
+        )
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{note}\n"
+
+    def summary(self) -> str:
+        """The hypervolume in both regimes, one sentence."""
+        shown = ", ".join(f"{regime} regime {self.hypervolume(regime):.4f}" for regime in UTILITY)
+        return f"Hypervolume over the reference leak {REFERENCE[0]:g}, utility {REFERENCE[1]:g} (0.25 is perfect): {shown}."
+
+    def __repr__(self) -> str:
+        count = len(self.table[["alpha", "beta"]].dropna().drop_duplicates())
+        return f"SweepResult({count} settings, seeds {self.report['provenance']['seeds']}, {len(self.failed)} points failed, {self.folder})"
+
+
+def _key(weight: float | None) -> float | None:
+    """NaN, which equals nothing, as None."""
+    return None if weight is None or np.isnan(weight) else float(weight)
+
+
+def _cuts(alpha: float, beta: float) -> tuple[tuple[str, float, str], ...]:
+    """(held, at, varied) of Fig. 2a and 2b."""
+    return ("alpha", alpha, "beta"), ("beta", beta, "alpha")

@@ -1,0 +1,620 @@
+"""The defences: one protocol, the same g after saving and resuming, and each does what its docstring says, with its control beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+from torch import nn
+
+from aia_lib.anonymizers import Anonymizer, Networks, Original
+from aia_lib.config import ADVERSARY_KINDS, CompactConfig, HardenedConfig
+from aia_lib.defences import (
+    AttributeScore,
+    CertifiedNoise,
+    Compact,
+    Erased,
+    HardenedAIA,
+    KernelErasure,
+    Leace,
+    Sample,
+    ScoreErasure,
+    ablation,
+    auc_bound,
+    balanced_accuracy_bound,
+    load_defence,
+    mu_for_auc,
+)
+from aia_lib.defences.compact import Partners, augment, closeness, train_decoder
+from aia_lib.defences.erasure import release
+from aia_lib.faces import Faces
+from aia_lib.files import UserError
+from aia_lib.losses import adversary_loss, distribution_gap, gradient_reversal, verification_loss
+from aia_lib.models import CompactEncoder, ConditionalDecoder, VectorAdversary
+from aia_lib.training import Stage, to_images
+
+CPU = torch.device("cpu")
+TINY = CompactConfig(k=8, width=4, epochs=1, min_steps=8, batch_size=16, decoder_epochs=1, renew_every=3, adversary_steps=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def faces(toy_faces) -> Faces:
+    return toy_faces(people=16, images=4, size=16)
+
+
+@pytest.fixture(scope="module")
+def images(faces) -> torch.Tensor:
+    return to_images(faces.images, CPU)
+
+
+def pixelate(images: torch.Tensor) -> torch.Tensor:
+    """A method without weights: 16 numbers an image."""
+    return F.adaptive_avg_pool2d(images, 4).flatten(1)
+
+
+MAKERS = {
+    "maximum entropy": lambda: Compact(TINY, device=CPU),
+    "reversal": lambda: Compact(TINY, device=CPU, privacy="reversal"),
+    "conditional decoder": lambda: Compact(TINY, device=CPU, privacy="none", matching=0.0, gamma=1.0, kl=0.1, impostors="same"),
+    "leace": lambda: Erased(Compact(TINY, device=CPU), ("leace",)),
+    "score": lambda: Erased(Compact(TINY, device=CPU), ("score",)),
+    "kernel": lambda: Erased(Compact(TINY, device=CPU), (KernelErasure(components=5, features=64),)),
+    "noise": lambda: CertifiedNoise(Compact(TINY, device=CPU), mu=1.5),
+    "recommended": lambda: HardenedAIA(HardenedConfig(TINY, mu=2.0), device=CPU),
+}
+
+
+@pytest.fixture(scope="module")
+def methods(faces) -> dict[str, Anonymizer]:
+    return {name: make().fit(faces, progress=False) for name, make in MAKERS.items()}
+
+
+# ----------------------------------------------------------------------------------------------------------------- the protocol
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_is_an_anonymizer(methods, images, name):
+    method = methods[name]
+    assert isinstance(method, Anonymizer) and method.name and method.attribute == "gender"
+    g = method(images)
+    assert g.dtype == torch.float32 and len(g) == 64 and not g.requires_grad and g.isfinite().all() and g.std(0).min() > 0
+    assert g.shape[1] == 8 or (name == "kernel" and 1 <= g.shape[1] <= 5)
+    if name == "kernel":
+        assert not hasattr(method, "decode"), "a decoder of another shape is none"
+    else:
+        rebuilt = method.decode(g)
+        assert rebuilt.shape == images.shape and rebuilt.min() >= 0 and rebuilt.max() <= 1
+    if hasattr(method, "infer"):
+        assert method.infer(g).shape == (64,)
+        torch.testing.assert_close(method.embed(g).norm(dim=1), torch.ones(64))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_g_does_not_depend_on_the_other_images_of_the_batch(methods, images, name):
+    method = methods[name]
+    whole, single = method(images), torch.cat([method(image[None]) for image in images[:5]])
+    torch.testing.assert_close(single, whole[:5], atol=2e-5, rtol=0)
+    order = torch.arange(63, -1, -1)
+    torch.testing.assert_close(method(images[order]), whole[order], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_saved_method_gives_the_same_g(methods, images, name, tmp_path):
+    method = methods[name]
+    method.save(tmp_path / "a" / "b")
+    loaded = load_defence(tmp_path / "a" / "b", CPU)
+    assert type(loaded) is type(method) and loaded.name == method.name and loaded.attribute == "gender"
+    g = method(images)
+    assert torch.equal(loaded(images), g)
+    for read in ("decode", "infer", "embed"):
+        if hasattr(method, read):
+            assert torch.equal(getattr(loaded, read)(g), getattr(method, read)(g)), read
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again" / "anonymizer.json").read_bytes() == (tmp_path / "a" / "b" / "anonymizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["maximum entropy", "reversal", "recommended"])
+def test_the_same_seed_gives_the_same_g_and_another_seed_another(methods, faces, images, name):
+    again = MAKERS[name]().fit(faces, progress=False)
+    assert torch.equal(again(images), methods[name](images))
+    other = Compact(TINY, seed=1, device=CPU).fit(faces, progress=False)
+    assert not torch.equal(other(images), methods["maximum entropy"](images))
+
+
+@pytest.mark.parametrize("name", ["maximum entropy", "reversal", "conditional decoder", "recommended"])
+@pytest.mark.parametrize("killed_after", [2, 5])
+def test_a_killed_training_goes_on_where_it_was(methods, faces, images, name, killed_after, tmp_path, monkeypatch):
+    log = Stage.log
+
+    def die(self, **values):
+        log(self, **values)
+        if self.name == "compact":
+            die.steps += 1
+            if die.steps == killed_after + 1:
+                raise RuntimeError("killed")
+
+    die.steps = 0
+    with monkeypatch.context() as patch:
+        patch.setattr("aia_lib.training.SAVE_EVERY", 0.0)
+        patch.setattr(Stage, "log", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            MAKERS[name]().fit(faces, folder=tmp_path, progress=False)
+    assert json.loads((tmp_path / "compact.json").read_text())["step"] == killed_after
+    resumed = MAKERS[name]().fit(faces, folder=tmp_path, progress=False)
+    torch.testing.assert_close(resumed(images), methods[name](images), atol=1e-5, rtol=0)
+    finished = (tmp_path / "compact.json").read_bytes()
+    again = MAKERS[name]().fit(faces, folder=tmp_path, progress=False)
+    assert (tmp_path / "compact.json").read_bytes() == finished, "what is finished is not trained again"
+    assert torch.equal(again(images), resumed(images))
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken_up(faces, tmp_path):
+    Compact(TINY, device=CPU).fit(faces, folder=tmp_path, progress=False)
+    with pytest.raises(UserError, match="beta was 1.0, is 3.0"):
+        Compact(TINY, device=CPU, beta=3.0).fit(faces, folder=tmp_path, progress=False)
+
+
+def test_erasers_wrap_the_papers_methods_and_any_function(faces, images, tmp_path):
+    original = Original(device=CPU)
+    original.networks, original.attribute = Networks(16, device=CPU), "gender"  # untrained: this is about shapes
+    erased = Erased(original, ("leace",)).fit(faces, fit_base=False)
+    assert erased(images).shape == original(images).shape and erased.name == "Original + leace"
+    assert erased.decode(erased(images)).shape == images.shape
+    erased.save(tmp_path)
+    assert torch.equal(load_defence(tmp_path, CPU)(images), erased(images))
+    bare = Erased(pixelate, ("score", "leace")).fit(faces)
+    assert bare(images).shape == (64, 16)
+    with pytest.raises(UserError, match="cannot be saved"):
+        bare.save(tmp_path / "function")
+
+
+def test_a_damaged_or_mixed_folder_is_refused(methods, tmp_path):
+    with pytest.raises(UserError, match="no saved anonymizer"):
+        load_defence(tmp_path, CPU)
+    methods["leace"].save(tmp_path)
+    methods["reversal"].save(tmp_path / "base")
+    with pytest.raises(UserError, match="not the one that was saved"):
+        load_defence(tmp_path, CPU)
+
+
+# ---------------------------------------------------------------------------------------------------------- networks and losses
+
+
+def test_gradient_reversal_is_minus_lambda_times_the_plain_gradient():
+    torch.manual_seed(0)
+    adversary, labels = VectorAdversary(6, "mlp"), torch.tensor([1.0, 0, 1, 0])
+    z = torch.randn(4, 6, requires_grad=True)
+    (plain,) = torch.autograd.grad(adversary_loss(adversary(z), labels), z)
+    (reversed_,) = torch.autograd.grad(adversary_loss(adversary(gradient_reversal(z, 0.7)), labels), z)
+    torch.testing.assert_close(reversed_, -0.7 * plain)
+    assert torch.equal(gradient_reversal(z, 0.7), z) and plain.abs().max() > 0
+    for parameter in adversary.parameters():  # the adversary itself is not turned round
+        if parameter.requires_grad:
+            a, b = (torch.autograd.grad(adversary_loss(adversary(way), labels), parameter)[0] for way in (z, gradient_reversal(z, 0.7)))
+            torch.testing.assert_close(a, b)
+
+
+def test_verification_loss_is_the_cross_entropy_of_finding_the_person():
+    torch.manual_seed(0)
+    z, identity = torch.randn(5, 3), torch.tensor([0, 0, 1, 1, 2])
+    unit = F.normalize(z)
+    expected = []
+    for i, j in ((0, 1), (1, 0), (2, 3), (3, 2)):
+        impostors = [k for k in range(5) if identity[k] != identity[i]]
+        logits = torch.stack([unit[i] @ unit[k] / 0.1 for k in [j, *impostors]])
+        expected.append(-F.log_softmax(logits, dim=0)[0])
+    torch.testing.assert_close(verification_loss(z, identity), torch.stack(expected).mean())
+    far = torch.ones(5, 5)
+    far[:, 4] = far[4, :] = 0  # an impostor that does not count has no pull
+    moved = z.clone()
+    moved[4] += 5
+    torch.testing.assert_close(verification_loss(z, identity, far), verification_loss(moved, identity, far), atol=1e-4, rtol=0)
+    assert not torch.isclose(verification_loss(z, identity), verification_loss(moved, identity), atol=1e-4)
+    assert verification_loss(z, torch.arange(5)) == 0, "no genuine pair, nothing to learn"
+
+
+def test_impostors_are_free_of_the_same_label_or_alike():
+    labels, quantile = torch.tensor([1.0, 1, 0]), torch.tensor([0.9, 0.5, 0.45])
+    assert closeness("free", labels, quantile) is None
+    assert closeness("same", labels, quantile).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    matched = closeness("matched", labels, quantile)
+    assert matched[1, 2] > 0.9 > matched[0, 1] > matched[0, 2] > 0
+
+
+def test_distribution_gap_is_zero_on_average_where_nothing_differs_and_sees_what_means_do_not():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    same = [float(distribution_gap(torch.randn(200, 4, generator=generator), labels)) for _ in range(20)]
+    assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(20) + 1e-4 and min(same) < 0
+    wide = torch.randn(200, 4, generator=generator) * (1 + 2 * labels[:, None])
+    assert distribution_gap(wide, labels) > 5 * max(same)
+    unknown = torch.full((200,), -1)
+    assert distribution_gap(wide, unknown) == 0
+
+
+def test_kinds_of_adversary_differ_in_what_they_can_learn():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(600, 4, generator=generator)
+    labels = (z[:, 0] * z[:, 1] > 0).float()  # XOR of two signs
+    accuracy = {}
+    for kind in ADVERSARY_KINDS:
+        torch.manual_seed(0)
+        adversary = VectorAdversary(4, kind)
+        optimizer = torch.optim.Adam(adversary.parameters(), 1e-2)
+        for _ in range(150):
+            optimizer.zero_grad()
+            adversary_loss(adversary(z), labels).backward()
+            optimizer.step()
+        accuracy[kind] = float(((adversary(z) > 0) == (labels > 0)).float().mean())
+    assert accuracy.pop("linear") < 0.65 and min(accuracy.values()) > 0.85, accuracy
+
+
+def test_the_compact_encoder_lies_on_a_sphere_and_does_not_see_light_or_mirrors():
+    torch.manual_seed(0)
+    encoder = CompactEncoder(16, 8, 4).eval()
+    images = torch.rand(5, 1, 16, 16)
+    z = encoder(images)
+    torch.testing.assert_close(z.norm(dim=1), torch.full((5,), 8**0.5))
+    torch.testing.assert_close(encoder(images.flip(3)), z, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder(0.3 + 0.5 * images), z, atol=0.05, rtol=0)
+    assert (encoder(images.flip(2)) - z).abs().max() > 0.1, "upside down is another image"
+    plain = CompactEncoder(16, 8, 4, mirror=False, sphere=False).eval()
+    assert (plain(images.flip(3)) - plain(images)).abs().max() > 1e-3 and plain(images).norm(dim=1).std() > 0
+    for size in (20, 32, 64, 96):
+        assert CompactEncoder(size, 8, 4).eval()(torch.rand(2, 1, size, size)).shape == (2, 8)
+        assert ConditionalDecoder(size, 8)(torch.randn(2, 8)).shape == (2, 1, size, size)
+
+
+def test_augmentation_changes_each_image_its_own_way_and_repeats_itself(images):
+    seen = augment(images, np.random.default_rng(0))
+    assert seen.shape == images.shape and seen.min() >= 0 and seen.max() <= 1
+    assert torch.equal(seen, augment(images, np.random.default_rng(0)))
+    assert (seen - images).abs().mean((1, 2, 3)).min() > 0.005
+    twice = augment(images[:1].expand(8, -1, -1, -1), np.random.default_rng(0))
+    assert (twice[1:] - twice[:1]).abs().mean((1, 2, 3)).min() > 0.005
+
+
+def test_partners_are_other_images_of_the_same_person():
+    identity = np.array([3, 5, 3, 7, 5, 3])
+    partners = Partners(identity)
+    rng, rows = np.random.default_rng(0), np.arange(6)
+    drawn = np.stack([partners(rows, rng) for _ in range(50)])
+    assert (identity[drawn] == identity).all()
+    assert (drawn[:, identity != 7] != rows[identity != 7]).all() and (drawn[:, 3] == 3).all()
+    assert {*drawn[:, 0]} == {2, 5}, "each of the others comes"
+
+
+# ------------------------------------------------------------------------------------------------------------------ adversaries
+
+
+def test_renewed_adversaries_start_again_and_the_others_do_not(faces):
+    still = dataclasses.replace(TINY, adversary_learning_rate=1e-12, adversaries=("mlp", "mlp", "rbf"), epochs=2, min_steps=8)  # 8 steps
+
+    def trained(renew_every: int) -> list[torch.Tensor]:
+        method = Compact(dataclasses.replace(still, renew_every=renew_every), device=CPU)
+        method._build(16)
+        before = [adversary.output.weight.detach().clone() for adversary in method.adversaries]
+        method.fit(faces, progress=False)
+        return [adversary.output.weight.detach() - old for adversary, old in zip(method.adversaries, before, strict=True)]
+
+    moved = [float(change.abs().max()) for change in trained(3)]  # at steps 3 and 6: the first two, in turn
+    assert moved[0] > 1e-3 and moved[1] > 1e-3 and moved[2] < 1e-6, moved
+    assert max(float(change.abs().max()) for change in trained(0)) < 1e-6
+
+
+def test_the_privacy_loss_makes_adversaries_undecided(toy_faces):
+    many = toy_faces(people=40, images=4, size=16)
+    common = dict(
+        k=8, width=8, epochs=1, min_steps=120, batch_size=32, decoder_epochs=0, matching=0.0, alpha=0.1, augment=False, dropout=0.0
+    )
+    leak = {}
+    for privacy in ("none", "maxent"):
+        method = Compact(CompactConfig(**common, privacy=privacy, impostors="free", beta=10.0, adversary_steps=2), device=CPU)
+        z = method.fit(many, progress=False)(to_images(many.images, CPU)).numpy()
+        leak[privacy] = roc_auc_score(many.labels(), LogisticRegression(max_iter=500).fit(z, many.labels()).decision_function(z))
+    assert leak["none"] > 0.9 and leak["maxent"] < leak["none"] - 0.1, leak
+
+
+# ---------------------------------------------------------------------------------------------------------------------- erasers
+
+
+def blank(labels: np.ndarray) -> Faces:
+    """Faces that show nothing, one person an image: for erasers that read g alone."""
+    n = len(labels)
+    return Faces(np.zeros((n, 1, 16, 16), np.uint8), np.arange(n), {"gender": labels}, "gender", "made up", "CC0")
+
+
+def sample_of(g: np.ndarray, labels: np.ndarray) -> Sample:
+    return Sample(torch.from_numpy(g).double(), labels, np.arange(len(g)), blank(labels))
+
+
+def auc_of(model, train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> float:
+    model.fit(train, labels)
+    scores = model.decision_function(test) if hasattr(model, "decision_function") else model.predict_proba(test)[:, 1]
+    auc = roc_auc_score(test_labels, scores)
+    return max(auc, 1 - auc)
+
+
+def test_leace_brings_linear_attackers_to_chance_and_only_them():
+    rng = np.random.default_rng(0)
+    labels = (np.arange(800) % 2).astype(np.int8)
+    g = rng.normal(size=(800, 6)).astype(np.float32) @ rng.normal(size=(6, 6)).astype(np.float32)
+    g += np.outer(labels, rng.normal(size=6)).astype(np.float32)
+    g[:, 0] *= 1 + 2 * labels  # a leak that is not linear
+    eraser = Leace().fit(sample_of(g, labels))
+    clean = eraser(torch.from_numpy(g), torch.zeros(800, 1, 1, 1)).numpy()
+    linear = LogisticRegression(C=100, max_iter=2000)
+    assert auc_of(linear, g, labels, g, labels) > 0.75, "it could be read before"
+    linear.fit(clean, labels)
+    assert np.abs(linear.coef_ * clean.std(0)).max() < 0.02 and abs(linear.predict_proba(clean)[:, 1] - 0.5).max() < 0.05
+    assert np.abs(clean[labels == 1].mean(0) - clean[labels == 0].mean(0)).max() < 1e-4 * g.std()
+    assert auc_of(SVC(), clean, labels, clean, labels) > 0.75, "what is not linear is not its business"
+    direction = np.linalg.matrix_rank(clean - g - (clean - g).mean(0), tol=1e-2)
+    assert direction == 1, "one direction is lost, no more"
+
+
+def test_leace_leaves_out_images_without_a_label():
+    rng = np.random.default_rng(0)
+    labels = (np.arange(300) % 3 - 1).astype(np.int8)
+    g = rng.normal(size=(300, 3)) + labels[:, None] * np.array([2.0, 0, 0])
+    clean = Leace().fit(sample_of(g, labels))(torch.from_numpy(g).float(), torch.zeros(300, 1, 1, 1)).numpy()
+    assert np.abs(clean[labels == 1].mean(0) - clean[labels == 0].mean(0)).max() < 1e-4
+
+
+def test_the_kernel_eraser_removes_an_xor_that_leace_leaves():
+    rng = np.random.default_rng(0)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        g = rng.normal(size=(n, 3)).astype(np.float32)
+        g[:, :2] = rng.choice([-1, 1], (n, 2)) + rng.normal(0, 0.3, (n, 2))
+        labels = (g[:, 0] * g[:, 1] > 0).astype(np.int8)
+        return np.concatenate([g, -g]), np.concatenate([labels, labels])  # so that the means are equal to the last digit
+
+    (g, labels), (other, other_labels) = draw(750), draw(400)
+    nothing = torch.zeros(len(g), 1, 1, 1)
+    read = {"as it is": (g, other)}
+    for name, eraser in {"leace": Leace(), "kernel": KernelErasure(features=256)}.items():
+        eraser.fit(sample_of(g, labels))
+        read[name] = tuple(eraser(torch.from_numpy(part), nothing).numpy() for part in (g, other))
+    leaks = {
+        name: max(
+            auc_of(model, train / train.std(0), labels, test / train.std(0), other_labels) for model in (SVC(), KNeighborsClassifier(25))
+        )
+        for name, (train, test) in read.items()
+    }
+    assert leaks["as it is"] > 0.95 and leaks["leace"] > 0.95, leaks
+    assert leaks["kernel"] < 0.68, leaks
+    train, test = read["kernel"]
+    heard = LinearRegression().fit(train, g[:, 2]).predict(test)
+    assert np.corrcoef(heard, other[:, 2])[0, 1] > 0.6, "the third coordinate, which says nothing of the label, is still there"
+
+
+@pytest.fixture(scope="module")
+def striped() -> tuple[Faces, np.ndarray]:
+    """Images whose lower half is brighter where the label is 1, more or less; and numbers that spread more with it."""
+    rng = np.random.default_rng(0)
+    n = 1200
+    labels = (np.arange(n) % 2).astype(np.int8)
+    strength = labels * 2.0 - 1 + rng.normal(0, 0.5, n)
+    picture = rng.normal(110, 20, (n, 1, 16, 16))
+    picture[:, :, 8:] += 12 * strength[:, None, None, None]
+    faces = Faces(picture.clip(0, 255).astype(np.uint8), np.arange(n) // 2 * 2 + labels, {"gender": labels}, "gender", "stripes", "CC0")
+    g = rng.normal(size=(n, 4)) * (1 + 0.8 * np.tanh(strength))[:, None] + np.outer(strength, [1.0, -0.5, 0, 0])
+    return faces, g.astype(np.float32)
+
+
+def test_score_erasure_matches_spread_as_well_as_means_on_other_people(striped):
+    faces, g = striped
+    labels = faces.labels()
+    images = to_images(faces.images, CPU)
+    train, rest = np.arange(600), np.arange(600, 1200)
+    attack, test = rest[:400], rest[400:]
+    sample = Sample(torch.from_numpy(g[train]).double(), labels[train], faces.identity[train], faces.subset(train))
+    leaks = {}
+    for name, erasers in {
+        "none": (),
+        "leace": (Leace(),),
+        "means": (ScoreErasure(covariance=False),),
+        "score": (ScoreErasure(anchors=4),),
+    }.items():
+        clean = torch.from_numpy(g)
+        for eraser in erasers:
+            clean = eraser.fit(sample)(clean, images)
+        clean = clean.numpy()
+        leaks[name] = auc_of(SVC(), clean[attack], labels[attack], clean[test], labels[test])
+    assert leaks["none"] > 0.9 and leaks["leace"] > 0.9 and leaks["means"] > 0.9, leaks
+    assert leaks["score"] < leaks["leace"] - 0.15 and leaks["score"] < 0.78, leaks
+
+
+def test_the_attribute_score_judges_no_image_of_a_person_that_it_learned_from(striped):
+    faces, _ = striped
+    score = AttributeScore().fit(faces)
+    assert 0.85 < roc_auc_score(faces.labels(), score.train_scores)
+    shuffled = np.random.default_rng(0).permutation(faces.labels())
+    chance = AttributeScore().fit(dataclasses.replace(faces, attributes={"gender": shuffled}))
+    assert abs(roc_auc_score(shuffled, chance.train_scores) - 0.5) < 0.06, "out of fold, labels at random cannot be told"
+    by_heart = chance(to_images(faces.images, CPU)).numpy()
+    assert roc_auc_score(shuffled, by_heart) > 0.75, "the same models on people they know"
+    places = score.train_quantiles
+    assert (
+        places.min() >= 0
+        and places.max() <= 1
+        and np.corrcoef(places, np.linspace(0, 1, 1200)[np.argsort(np.argsort(score.train_scores))])[0, 1] > 0.99
+    )
+
+
+def test_of_many_images_the_score_learns_from_enough_and_the_rest_is_new_to_it(striped, monkeypatch):
+    faces, _ = striped
+    monkeypatch.setattr("aia_lib.defences.erasure.ENOUGH", 500)
+    score = AttributeScore().fit(faces)
+    assert score.train_scores.shape == (1200,) and roc_auc_score(faces.labels(), score.train_scores) > 0.85
+    shuffled = np.random.default_rng(0).permutation(faces.labels())
+    chance = AttributeScore().fit(dataclasses.replace(faces, attributes={"gender": shuffled}))
+    assert abs(roc_auc_score(shuffled, chance.train_scores) - 0.5) < 0.06
+    assert len(Sample.of(pixelate, faces).g) == 500 and len(release(pixelate, faces)) == 1200
+
+
+# ------------------------------------------------------------------------------------------------------------------------ noise
+
+
+def test_no_attacker_beats_the_certificate_and_the_best_one_comes_near():
+    two = torch.zeros(4000, 1, 16, 16)
+    two[::2] = 1.0
+    two[:, 0, 0, :12] = torch.from_numpy(np.unpackbits(np.arange(4000, dtype=">u2").view(np.uint8).reshape(-1, 2), axis=1)[:, 4:]).float()
+    labels = (np.arange(4000) % 2 == 0).astype(np.int8)
+    faces = blank(labels)
+
+    def apart(images: torch.Tensor) -> torch.Tensor:  # two groups at the ends of the ball: the worst case
+        return (images[:, 0, 8, :3] - 0.5) * 1000
+
+    mu = 1.2
+    noise = CertifiedNoise(apart, mu=mu, clip=2.0).fit(dataclasses.replace(faces, images=(two * 255).byte().numpy()))
+    assert noise.sigma == pytest.approx(2 * 2.0 / mu)
+    g = noise(two).numpy()
+    best = roc_auc_score(labels, g.sum(1))  # the likelihood ratio: everything along the line between the two centres
+    error = 3 * 0.5 / math.sqrt(2000)
+    assert best < auc_bound(mu) + error, (best, auc_bound(mu))
+    assert best > auc_bound(mu) - error and auc_bound(mu) < 0.81, "the bound is near what is reached, not a formality"
+    assert ((g.sum(1) > 0) == labels).mean() == pytest.approx(balanced_accuracy_bound(mu), abs=error)
+    assert auc_of(SVC(), g[:2000], labels[:2000], g[2000:], labels[2000:]) < auc_bound(mu) + error
+    assert roc_auc_score(labels, apart(two).sum(1)) == 1, "without noise, everything is known"
+
+
+def test_what_the_certificate_covers_is_one_query(methods, faces, images):
+    base = methods["leace"]
+    keyed = CertifiedNoise(base, mu=1.0).fit(faces, fit_base=False)
+    assert torch.equal(keyed(images), keyed(images)), "asking again gives the same: nothing averages out"
+    near = images.clone()
+    near[:, :, 0, 0] = (near[:, :, 0, 0] + 0.5) % 1
+    assert (keyed(near) - keyed(images)).std() > keyed.sigma, "another pixel is another query"
+    fresh = CertifiedNoise(base, mu=1.0, fresh=True).fit(faces, fit_base=False)
+    one, mean = fresh(images), torch.stack([fresh(images) for _ in range(100)]).mean(0)
+    clean = fresh.centre + fresh.clipped(base(images) - fresh.centre)
+    assert (mean - clean).std() < 0.2 * (one - clean).std(), "fresh noise averages out: m queries are worth mu m^1/2"
+    assert (one - clean).std() == pytest.approx(fresh.sigma, rel=0.2)
+    assert (fresh.clipped(base(images) - fresh.centre).norm(dim=1) <= fresh.clip * (1 + 1e-5)).all()
+
+
+def test_the_key_is_secret(methods, faces, images, tmp_path):
+    key = b"sixteen bytes or more of secret"
+    mine = CertifiedNoise(methods["leace"], mu=1.0, key=key).fit(faces, fit_base=False)
+    assert not torch.equal(mine(images), CertifiedNoise(methods["leace"], mu=1.0).fit(faces, fit_base=False)(images))
+    mine.save(tmp_path)
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert key not in written and key.hex().encode() not in written
+    with pytest.raises(UserError, match="key"):
+        load_defence(tmp_path, CPU)
+    assert torch.equal(load_defence(tmp_path, CPU, key=key)(images), mine(images))
+
+
+def test_bounds_are_those_of_the_docstring():
+    assert auc_bound(1.0) == pytest.approx(0.76025, abs=1e-5) and balanced_accuracy_bound(1.0) == pytest.approx(0.69146, abs=1e-5)
+    assert auc_bound(mu_for_auc(0.6)) == pytest.approx(0.6)
+    for auc in (0.5, 1.0, 0.2):
+        with pytest.raises(UserError, match="between 0.5 and 1"):
+            mu_for_auc(auc)
+
+
+# ---------------------------------------------------------------------------------------------------------- conditional decoder
+
+
+def test_the_conditional_decoder_uses_what_it_is_told(striped):
+    faces, _ = striped
+    z = torch.randn(len(faces), 4, generator=torch.Generator().manual_seed(0))  # knows nothing of the image
+    images, told = to_images(faces.images, CPU), torch.from_numpy(2.0 * faces.labels() - 1)
+    losses = {}
+    for conditions in (0, 1):
+        torch.manual_seed(0)
+        decoder = ConditionalDecoder(16, 4, conditions)
+        config = CompactConfig(decoder_epochs=3, batch_size=32)
+        train_decoder(faces, decoder, z, config, progress=False)
+
+        def loss(condition: torch.Tensor | None, decoder: nn.Module = decoder) -> float:
+            with torch.no_grad():
+                return float(F.binary_cross_entropy_with_logits(decoder(z, condition), images))
+
+        losses[conditions] = loss(told if conditions else None)
+        if conditions:
+            assert loss(-told) > loss(told) + 0.002, "told the wrong label it draws the other one's face"
+            assert loss(told) < loss(None) < loss(-told), "told nothing it draws what lies between"
+    assert losses[1] < losses[0] - 0.0005, losses
+
+
+# --------------------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 0}, r"CompactConfig\.k must be a whole number of at least 1, not 0"),
+        ({"dropout": 1.0}, r"dropout must be at least 0 and less than 1, not 1\.0"),
+        ({"average": -0.1}, r"average must be at least 0 and less than 1"),
+        ({"beta": -1.0}, r"beta must be a finite number that is not negative"),
+        ({"temperature": 0}, r"temperature must be a positive number"),
+        ({"impostors": "twins"}, r"impostors must be one of free, same, matched, not 'twins'"),
+        ({"privacy": "yes"}, r"privacy must be one of maxent, reversal, none"),
+        ({"adversaries": ("mlp", "oracle")}, r"adversaries must be a tuple of names out of linear, .*'oracle'"),
+        ({"adversaries": ()}, r"adversaries is empty, but privacy='maxent' needs at least one"),
+        ({"renew_every": -1}, r"renew_every must be a whole number"),
+        ({"batch_size": 2}, r"batch_size must be at least 4, not 2"),
+        ({"erasers": ("bleach",)}, r"erasers must be a tuple of names out of score, leace, kernel"),
+        ({"mu": -1.0}, r"mu must be a finite number that is not negative"),
+        ({"colour": 1}, r"CompactConfig has no setting of that name .*its settings are k, width"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        HardenedAIA(**settings)
+
+
+def test_bad_arguments_are_refused(methods, faces, images):
+    for make, message in [
+        (lambda: Erased(pixelate, ("bleach",)), "no eraser 'bleach'; there are score, leace, kernel"),
+        (lambda: CertifiedNoise(pixelate, mu=0), "mu must be a positive number, not 0"),
+        (lambda: CertifiedNoise(pixelate, clip=-1), "clip must be"),
+        (lambda: CertifiedNoise(pixelate, key=b"short"), "at least 16 bytes, not 5"),
+        (lambda: ScoreErasure(anchors=1), "at least 2 anchors, not 1"),
+        (lambda: KernelErasure(strength=-1), "strength >= 0"),
+        (lambda: Compact(TINY)(images), "has not been trained: call fit"),
+        (lambda: Erased(pixelate)(images), "has not been fitted"),
+        (lambda: CertifiedNoise(pixelate)(images), "has not been fitted"),
+        (lambda: HardenedAIA()(images), "has not been trained"),
+        (lambda: methods["reversal"](torch.rand(2, 1, 32, 32)), r"images of shape \(N, 1, 16, 16\), not \(2, 1, 32, 32\)"),
+        (lambda: Compact(TINY).fit(faces, "age"), "no attribute 'age'"),
+        (lambda: Compact(TINY).fit(blank(np.ones(64, np.int8))), "'gender' = 0: there is nothing to hide"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            make()
+
+
+def test_the_ablation_switches_off_one_part_at_a_time():
+    methods = ablation(HardenedConfig(TINY), device=CPU)
+    full = methods["all parts"].config
+    assert full == HardenedConfig(TINY)
+    for name, method in methods.items():
+        assert method.name == f"HardenedAIA, {name}"
+        changed = {
+            f.name for f in dataclasses.fields(CompactConfig) if getattr(method.config.compact, f.name) != getattr(full.compact, f.name)
+        }
+        changed |= {"erasers"} if method.config.erasers != full.erasers else set()
+        if name.startswith("without"):
+            assert len(changed) == 1, (name, changed)
+        assert bool(changed) == (name != "all parts")
+    assert HardenedAIA().name == "HardenedAIA" and len({repr(m.config) for m in methods.values()}) == len(methods)
