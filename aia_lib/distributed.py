@@ -216,7 +216,7 @@ def prepare_faces(
     is made anew by each call.
 
     Args:
-        source, root, cache, **settings: as for `load_faces`; not "embedded", which has no image files.
+        source, root, cache, settings: as for `load_faces`; not "embedded", which has no image files.
         address: of a Ray cluster, see `connect`. Its nodes must see `root` and `cache`.
         workers: shards at once; None takes one a CPU.
         shard: images in a shard.

@@ -80,7 +80,7 @@ class Eraser(Protocol):
 class Leace:
     """Least-squares concept erasure (Belrose et al. 2023): the smallest affine change of g after which no linear attacker beats chance.
 
-    With W = Cov(g)^-1/2 and the direction u = W Cov(g, s) / |W Cov(g, s)| it is g - W^-1 u u^T W (g - mean): the classes' means become
+    With W = Cov(g)^-1/2 and the direction ``u = W Cov(g, s) / |W Cov(g, s)|`` it is g - W^-1 u u^T W (g - mean): the classes' means become
     equal, and with them every linear attacker's mean score, on the people it was fitted on. Nonlinear attackers are not its business.
     """
 
@@ -256,12 +256,12 @@ class KernelErasure:
 
     phi(g) are random Fourier features of a Gaussian kernel whose width is the median distance (Rahimi & Recht 2007). With C the
     covariance of phi within the labels, T the part of it that is between people (where nobody has two images: that g explains
-    linearly), m the difference of the labels' means and D the difference of their covariances, directions u solve
+    linearly), m the difference of the labels' means and D the difference of their covariances, directions u solve::
 
         max  u^T T u - strength u^T |D| u    subject to    u^T C u = 1,  u^T m = 0
 
     a generalised eigenproblem. K-T-Opt weighs m against T; here m is excluded, and the labels' *covariances* are weighed as well: without
-    that, XOR of two kept coordinates stays readable. What shuffled labels differ by is taken off |D|. g' are the eigenvectors with
+    that, XOR of two kept coordinates stays readable. What shuffled labels differ by is taken off ``|D|``. g' are the eigenvectors with
     positive gain, scaled by the root of it. The width of the kernel decides what is seen of either: audit the result.
 
     Args:

@@ -43,7 +43,7 @@ def mu_for_auc(auc: float) -> float:
 class CertifiedNoise:
     """Any anonymizer, its g clipped to a ball and blurred by Gaussian noise: no attacker's AUC exceeds `auc_bound(mu)`.
 
-    g is centred (on the train split's mean c), shortened to |g - c| <= C, and N(0, sigma^2 I) with sigma = 2 C / mu is added.
+    g is centred (on the train split's mean c), shortened to ``|g - c| <= C``, and N(0, sigma^2 I) with sigma = 2 C / mu is added.
 
     What the guarantee covers: *one* released representation of *one* image, for any attribute and any attacker, the one who knows
     this class, c, C and sigma included. It does not depend on c and C being well chosen; only the utility does. What it does not cover:

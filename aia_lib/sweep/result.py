@@ -144,7 +144,7 @@ class SweepResult:
     def hypervolumes(self, regime: str = "retrained", reference: tuple[float, float] = REFERENCE) -> dict[int, float]:
         """The hypervolume of each seed by itself, which says how far chance moves it.
 
-        On average it is larger than that of the means, without merit: the front of one seed picks that seed's lucky points.
+        It is mostly larger than that of the means, without merit: the front of one seed picks that seed's lucky points.
         """
         result = {}
         cut = self.table[(self.table["regime"] == regime) & self.table["alpha"].notna()]

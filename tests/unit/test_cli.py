@@ -123,7 +123,7 @@ def process(*arguments: object, **settings: object) -> subprocess.Popen:
 
 # --- help -------------------------------------------------------------------------------------------------------------
 
-COMMANDS = ["", "run", "audit", "data", "data check", "data prepare", "data render", "data download", "attributes"]
+COMMANDS = ["", "run", "audit", "sweep", "data", "data check", "data prepare", "data render", "data download", "attributes"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
