@@ -77,19 +77,13 @@ def execute(notebook: nbformat.NotebookNode) -> float:
     """
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
         client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": folder}})
-        before, start = os.environ.get("PYTHONPATH"), time.monotonic()
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
+        path, start = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), time.monotonic()
         try:
-            client.execute()
+            client.execute(env={**os.environ, "PYTHONPATH": path})
         except CellExecutionError as error:
             raise UserError(str(error)) from error
         except DeadKernelError as error:
             raise UserError("its kernel died; often the memory did not suffice.") from error
-        finally:
-            if before is None:
-                del os.environ["PYTHONPATH"]
-            else:
-                os.environ["PYTHONPATH"] = before
         seconds = time.monotonic() - start
     for cell in code(notebook):
         cell.outputs = joined([output for output in cell.outputs if output.get("name") != "stderr"])

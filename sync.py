@@ -248,11 +248,14 @@ def card_source() -> str | None:
 
 
 def described(path: Path) -> str | None:
-    """The description in a PNG's metadata."""
-    from PIL import Image
+    """The description in a PNG's metadata; None where it has none, or there is no picture."""
+    from PIL import Image, UnidentifiedImageError
 
-    with Image.open(path) as image:
-        return image.info.get("Description")
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Description")
+    except (FileNotFoundError, UnidentifiedImageError):
+        return None
 
 
 def draw_card(source: str) -> None:
@@ -515,13 +518,13 @@ def main(arguments: list[str] | None = None) -> int:
         stale.append(PICTURE)
         if not check:
             draw(source)
-    sheet, shown = ROOT / SHEET, sheet_source()
-    if not (sheet.is_file() and shown.encode() in sheet.read_bytes()):
+    shown = sheet_source()
+    if described(ROOT / SHEET) != shown:
         stale.append(SHEET)
         if not check:
             draw_sheet(shown)
-    card, shown = ROOT / CARD, card_source()
-    if shown and not (card.is_file() and described(card) == shown):
+    shown = card_source()
+    if shown and described(ROOT / CARD) != shown:
         stale.append(CARD)
         if not check:
             draw_card(shown)

@@ -15,13 +15,13 @@ import copy
 import dataclasses
 import zlib
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .config import PROFILES, Profile, as_dict, get_profile
+from .config import PROFILES, Profile, SiameseConfig, as_dict, get_profile
 from .faces import Faces
 from .files import UserError
 from .models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork, latent_shape
@@ -37,6 +37,9 @@ from .training import (
     train_autoencoder,
     train_siamese,
 )
+
+if TYPE_CHECKING:
+    from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
 
 
 @runtime_checkable
@@ -244,10 +247,7 @@ class AIA:
             faces, *nets.modules().values(), profile.finetune, profile.adversary, profile.siamese, name=stage, **common
         )
         if profile.finetune.alpha == 0:
-            nets.siamese = build(lambda: SiameseNetwork(nets.siamese.shape), nets.device, self.seed, "siamese")
-            self.history["siamese"] = train_siamese(
-                faces, nets.siamese, lambda x: nets.seen(nets.encode(x)), profile.siamese, name="siamese-without-task", **common
-            )
+            self.history["siamese"] = siamese_without_task(faces, nets, profile.siamese, **common)
         self.networks, self.attribute = nets, faces.attribute
         return self
 
@@ -260,6 +260,18 @@ class AIA:
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
         _save(self, folder, {"profile": self.profile.name, "finetune": as_dict(self.profile.finetune)}, half)
+
+
+def siamese_without_task(
+    faces: Faces, nets: Networks, config: SiameseConfig, *, seed: int = 0, folder: str | Path | None = None, progress: bool = True
+) -> History:
+    """Give AIA\\T the Siamese network that its fine-tuning left out: a fresh one in `nets`, trained on the finished g (stage 3, Eq. 7)."""
+    nets.siamese = build(lambda: SiameseNetwork(nets.siamese.shape), nets.device, seed, "siamese")
+
+    def read(images: Tensor) -> Tensor:
+        return nets.seen(nets.encode(images))
+
+    return train_siamese(faces, nets.siamese, read, config, seed=seed, folder=folder, name="siamese-without-task", progress=progress)
 
 
 def AIAWithoutTask(profile: Profile | None = None, seed: int = 0, device: torch.device | None = None, **settings: float) -> AIA:
@@ -341,28 +353,38 @@ class RandomMask:
         _save(self, folder, {"profile": self.base.profile.name, "per_image": self.per_image, "share": self.share}, half)
 
 
-def load_anonymizer(folder: str | Path, device: torch.device | None = None) -> Original | AIA | RandomMask:
-    """The anonymizer that `save` wrote into `folder`.
+def load_anonymizer(
+    folder: str | Path, device: torch.device | None = None, key: bytes | None = None
+) -> Original | AIA | RandomMask | Compact | Erased | CertifiedNoise | HardenedAIA:
+    """The anonymizer that `save` wrote into `folder`: one of the paper's four, or a defence.
+
+    Args:
+        folder: what was passed to `save`.
+        device: where its networks live; None takes the best there is.
+        key: that of a `CertifiedNoise` which was made with one; keys are never written.
 
     Raises:
-        UserError: there is none, it was made by something else, or its files are truncated or changed (SHA-256).
+        UserError: there is none, it was made by something else, its files are truncated or changed (SHA-256), or it needs a key.
     """
     checkpoint = Checkpoint(folder, "anonymizer")
     loaded = checkpoint.load()
     if loaded is None:
         raise UserError(f"There is no saved anonymizer in {folder}: {checkpoint.index.name} is missing. Pass a folder that save() wrote.")
     tensors, state = loaded
+    kind = state.get("kind")
+    if kind not in ("Original", "AIA", "RandomMask"):
+        from .defences.store import restore  # the defences wrap anonymizers: this module comes before them
+
+        return restore(checkpoint, tensors, state, device, key)
     try:
-        kind, arguments, described = state["kind"], state["arguments"], state["networks"]
+        arguments, described = state["arguments"], state["networks"]
         nets = Networks(**described, device=device)
         name = arguments["profile"]  # one of ours, or a user's own, of whose settings only the name is kept
         profile = dataclasses.replace(PROFILES.get(name, Profile()), name=name, size=nets.size)
         if kind == "AIA":
             made = AIA(profile, state["seed"], device, **arguments["finetune"])
-        elif kind in ("Original", "RandomMask"):
-            made = Original(profile, state["seed"], device)
         else:
-            raise KeyError(kind)
+            made = Original(profile, state["seed"], device)
     except (KeyError, TypeError) as error:
         raise UserError(f"{checkpoint.index} is not an anonymizer that this version of aia_lib can read ({error!r}).") from error
     for name, module in nets.modules().items():

@@ -197,7 +197,7 @@ class AuditConfig:
 IMPOSTORS = ("free", "same", "matched")
 PRIVACY = ("maxent", "reversal", "none")
 ADVERSARY_KINDS = ("linear", "quadratic", "rbf", "mlp", "deep")
-ERASERS = ("score", "leace", "kernel")
+ERASERS = ("score", "leace", "kernel", "discriminants")
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class CompactConfig:
     temperature: float = 0.1
     alpha: float = 1.0
     privacy: str = "maxent"
-    beta: float = 1.0
+    beta: float = 3.0
     matching: float = 10.0
     adversaries: tuple[str, ...] = ("linear", "quadratic", "rbf", "mlp", "deep")
     adversary_steps: int = 3
@@ -285,12 +285,14 @@ class HardenedConfig:
     Attributes:
         compact: the representation.
         erasers: what is erased from it afterwards, in this order, see `defences.ERASERS`; empty for nothing.
-        mu: the certificate of `defences.CertifiedNoise`; 0 adds no noise.
+        mu: the certificate of `defences.CertifiedNoise`; 0 adds no noise. The guarantee of 24 is empty (its bound on the AUC is 1); so
+            little noise is there to hide fine structure from attackers with few examples, which is what erasure leaves. For a
+            guarantee that says something, set 1 or less (`defences.mu_for_auc`), and pay for it.
     """
 
     compact: CompactConfig = field(default_factory=CompactConfig)
-    erasers: tuple[str, ...] = ("score", "leace")
-    mu: float = 0.0
+    erasers: tuple[str, ...] = ("discriminants", "score", "leace")
+    mu: float = 24.0
 
     def __post_init__(self) -> None:
         _several_of(self, "erasers", ERASERS)
@@ -350,3 +352,21 @@ def get_profile(name: str | None = None) -> Profile:
 def as_dict(config: object) -> dict:
     """A settings dataclass as plain nested dictionaries, as JSON gives them back (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def settings_differences(before: object, now: object, name: str = "") -> list[str]:
+    """How the settings that a folder was written with differ from those of now, one phrase each; empty where they are equal.
+
+    Args:
+        before, now: nested dictionaries as `as_dict` gives them, of a run or a sweep: its profile, its "attribute", "split_seed" and
+            the fingerprint of its "faces".
+        name: of the setting that both are, in dots; the whole has none.
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [text for key in keys for text in settings_differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
+    if before == now:
+        return []
+    if name == "faces":  # their fingerprints would tell nobody anything
+        return ["other faces: another data set, --limit or --size, or images or labels have changed"]
+    return [f"{name} was {before!r}, is {now!r}"]

@@ -38,7 +38,7 @@ from .datasets import load_faces
 from .datasets.cache import cache_folder, decode_batch, decoding_notes, pillow_warnings, refuse_too_many
 from .datasets.common import Index, Layout
 from .faces import Faces
-from .files import UserError, atomic_write, explain_os_errors
+from .files import UserError, atomic_write, explain_os_errors, locked
 
 if TYPE_CHECKING:  # torch is imported where it is needed: workers that decode start in half the time without it
     from torch import Tensor, nn
@@ -235,7 +235,7 @@ def prepare_faces(
         shards = _shards_of(folder)
         with explain_os_errors(shards):
             shards.mkdir(parents=True, exist_ok=True)
-            with _locked(shards):
+            with locked(shards, f"Another process is decoding the same faces into {shards}. Wait until it ends, or stop it."):
                 work = _Decoding(shards.absolute(), layout, index.paths, size, shard)
                 work.decode_missing(cluster, workers, progress)
                 return work.put_together(file)
@@ -248,27 +248,6 @@ def prepare_faces(
 
 def _shards_of(entry: Path) -> Path:
     return entry.with_name(f"{entry.name}.shards")
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of `folder`. The lock leaves no file and ends with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two at once are the user's to avoid
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another process is decoding the same faces into {folder}. Wait until it ends, or stop it.") from error
-        except OSError:  # some network file systems have no locks
-            pass
-        yield
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -582,7 +561,7 @@ def _train_part(task: dict[str, Any]) -> None:
         batch_size=config.batch_size,
         epochs=config.epochs,
         seed=task["seed"],
-        settings=training._settings(faces, config),
+        settings=training.stage_settings(faces, config),
         folder=task["folder"],
         progress=False,
     )

@@ -69,6 +69,37 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]
             raise
 
 
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, message: str) -> Iterator[None]:
+    """Keep every other process out of `folder`. The lock leaves no file and ends with the process, however it ends.
+
+    Where there are no such locks (Windows, some network file systems), nobody is kept out.
+
+    Args:
+        folder: an existing one.
+        message: what a second process is told.
+
+    Raises:
+        UserError: another process holds the lock; its text is `message`.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes at once are the user's to avoid
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(message) from error
+        except OSError:  # some network file systems have no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -387,6 +387,20 @@ def build(factory: Callable[[], nn.Module], device: torch.device, *seed: int | s
     return module.to(device, memory_format=torch.channels_last) if any(p.ndim == 4 for p in module.parameters()) else module.to(device)
 
 
+def stage_settings(faces: Faces, config: object) -> dict:
+    """What a stage's checkpoint must have been made with to be taken up again, for `Stage`: the faces and the stage's settings.
+
+    Args:
+        faces: what the stage learns from.
+        config: the stage's settings, a dataclass.
+
+    Returns:
+        The source ("data"), 16 digits of the faces' fingerprint ("faces"), the images' side in pixels ("size"), and each field of
+        `config`. Which attribute is the private one is not told: a stage that learns it adds ``"attribute": faces.attribute``.
+    """
+    return {"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, **as_dict(config)}
+
+
 def train_autoencoder(
     faces: Faces,
     encoder: Encoder,
@@ -409,7 +423,7 @@ def train_autoencoder(
         batch_size=config.batch_size,
         epochs=config.epochs,
         seed=seed,
-        settings=_settings(faces, config),
+        settings=stage_settings(faces, config),
         folder=folder,
         progress=progress,
     )
@@ -438,7 +452,7 @@ def train_adversary(
 ) -> History:
     """Stage 2, Eq. 6: the adversary learns the private attribute from what it reads. What it reads does not move."""
     device = _device_of(adversary)
-    adversary.requires_grad_(True)  # a frozen fine-tuning that was interrupted leaves it frozen
+    adversary.requires_grad_(True)  # a fine-tuning that was interrupted leaves it frozen
     data = FaceBatches(faces, device)
     optimizer = adam(adversary.parameters(), config.learning_rate, device)
     stage = Stage(
@@ -449,7 +463,7 @@ def train_adversary(
         batch_size=config.batch_size,
         epochs=config.epochs,
         seed=seed,
-        settings={**_settings(faces, config), "attribute": faces.attribute},
+        settings={**stage_settings(faces, config), "attribute": faces.attribute},
         folder=folder,
         progress=progress,
     )
@@ -492,7 +506,7 @@ def train_siamese(
         batch_size=config.batch_size,
         epochs=config.epochs,
         seed=seed,
-        settings=_settings(faces, config),
+        settings=stage_settings(faces, config),
         folder=folder,
         progress=progress,
     )
@@ -551,7 +565,7 @@ def finetune(
         batch_size=2 * config.batch_size,
         epochs=config.epochs,
         seed=seed,
-        settings={**_settings(faces, config), "attribute": faces.attribute, "margin": siamese_config.margin},
+        settings={**stage_settings(faces, config), "attribute": faces.attribute, "margin": siamese_config.margin},
         folder=folder,
         progress=progress,
     )
@@ -572,6 +586,7 @@ def finetune(
         seen = g.float() if latent else torch.sigmoid(logits)  # what adversary and Siamese read
 
         if alternating:
+            adversary.requires_grad_(True)
             for extra in range(config.adversary_steps):
                 if extra == 0:
                     target, target_labels = seen.detach(), labels
@@ -586,6 +601,7 @@ def finetune(
                 adversary_optimizer.zero_grad()
                 adversary_loss(answer.float(), target_labels).backward()
                 adversary_optimizer.step()
+            adversary.requires_grad_(False)  # below, the gradient only passes through it on its way to the encoder
 
         reconstruction = reconstruction_loss(logits, images)
         with autocast(device):
@@ -638,10 +654,6 @@ def _draw_pairs(faces: Faces, count: int, impostors: str, generator: np.random.G
     rows = np.concatenate([np.resize(generator.permutation(half), (count + 1) // 2) for half in halves])
     rows = generator.permutation(rows)[:count]
     return pairs.a[rows], pairs.b[rows], pairs.different[rows].astype(np.float32)
-
-
-def _settings(faces: Faces, config: object) -> dict:
-    return {"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, **as_dict(config)}
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -50,32 +50,28 @@ def save(anonymizer: Compact | Erased | CertifiedNoise | HardenedAIA, folder: st
 def load_defence(
     folder: str | Path, device: torch.device | None = None, key: bytes | None = None
 ) -> Compact | Erased | CertifiedNoise | HardenedAIA | Original | AIA | RandomMask:
-    """The anonymizer that `save` wrote into `folder`, one of the paper's four included.
+    """`load_anonymizer` under another name: what `save` wrote into `folder`, a defence or one of the paper's four."""
+    return load_anonymizer(folder, device, key)
 
-    Args:
-        key: that of a `CertifiedNoise` which was made with one; keys are never written.
+
+def restore(
+    checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None, key: bytes | None
+) -> Compact | Erased | CertifiedNoise | HardenedAIA:
+    """The defence that `load_anonymizer` has found in `checkpoint`, its tensors and state read; what it wraps is loaded here.
 
     Raises:
-        UserError: there is none, it was made by something else, its files are truncated or changed (SHA-256), or it needs a key.
+        UserError: as `load_anonymizer`; what it wraps is missing, or not what was saved with it.
     """
     from .hardened import HardenedAIA
 
-    folder = Path(folder)
-    checkpoint = Checkpoint(folder, "anonymizer")
-    loaded = checkpoint.load()
-    if loaded is None:
-        raise UserError(f"There is no saved anonymizer in {folder}: {checkpoint.index.name} is missing. Pass a folder that save() wrote.")
-    tensors, state = loaded
-    kind = state.get("kind")
-    if kind in ("Original", "AIA", "RandomMask"):
-        return load_anonymizer(folder, device)
-    base = None
+    folder, base = checkpoint.folder, None
     if "base" in state:
         index = folder / "base" / "anonymizer.json"
         if not index.exists() or sha256(index) != state["base"]:
             raise UserError(f"{index} is missing or not the one that was saved with {checkpoint.index}. Save the anonymizer again.")
-        base = load_defence(folder / "base", device, key)
+        base = load_anonymizer(folder / "base", device, key)
     try:
+        kind = state["kind"]
         if kind == "Compact":
             made: Compact | Erased | CertifiedNoise | HardenedAIA = Compact.restore(state, device)
         elif kind == "Erased":
@@ -100,7 +96,8 @@ def load_defence(
         for name, module in made.parts().items():
             load_module(module, tensors, name, checkpoint.index)
             module.eval()
-    made.attribute = state["attribute"]
+    attribute = state["attribute"]
+    made.attribute = tuple(attribute) if isinstance(attribute, list) else attribute  # JSON knows no tuples
     if hasattr(made, "history"):
         made.history = state["history"]
     return made

@@ -30,7 +30,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from ..datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
 from ..faces import REGIONS
-from ..files import UserError, atomic_write, explain_os_errors, write_json
+from ..files import UserError, atomic_write, explain_os_errors, locked, write_json
 from . import GENERATOR_VERSION, require_extra
 
 QUALITY = 90
@@ -149,7 +149,7 @@ def render_set(
     settings = Settings(identities, images, size, seed, shard or 0, device, GENERATOR_VERSION, versions)
     with explain_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder, f"{folder} is being written by another process. Wait for it, or choose another folder."):
         settings, about = _begin(folder, settings, shard is None)
         return _fill(folder, settings, about, workers, progress)
 
@@ -192,27 +192,6 @@ def _pick_device(name: str) -> str:
     if name == "cuda":
         raise UserError("There is no CUDA GPU that torch can use here. Render on the CPU: device cpu.")
     return "cpu"
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of `folder`. The lock leaves no file and ends with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes at once are the user's to avoid
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder} is being written by another process. Wait for it, or choose another folder.") from error
-        except OSError:  # some network file systems have no locks
-            pass
-        yield
-    finally:
-        os.close(handle)
 
 
 def _begin(folder: Path, settings: Settings, any_shard: bool) -> tuple[Settings, dict[str, Any]]:

@@ -11,7 +11,7 @@ print(result.recommend(max_leak=0.6))
 
 from .engines import ENGINES, Engine, Failure, LocalEngine, get_engine
 from .grid import SWEEP_AUDIT, Point, SweepConfig, parse_range
-from .result import SweepResult
+from .result import SweepResult, recorded
 from .run import run_sweep
 from .stack import finetune_stack
 from .tradeoff import Recommendation, hypervolume, pareto_front, recommend
@@ -32,5 +32,6 @@ __all__ = [
     "parse_range",
     "pareto_front",
     "recommend",
+    "recorded",
     "run_sweep",
 ]

@@ -10,12 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..anonymizers import AIA, Original, fitted
+from ..anonymizers import AIA, Original, fitted, siamese_without_task
 from ..attackers import ATTACKERS
 from ..audit import AuditReport, audit
 from ..faces import Faces
-from ..models import SiameseNetwork
-from ..training import build, train_siamese
 from .grid import Point, SweepConfig
 from .stack import finetune_stack
 
@@ -103,16 +101,7 @@ def train_stack(shared: Shared, job: Finetuning) -> list[AIA]:
         method.networks, method.attribute = nets, train.attribute
         method.history = {**start.history, "finetune": history}
         if method.profile.finetune.alpha == 0:
-            nets.siamese = build(lambda nets=nets: SiameseNetwork(nets.siamese.shape), nets.device, seed, "siamese")
-            method.history["siamese"] = train_siamese(
-                train,
-                nets.siamese,
-                lambda images, nets=nets: nets.seen(nets.encode(images)),
-                profile.siamese,
-                seed=seed,
-                name="siamese-without-task",
-                progress=False,
-            )
+            method.history["siamese"] = siamese_without_task(train, nets, profile.siamese, seed=seed, progress=False)
     return made
 
 

@@ -205,6 +205,21 @@ class SweepResult:
         return f"SweepResult({count} settings, seeds {self.report['provenance']['seeds']}, {len(self.failed)} points failed, {self.folder})"
 
 
+def recorded(root: str | Path | None = None) -> dict[str, SweepResult]:
+    """The recorded sweeps by name, which the book's tables and figures of sweeps are drawn from.
+
+    A recorded sweep is a folder of that name in the folder `sweeps`, with the table and the report that `run_sweep` wrote.
+
+    Args:
+        root: the folder of the recorded runs; None takes `ledger.results_root()`, a checkout's or the installed package's.
+
+    Raises:
+        UserError: a file of one of them is damaged or missing.
+    """
+    folder = (ledger.results_root() if root is None else Path(root)) / "sweeps"
+    return {path.parent.name: SweepResult.load(path.parent) for path in sorted(folder.glob(f"*/{TABLE}"))}
+
+
 def _key(weight: float | None) -> float | None:
     """NaN, which equals nothing, as None."""
     return None if weight is None or np.isnan(weight) else float(weight)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,9 +29,9 @@ from tqdm.auto import tqdm
 from .. import ledger
 from ..anonymizers import AIA, Original, load_anonymizer, with_attribute
 from ..audit import AuditReport, enough_people
-from ..config import as_dict
+from ..config import as_dict, settings_differences
 from ..faces import Faces
-from ..files import UserError, explain_os_errors, write_json
+from ..files import UserError, explain_os_errors, locked, write_json
 from ..training import pick_device
 from .engines import Engine, Failure, get_engine
 from .grid import Point, SweepConfig
@@ -93,7 +92,7 @@ def run_sweep(
     check_out(out)
     with explain_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        with _locked(out):
+        with locked(out, f"Another sweep is writing into {out}. Wait until it ends, stop it, or choose another --out."):
             return _Run(faces, config, out, engine, stack, device, progress, command, say)()
 
 
@@ -102,27 +101,6 @@ def check_out(out: str | Path) -> None:
     out = Path(out)
     if not (out / "sweep.json").exists() and out.is_dir() and any(path.suffix != ".part" for path in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no sweep. Choose another --out.")
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep a second sweep out of `out`. The lock leaves no file and ends with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two sweeps at once are the user's to avoid
-        yield
-        return
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another sweep is writing into {out}. Wait until it ends, stop it, or choose another --out.") from error
-        except OSError:  # some network file systems have no locks
-            pass
-        yield
-    finally:
-        os.close(handle)
 
 
 class _Run:
@@ -176,9 +154,7 @@ class _Run:
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{self.path} is damaged ({error}); choose another --out, or remove that folder.") from error
             if held != sweep:
-                from ..run import _differences  # with all that a run needs, which a sweep does not
-
-                differences = "; ".join(_differences(held, sweep))
+                differences = "; ".join(settings_differences(held, sweep))
                 raise UserError(f"{self.out} holds another sweep ({differences}). Use its settings, or choose another --out.")
         self.state = {"sweep": sweep}
         self._note()

@@ -1,6 +1,8 @@
 """`make book`: the chapters are executed, their figures held against the recorded ones, and nothing is done twice."""
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from aia_lib import ledger  # noqa: E402
 from aia_lib.checks import FIGURES  # noqa: E402
 from aia_lib.files import UserError  # noqa: E402
 
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPARE = 'from aia_lib.checks import compare\ncompare("{}", {{"leak": {}}}, tolerance=0.05)'
 
 
@@ -59,6 +62,22 @@ def test_figures_within_the_tolerance_pass_and_others_are_named(book, capsys):
     assert first[0].text == "[]\n", "a chapter starts in an empty folder"
     assert "0.840" in first[1].data["text/plain"] and "0.800" in first[1].data["text/plain"]
     assert outputs(book.folders["notebooks"] / "00_near.ipynb") == [], "without --write the committed chapters stay as they are"
+
+
+@pytest.mark.parametrize("before", [None, "somewhere else"])
+def test_a_chapter_runs_with_this_library_and_the_environment_of_the_caller(book, monkeypatch, before):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONPATH", before)
+    book(
+        "00_where.ipynb",
+        "import os\nimport aia_lib\nprint(aia_lib.__file__, os.environ['PYTHONPATH'], os.environ['AIA_PROFILE'], sep='\\n')",
+    )
+    assert chapters.main(["run"]) == 0
+    (shown,) = outputs(book.folders["executed"] / "00_where.ipynb")
+    path = str(ROOT) if before is None else os.pathsep.join([str(ROOT), before])
+    assert shown.text.splitlines() == [str(ROOT / "aia_lib" / "__init__.py"), path, "book"]
+    assert os.environ.get("PYTHONPATH") == before
 
 
 def test_a_failing_cell_is_reported_and_the_rest_goes_on(book, capsys):
@@ -117,7 +136,7 @@ def test_the_site_needs_executed_chapters(book):
         chapters.main(["site"])
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_the_committed_chapters_show_the_recorded_figures(path):
     shown = chapters.figures(nbformat.read(path, as_version=4))
     assert shown is not None, "the chapter compares no figures"
@@ -127,3 +146,32 @@ def test_the_committed_chapters_show_the_recorded_figures(path):
     assert record["provenance"]["device"] and record["provenance"]["seconds"] > 0
     text = shown["text/plain"]
     assert all(f"{value:8.3f}" in text for value in left["figures"].values()) and "differs" not in text
+
+
+NUMBERS = {"half a": 0.5, "a": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "ten": 10}
+
+
+def stated(text):
+    """("about" or "less than", seconds) of a text with "it runs in about two and a half minutes on two CPU cores"; None without."""
+    found = re.search(r"it runs in (about|less than) ([\w. ]+?) (second|minute)s? on two CPU cores", " ".join(text.split()))
+    if not found:
+        return None
+    words, halves = re.subn(" and a half$", "", found[2])
+    number = NUMBERS[words] if words in NUMBERS else float(words)
+    return found[1], (number + halves / 2) * (60 if found[3] == "minute" else 1)
+
+
+def test_what_a_header_states_is_understood():
+    assert stated("it runs in about two and\na half minutes on two CPU cores (on a GPU") == ("about", 150)
+    assert stated("it runs in less than half a minute on two CPU cores.") == ("less than", 30)
+    assert stated("it runs in about 40 seconds on two CPU cores") == ("about", 40) and stated("it takes two minutes") is None
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_the_stated_time_is_the_recorded_one(path):
+    """To half a minute: headers round to that, and another run of the same machine differs by as much."""
+    told = stated(" ".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"))
+    assert told, "the header does not say how long the chapter runs on two CPU cores"
+    how, seconds = told
+    taken = ledger.chapter_record(path.stem[:2], ROOT / "results")["provenance"]["seconds"]
+    assert taken < seconds if how == "less than" else abs(taken - seconds) <= 30, f"the header says {seconds:.0f} s, it took {taken:.0f} s"

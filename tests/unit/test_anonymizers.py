@@ -24,6 +24,7 @@ from aia_lib.faces import Faces
 from aia_lib.files import UserError
 from aia_lib.training import signed, to_images
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 K = 192
 """Numbers in g at 16 pixels."""
@@ -36,14 +37,6 @@ TINY = dataclasses.replace(
     siamese=SiameseConfig(epochs=1, batch_size=16),
     finetune=FinetuneConfig(epochs=1, batch_size=8),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +313,10 @@ def test_what_cannot_be_loaded_is_named(original, tmp_path):
         index.write_text(json.dumps(signed({k: v for k, v in json.loads(saved).items() if k != key})))
         with pytest.raises(UserError, match=f"anonymizer.json is not an anonymizer that this version of aia_lib can read .*{key}"):
             load_anonymizer(tmp_path, CPU)
+    index.write_text(saved)
+    edit(index, kind="Blur")
+    with pytest.raises(UserError, match="anonymizer.json is not an anonymizer that this version of aia_lib can read .*Blur"):
+        load_anonymizer(tmp_path, CPU)
     index.write_text(saved)
     edit(index, networks={"size": 20, "attach": "latent", "adversary": "cnn"})
     with pytest.raises(UserError, match="anonymizer.json does not fit the adversary: size mismatch"):

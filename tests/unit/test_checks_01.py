@@ -1,11 +1,11 @@
-"""The checkers and the quiz of chapter 01."""
+"""The checkers of chapter 01."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from aia_lib.checks import check, exercises, questions
+from aia_lib.checks import check, exercises
 
 
 def hint(number, answer):
@@ -115,13 +115,3 @@ def test_an_answer_that_breaks_is_told_and_does_not_break_the_notebook(capsys):
     assert "could not be used" in capsys.readouterr().out
     assert not check("01.3", ...)
     assert "nothing to check yet" in capsys.readouterr().out
-
-
-def test_the_quiz_answers_every_answer():
-    asked = questions("01")
-    assert 4 <= len(asked) <= 6
-    for question in asked:
-        right = [answer["correct"] for answer in question["answers"]]
-        assert sum(right) == 1 if question["type"] == "multiple_choice" else any(right)
-        assert question["type"] in ("multiple_choice", "many_choice") and len(right) >= 3
-        assert all(answer["feedback"] and answer["answer"] for answer in question["answers"])

@@ -1,11 +1,11 @@
-"""The checkers and the quiz of chapter 08."""
+"""The checkers of chapter 08."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from aia_lib.checks import check, exercises, questions
+from aia_lib.checks import check, exercises
 
 
 def hint(number, *answer):
@@ -96,12 +96,3 @@ def test_every_exercise_can_be_checked_from_the_notebook(capsys):
     assert check("08.1", stretch) and check("08.2", density) and check("08.3", lambda mask, share: mask.mean(0) >= share)
     assert not check("08.1", ...)
     assert "nothing to check yet" in capsys.readouterr().out
-
-
-def test_quiz():
-    asked = questions("08")
-    assert 4 <= len(asked) <= 6
-    for question in asked:
-        right = [answer["correct"] for answer in question["answers"]]
-        assert len(right) >= 3 and all(answer["feedback"] for answer in question["answers"]), question["question"]
-        assert sum(right) == 1 if question["type"] == "multiple_choice" else 1 <= sum(right) < len(right), question["question"]

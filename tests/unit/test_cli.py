@@ -18,22 +18,12 @@ import pytest
 from conftest import draw_faces, write_celeba
 from PIL import Image
 from rendered import write_set
+from tiny import TINY
 
 from aia_lib import cli
-from aia_lib.config import PROFILES, AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, Profile, SiameseConfig
+from aia_lib.config import PROFILES
 from aia_lib.files import UserError
 from aia_lib.training import signed
-
-TINY = Profile(
-    name="fast",
-    size=16,
-    autoencoder=AutoencoderConfig(epochs=1),
-    adversary=AdversaryConfig(epochs=1),
-    siamese=SiameseConfig(epochs=1),
-    finetune=FinetuneConfig(epochs=1, batch_size=16),
-    audit=AuditConfig(attackers=("logistic",), epochs=1, pairs=200, bootstrap=20, controls=False),
-)
-"""A profile with which a run takes seconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -550,6 +540,19 @@ def test_a_saved_anonymizer_is_audited_in_both_regimes(audit, finished):
     assert result.status == 0 and "PAPER REGIME" in result.out and "not measured" not in result.out
     refused(audit(finished), "whole run", "seed-0/AIA")
     refused(audit(finished / "seed-0" / "AIA", "--size", 32), "16, 16", "size=16")
+
+
+def test_a_saved_defence_is_audited(audit, tmp_path):
+    from aia_lib.defences import HardenedAIA
+
+    hardened = HardenedAIA(k=8, width=4, epochs=1, min_steps=4, batch_size=16, decoder_epochs=1, adversary_steps=1)
+    hardened.fit(draw_faces(16, 4, 16, 0), progress=False).save(tmp_path / "hardened")
+    result = audit("hardened", "--out", "audit.json")
+    assert result.status == 0 and not result.err and "RETRAINED REGIME" in result.out and "HardenedAIA" in result.out
+    report = json.loads((tmp_path / "audit.json").read_text())
+    assert 0 <= report["retrained"]["leak_auc"] <= 1
+    (tmp_path / "hardened" / "base" / "anonymizer.json").unlink()
+    refused(audit("hardened"), "base", "anonymizer.json is missing")
 
 
 # --- aia run ----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from aia_lib.config import (
     as_dict,
     check_size,
     get_profile,
+    settings_differences,
 )
 from aia_lib.files import UserError
 
@@ -128,3 +129,14 @@ def test_as_dict_is_what_json_gives_back():
     assert plain["audit"]["attackers"] == ["logistic", "mlp"], "inside, too: a report in memory equals the one in the file"
     assert plain["finetune"]["alpha"] == 0.5 and plain["size"] == 32
     assert FinetuneConfig(**plain["finetune"]) == profile.finetune
+
+
+def test_settings_that_differ_are_named_each_by_its_place():
+    before = {"faces": "a" * 64, "attribute": "gender", **as_dict(PROFILES["fast"])}
+    assert settings_differences(before, json.loads(json.dumps(before))) == []
+    now = {**before, "finetune": {**before["finetune"], "beta": 0.7}, "attribute": "glasses"}
+    assert settings_differences(before, now) == ["attribute was 'gender', is 'glasses'", "finetune.beta was 0.5, is 0.7"]
+    assert settings_differences({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}) == ["a.c was None, is 2"]
+    assert settings_differences(before, {**before, "faces": "b" * 64}) == [
+        "other faces: another data set, --limit or --size, or images or labels have changed"
+    ]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aia_lib.files import UserError, atomic_write, explain_os_errors, sha256, write_json, write_text
+from aia_lib.files import UserError, atomic_write, explain_os_errors, locked, sha256, write_json, write_text
 
 
 def only(folder: Path, *names: str) -> bool:
@@ -141,6 +141,40 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(UserError, match="permission denied"):
         write_text(tmp_path / "locked" / "a", "x")
+
+
+HOLDER = """
+import sys
+from aia_lib.files import locked
+with locked(sys.argv[1], "held already"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_a_lock_keeps_every_other_process_out_until_it_ends(tmp_path):
+    held, other = tmp_path / "held", tmp_path / "other"
+    held.mkdir()
+    other.mkdir()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(held)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="^Wait for the other[.]$"), locked(held, "Wait for the other."):
+            pytest.fail("two processes hold one lock")
+        with locked(other, "not this one"):
+            assert only(other) and only(held), "a lock leaves no file"
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+    with locked(held, "the killed process still holds it"):
+        pass
+    with pytest.raises(ZeroDivisionError), locked(held, "the last one still holds it"):
+        raise ZeroDivisionError
+    with locked(held, "the failed one still holds it"):
+        pass
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [1.0, float("-inf")]}])

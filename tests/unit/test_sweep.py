@@ -21,13 +21,14 @@ import psutil
 import pytest
 import torch
 from conftest import draw_faces
+from tiny import TINY
 
 from aia_lib import cli, ledger, plots, sweep
 from aia_lib.anonymizers import AIA, Networks
 from aia_lib.audit import AuditReport
-from aia_lib.config import PROFILES, AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
+from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
 from aia_lib.faces import Faces, RowView
-from aia_lib.files import UserError
+from aia_lib.files import UserError, locked
 from aia_lib.sweep import Failure, LocalEngine, Point, SweepConfig, SweepResult, engines, finetune_stack, parse_range, run_sweep
 from aia_lib.sweep import run as runner
 from aia_lib.sweep.tradeoff import hypervolume, pareto_front, recommend
@@ -35,28 +36,16 @@ from aia_lib.training import finetune, train_autoencoder
 
 CPU = torch.device("cpu")
 
-TINY = dataclasses.replace(
-    PROFILES["fast"],
-    size=16,
-    autoencoder=AutoencoderConfig(epochs=1),
-    adversary=AdversaryConfig(epochs=1),
-    siamese=SiameseConfig(epochs=1),
-    finetune=FinetuneConfig(epochs=1, batch_size=16),
-)
-AUDIT = AuditConfig(attackers=("logistic",), epochs=1, pairs=200, bootstrap=50, controls=False)
-CONFIG = SweepConfig(alpha=(0.5,), beta=(0.5, 1.0), seeds=(0, 1), profile=TINY, audit=AUDIT)
+CONFIG = SweepConfig(alpha=(0.5,), beta=(0.5, 1.0), seeds=(0, 1), profile=TINY, audit=TINY.audit)
 """A seed's points: Original, and AIA with beta 0.5 and 1."""
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_core():
+def _one_core(one_thread):
     """As on a machine with one core: one thread, and the local engine's one worker is this process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "cores", lambda: 1)
         yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +211,31 @@ def test_a_result_reads_back(finished, tmp_path):
         SweepResult.load(tmp_path / "copy")
 
 
+def test_recorded_sweeps_are_found_by_name(finished, tmp_path, monkeypatch):
+    result, _ = finished
+    assert sweep.recorded(tmp_path) == {}
+    for name in ("b", "a"):
+        (tmp_path / "sweeps" / name).mkdir(parents=True)
+        for file in ("sweep.parquet", "report.json"):
+            shutil.copy(result.folder / file, tmp_path / "sweeps" / name)
+    (tmp_path / "sweeps" / "unfinished").mkdir()
+    monkeypatch.setattr(ledger, "results_root", lambda: tmp_path)
+    found = sweep.recorded()
+    assert list(found) == ["a", "b"] and found["a"].folder == tmp_path / "sweeps" / "a"
+    pd.testing.assert_frame_equal(found["b"].table, result.table)
+    (tmp_path / "sweeps" / "b" / "report.json").unlink()
+    with pytest.raises(UserError, match="b/report.json: no such file"):
+        sweep.recorded()
+
+
+def test_the_sweeps_in_results_can_be_read():
+    found = sweep.recorded()
+    assert set(found) == {path.name for path in (ledger.results_root() / "sweeps").iterdir()}
+    for name, result in found.items():
+        assert not result.failed and len(result.settings()) >= 21, name
+        assert result.figures().keys() >= {"figure-2", "front"}, name
+
+
 def test_figures_show_the_tables_values(finished):
     result, _ = finished
     pictures = result.figures(max_leak=1.0)
@@ -332,7 +346,7 @@ def test_changed_settings_are_refused_by_name(faces, toy_faces, copied, measured
     finetuned = dataclasses.replace(TINY, finetune=dataclasses.replace(TINY.finetune, learning_rate=0.01))
     for change, words in (
         ({"config": dataclasses.replace(CONFIG, profile=finetuned)}, r"holds another sweep \(finetune.learning_rate was 0.001, is 0.01\)"),
-        ({"config": dataclasses.replace(CONFIG, audit=dataclasses.replace(AUDIT, pairs=300))}, r"\(audit.pairs was 200, is 300\)"),
+        ({"config": dataclasses.replace(CONFIG, audit=dataclasses.replace(TINY.audit, pairs=300))}, r"\(audit.pairs was 200, is 300\)"),
         ({"attribute": "glasses"}, r"\(attribute was 'gender', is 'glasses'\)"),
         ({"faces": toy_faces(people=104, images=2, size=16, seed=1)}, "other faces: another data set"),
     ):
@@ -379,7 +393,7 @@ def test_a_seed_that_cannot_start_costs_its_own_points_only(faces, copied, monke
 
 
 def test_two_sweeps_do_not_write_into_one_folder(faces, copied):
-    with runner._locked(copied), pytest.raises(UserError, match=f"Another sweep is writing into {copied}. Wait until it ends, stop it, or"):
+    with locked(copied, "held"), pytest.raises(UserError, match=f"Another sweep is writing into {copied}. Wait until it ends, stop it, or"):
         swept(faces, copied)
     swept(faces, copied)  # the lock went with its holder
 
@@ -619,7 +633,7 @@ def aia_sweep(faces, monkeypatch, capsys):
     """aia_sweep("--alpha", …) calls `aia sweep` with the faces, profile and audit of this file: status, stdout, stderr."""
     monkeypatch.setitem(PROFILES, "fast", TINY)
     monkeypatch.setattr(cli, "_load", lambda options, size: faces)
-    monkeypatch.setattr(sweep, "SweepConfig", functools.partial(SweepConfig, audit=AUDIT))
+    monkeypatch.setattr(sweep, "SweepConfig", functools.partial(SweepConfig, audit=TINY.audit))
 
     def call(*arguments: object) -> tuple[int, str, str]:
         call_it = ["sweep", "--profile", "fast", "--device", "cpu", "--quiet", "--alpha", "0.5", "--beta", "0.5:1:0.5", "--seeds", "2"]

@@ -44,6 +44,7 @@ from aia_lib.training import (
 )
 from aia_lib.verification import roc_auc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 
 LEARN = dataclasses.replace(
@@ -65,14 +66,6 @@ TINY = dataclasses.replace(
     finetune=FinetuneConfig(epochs=2, batch_size=8, adversary_steps=2),
 )
 """Six steps a stage on 48 images: nothing is learned, everything is done."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +218,28 @@ def test_frozen_networks_do_not_move_and_alternating_ones_do(few):
         assert same(weights(after.siamese), start["siamese"]) is not move, "its running means and variances too"
         for module in after.modules().values():
             assert all(parameter.requires_grad for parameter in module.parameters()) and not module.training, "ready for what comes next"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("changes", [{}, {"alpha": 0.0}, {"attach": "image", "adversary_loss": "maxent"}], ids=str)
+def test_the_encoders_step_spares_the_adversarys_gradients_and_ends_in_the_same_bits(few, monkeypatch, precision, changes):
+    bf16 = precision == "bfloat16"
+    monkeypatch.setattr(training, "autocast", lambda *_: torch.autocast("cpu", torch.bfloat16, enabled=bf16))
+    config = dataclasses.replace(TINY.finetune, epochs=1, **changes)  # three steps, two of the adversary in each
+
+    def trained() -> tuple[Networks, int]:
+        nets, computed = Networks(16, config.attach, device=CPU), []
+        nets.adversary.output.weight.register_post_accumulate_grad_hook(computed.append)
+        finetune(few, *nets.modules().values(), config, TINY.adversary, TINY.siamese, progress=False)
+        return nets, len(computed)
+
+    spared, count = trained()
+    with monkeypatch.context() as patch:
+        patch.setattr(CNNAdversary, "requires_grad_", lambda adversary, on=True: adversary)
+        whole, more = trained()
+    assert (count, more) == (6, 9), "the control computes one for each step of the encoder, too"
+    assert same(spared.tensors(), whole.tensors())
+    assert all(parameter.requires_grad for parameter in spared.adversary.parameters())
 
 
 def test_without_the_task_the_siamese_takes_no_part(few):
