@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import ledger, plots
     from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, load_pretrained
-    from .audit import AuditReport, DeepConfig, audit, deep_audit
+    from .audit import AuditReport, DeepConfig, audit, deep_audit, group_rates, interaction_audit, parity_bound, parity_gap
     from .config import PROFILES, AuditConfig, Profile, get_profile
     from .datasets import SOURCES, load_faces
     from .defences import CertifiedNoise, Compact, Erased, HardenedAIA, load_defence
@@ -60,11 +60,15 @@ _HOME = {
     "audit": "audit",
     "deep_audit": "audit",
     "get_profile": "config",
+    "group_rates": "audit",
+    "interaction_audit": "audit",
     "ledger": None,
     "load_anonymizer": "anonymizers",
     "load_defence": "defences",
     "load_faces": "datasets",
     "load_pretrained": "anonymizers",
+    "parity_bound": "audit",
+    "parity_gap": "audit",
     "parse_range": "sweep",
     "plots": None,
     "run_sweep": "sweep",
@@ -92,11 +96,15 @@ __all__ = [
     "audit",
     "deep_audit",
     "get_profile",
+    "group_rates",
+    "interaction_audit",
     "ledger",
     "load_anonymizer",
     "load_defence",
     "load_faces",
     "load_pretrained",
+    "parity_bound",
+    "parity_gap",
     "parse_range",
     "plots",
     "run_sweep",

@@ -10,10 +10,15 @@ that were trained together with the anonymizer) and the *retrained regime* (all 
 
 `deep_audit` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a privacy
 card: what may be claimed and what not.
+
+`interaction_audit` attacks several attributes together; `parity_gap`, `parity_bound` and `group_rates` say what a leak means for decisions
+and whom a verifier's errors fall on.
 """
 
 from .adaptive import Averaged
 from .deep import PARTS, DeepConfig
+from .fairness import GroupRates, ParityBound, ParityGap, group_rates, parity_bound, parity_gap
+from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
 from .released import BATCH, MIRROR_BELOW, RECONSTRUCTION_SIZE, represent
 from .report import AuditReport, SeedScores
 from .run import CONTROL_ATTACKERS, audit, deep_audit, enough_people
@@ -26,12 +31,22 @@ __all__ = [
     "CONTROL_ATTACKERS",
     "DeepConfig",
     "FARS",
+    "GroupRates",
+    "INTERACTION_ATTACKERS",
+    "InteractionReport",
+    "Leak",
     "MIRROR_BELOW",
     "PARTS",
+    "ParityBound",
+    "ParityGap",
     "RECONSTRUCTION_SIZE",
     "SeedScores",
     "audit",
     "deep_audit",
     "enough_people",
+    "group_rates",
+    "interaction_audit",
+    "parity_bound",
+    "parity_gap",
     "represent",
 ]

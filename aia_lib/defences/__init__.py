@@ -3,18 +3,20 @@
 ========================  ================================================================================================
 `Compact`                 k numbers an image, trained to verify; adversaries of several kinds in an ensemble that is renewed
                           (maximum entropy), gradient reversal, distribution matching, or a conditional decoder, by its settings
-`Erased`                  any anonymizer, and closed forms that take the attribute out of its g: `Leace`, `ScoreErasure`, `KernelErasure`
+`Erased`                  any anonymizer, and closed forms that take the attribute out of its g: `ScoreErasure`, `Leace`,
+                          `KernelErasure`, and the `Discriminants` that are worth keeping
 `CertifiedNoise`          any anonymizer, clipped and blurred: a bound on every attacker's AUC
 `HardenedAIA`             the recommended combination; `ablation` switches each of its parts off
 ========================  ================================================================================================
 
-All have `fit(faces, attribute)`, are functions of images, and are saved with `save(folder)` and loaded with `load_defence(folder)`.
+All have `fit(faces, attribute)`, where `attribute` is one name or several, are functions of images, and are saved with `save(folder)`
+and loaded with `load_defence(folder)`.
 """
 
 from .compact import Compact
-from .erasure import ERASERS, AttributeScore, Erased, KernelErasure, Leace, Sample, ScoreErasure
+from .erasure import ERASERS, AttributeScore, Discriminants, Erased, KernelErasure, Leace, Sample, ScoreErasure
 from .hardened import HardenedAIA, ablation
-from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
+from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc, parity_gap_bound
 from .store import load_defence
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "AttributeScore",
     "CertifiedNoise",
     "Compact",
+    "Discriminants",
     "Erased",
     "HardenedAIA",
     "KernelErasure",
@@ -33,4 +36,5 @@ __all__ = [
     "balanced_accuracy_bound",
     "load_defence",
     "mu_for_auc",
+    "parity_gap_bound",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from ..faces import Faces
 from ..files import UserError
 from ..losses import adversary_loss, distribution_gap, gradient_reversal, privacy_gain, reconstruction_loss, verification_loss
 from ..models import CompactEncoder, ConditionalDecoder, VectorAdversary
-from ..training import FaceBatches, History, Stage, adam, autocast, build, pick_device, seeded
-from .erasure import AttributeScore, release
+from ..training import FaceBatches, History, Stage, adam, autocast, build, pick_device, seeded, stage_settings
+from .erasure import AttributeScore, as_attribute, label_table, private, release, unlabelled
 
 MEMORY = 4
 """How many of the latest batches the adversaries learn from: with older ones they would chase an encoder that has moved on."""
@@ -95,25 +96,29 @@ class Memory(nn.Module):
     Buffers, so that a checkpoint holds them.
     """
 
-    def __init__(self, rows: int, k: int) -> None:
+    def __init__(self, rows: int, k: int, attributes: int = 1) -> None:
         super().__init__()
         self.register_buffer("z", torch.zeros(rows, k))
-        self.register_buffer("labels", torch.full((rows,), -1.0))
+        self.register_buffer("labels", torch.full((rows,) if attributes == 1 else (rows, attributes), -1.0))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     def add(self, z: Tensor, labels: Tensor) -> None:
-        """Put z (B, k) with labels (B,) in the place of the oldest."""
+        """Put z (B, k) with labels (B,), or (B, m) of several attributes, in the place of the oldest."""
         rows = (int(self.seen) + torch.arange(len(z), device=z.device)) % len(self.z)
         self.z[rows], self.labels[rows] = z.detach().float(), labels
         self.seen += len(z)
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """`count` remembered rows, as many of one label as of the other (so that an adversary gains nothing from the frequencies)."""
-        labels = self.labels.cpu().numpy()
+    def draw(self, count: int, rng: np.random.Generator, attribute: int = 0) -> tuple[Tensor, Tensor]:
+        """`count` remembered rows, as many of one label as of the other (so that an adversary gains nothing from the frequencies).
+
+        With the labels (count,) of the attribute of that number; rows without one do not come.
+        """
+        own = columns(self.labels)[attribute]
+        labels = own.cpu().numpy()
         known = [np.flatnonzero(labels == value) for value in (0, 1)]
         halves = [rng.choice(rows, count // 2) for rows in known if len(rows)]
         rows = torch.from_numpy(np.concatenate(halves) if halves else np.zeros(0, dtype=np.int64)).to(self.z.device)
-        return self.z[rows], self.labels[rows]
+        return self.z[rows], own[rows]
 
 
 class Compact:
@@ -122,6 +127,11 @@ class Compact:
     By its settings it is several of the field's methods: maximum-entropy adversaries (Roy & Boddeti 2019) in an ensemble that is
     renewed, gradient reversal (Ganin & Lempitsky 2015: `privacy="reversal"`), a conditional decoder without any adversary (Moyer et al.
     2018: `privacy="none", matching=0, gamma=1, kl=0.1`), or no privacy at all (`privacy="none", matching=0, impostors="free"`).
+
+    `fit` takes one attribute or several. Of several, each has adversaries of its own, and the losses add up: the total is
+    ``alpha L_verification + sum_j (beta L_privacy,j + matching L_gap,j) + gamma L_AE``; impostors count by the product of the closeness
+    along each; the decoder is told each. An image without a label of an attribute takes no part in hiding that one; `missing` says how
+    many there were.
 
     Args:
         config: the settings; None takes `CompactConfig()`.
@@ -137,25 +147,37 @@ class Compact:
         self.encoder: CompactEncoder | None = None
         self.decoder: ConditionalDecoder | None = None
         self.adversaries = nn.ModuleList()
-        self.attribute: str | None = None
+        self.attribute: str | tuple[str, ...] | None = None
+        self.missing: dict[str, int] = {}
         self.history: dict[str, History] = {}
 
     name = "Compact"
+    several_attributes = True
 
-    def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> Compact:
+    def fit(
+        self,
+        faces: Faces,
+        attribute: str | Sequence[str] | None = None,
+        *,
+        folder: str | Path | None = None,
+        progress: bool = True,
+    ) -> Compact:
         """Train on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from."""
-        faces = with_attribute(faces, attribute)
-        two_labels(faces)
-        self._build(faces.size)
-        self.history["compact"] = _train(faces, self.encoder, self.decoder, self.adversaries, self.config, self.seed, folder, progress)
-        self.attribute = faces.attribute
+        faces, names = private(faces, attribute)
+        for name in names:
+            two_labels(with_attribute(faces, name))
+        self._build(faces.size, len(names))
+        self.history["compact"] = _train(
+            faces, names, self.encoder, self.decoder, self.adversaries, self.config, self.seed, folder, progress
+        )
+        self.attribute, self.missing = as_attribute(names), unlabelled(faces, names)
         if self.config.decoder_epochs:
             self.history["decoder"] = train_decoder(
-                faces, self.decoder, release(self, faces), self.config, seed=self.seed, folder=folder, progress=progress
+                faces, self.decoder, release(self, faces), self.config, names, seed=self.seed, folder=folder, progress=progress
             )
         return self
 
-    def _build(self, size: int) -> None:
+    def _build(self, size: int, attributes: int = 1) -> None:
         config, device = self.config, self.device or pick_device()
         self.encoder = build(
             lambda: CompactEncoder(size, config.k, config.width, config.dropout, config.mirror, config.kl == 0),
@@ -164,10 +186,13 @@ class Compact:
             "encoder",
         )
         if config.decoder_epochs or config.gamma:
-            self.decoder = build(lambda: ConditionalDecoder(size, config.k, int(config.conditional)), device, self.seed, "decoder")
+            self.decoder = build(
+                lambda: ConditionalDecoder(size, config.k, int(config.conditional) * attributes), device, self.seed, "decoder"
+            )
         kinds = config.adversaries if config.privacy != "none" else ()
         self.adversaries = nn.ModuleList(
-            build(lambda kind=kind: VectorAdversary(config.k, kind), device, self.seed, "adversary", i) for i, kind in enumerate(kinds)
+            build(lambda kind=kind: VectorAdversary(config.k, kind), device, self.seed, "adversary", i)
+            for i, kind in enumerate(kinds * attributes)  # all of the first attribute, then all of the second
         )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -185,16 +210,24 @@ class Compact:
 
     @property
     def decode(self):
-        """decode(z, condition=None): z (N, k) to images (N, 1, H, W) in [0, 1]; condition (N,): 1, -1, or 0 for "not told"."""
+        """decode(z, condition=None): z (N, k) to images (N, 1, H, W) in [0, 1].
+
+        The condition, (N,) or (N, m) for several attributes, is 1, -1, or 0 for "not told".
+        """
         if self.decoder is None or not self.config.decoder_epochs:
             raise AttributeError("this anonymizer has no decoder: decoder_epochs is 0")
         return lambda z, condition=None: decode_with(self.decoder, z, condition)
 
-    def infer(self, z: Tensor) -> Tensor:
-        """The adversaries' mean logit (N,) for z (N, k); zeros where there are none."""
+    def infer(self, z: Tensor, attribute: str | None = None) -> Tensor:
+        """The mean logit (N,), for z (N, k), of the adversaries of `attribute` (None: the first); zeros where there are none."""
+        encoder, names = fitted(self, self.encoder), (self.attribute,) if isinstance(self.attribute, str) else tuple(self.attribute or ())
+        if attribute is not None and attribute not in names:
+            raise UserError(f"This Compact was not trained to hide {attribute!r}; it hides {', '.join(names)}.")
         with torch.no_grad():
-            z = z.to(fitted(self, self.encoder).head.weight.device)
-            answers = [adversary.eval()(z) for adversary in self.adversaries]
+            z = z.to(encoder.head.weight.device)
+            each = len(self.adversaries) // max(1, len(names))
+            first = each * names.index(attribute) if attribute is not None else 0
+            answers = [adversary.eval()(z) for adversary in self.adversaries[first : first + each]]
             return torch.stack(answers).mean(0) if answers else z.new_zeros(len(z))
 
     def embed(self, z: Tensor) -> Tensor:
@@ -221,12 +254,13 @@ class Compact:
     def restore(cls, state: dict, device: torch.device | None) -> Compact:
         """An anonymizer as `describe` says, with fresh weights for `store.load_defence` to fill."""
         made = cls(CompactConfig(**state["config"]), state["seed"], device)
-        made._build(state["size"])
+        made._build(state["size"], how_many(state["attribute"]))
         return made
 
 
 def _train(
     faces: Faces,
+    names: tuple[str, ...],
     encoder: CompactEncoder,
     decoder: ConditionalDecoder | None,
     adversaries: nn.ModuleList,
@@ -238,6 +272,7 @@ def _train(
     """The stage "compact": see `CompactConfig` for the loss. At the end the encoder holds the running mean of its weights."""
     device = encoder.head.weight.device
     data = FaceBatches(faces, device)
+    table = _labels(faces, names, device)  # (N,), or (N, m)
     batch = min(config.batch_size, len(data))
     steps_per_epoch = max(1, len(data) // batch)
     epochs = max(config.epochs, -(-config.min_steps // steps_per_epoch))
@@ -249,7 +284,7 @@ def _train(
     )
     optimizers = {"adamw": optimizer}
     optimizers |= {f"adversary{i}": adam(a.parameters(), config.adversary_learning_rate, device) for i, a in enumerate(adversaries)}
-    average, memory = copy.deepcopy(encoder), Memory(MEMORY * 2 * batch, config.k).to(device)
+    average, memory = copy.deepcopy(encoder), Memory(MEMORY * 2 * batch, config.k, len(names)).to(device)
     modules = {"encoder": encoder, "average": average, "adversaries": adversaries, "memory": memory}
     stage = Stage(
         "compact",
@@ -259,29 +294,25 @@ def _train(
         batch_size=batch,
         epochs=epochs,
         seed=seed,
-        settings={
-            "data": faces.source,
-            "faces": faces.fingerprint[:16],
-            "size": faces.size,
-            "attribute": faces.attribute,
-            **as_dict(config),
-        },
+        settings={**stage_settings(faces, config), "attribute": as_attribute(names)},
         folder=folder,
         progress=progress,
     )
     total = stage.epochs * stage.steps_per_epoch
     partners = Partners(faces.identity)
     identity = torch.from_numpy(faces.identity).to(device)
-    quantile = torch.zeros(len(data), device=device)
+    quantile = torch.zeros_like(table)
     if config.impostors == "matched":
-        quantile = torch.from_numpy(AttributeScore().fit(faces, seed).train_quantiles.astype(np.float32)).to(device)
+        scores = [AttributeScore().fit(with_attribute(faces, name), seed).train_quantiles for name in names]
+        quantile = torch.from_numpy(np.stack(scores, axis=1).astype(np.float32)).to(device).reshape(table.shape)
+    each = len(adversaries) // len(names)  # adversaries of one attribute
 
     for step in stage:
         encoder.train()
         rng = stage.generator("batch", step)
         rows = stage.rows(step)
         rows = np.concatenate([rows, partners(rows, rng)])  # (2B,)
-        images, labels = data.images(rows), data.labels[rows]
+        images, labels = data.images(rows), table[rows]
         if config.augment:
             images = augment(images, rng)
         optimizer.param_groups[0]["lr"] = config.learning_rate * one_cycle(step / total)
@@ -295,11 +326,12 @@ def _train(
         if maxent:
             memory.add(z, labels)
             if config.renew_every and step and step % config.renew_every == 0:
-                number = (step // config.renew_every - 1) % len(adversaries)
-                _renew(adversaries[number], optimizers[f"adversary{number}"], memory, rng, seed, number, step)
+                for attribute in range(len(names)):  # one of each attribute's
+                    number = attribute * each + (step // config.renew_every - 1) % each
+                    _renew(adversaries[number], optimizers[f"adversary{number}"], memory, rng, seed, number, step, attribute)
             for _ in range(config.adversary_steps):
                 for number, adversary in enumerate(adversaries):
-                    _adversary_step(adversary, optimizers[f"adversary{number}"], *memory.draw(ADVERSARY_BATCH, rng))
+                    _adversary_step(adversary, optimizers[f"adversary{number}"], *memory.draw(ADVERSARY_BATCH, rng, number // each))
 
         zero = torch.zeros((), device=device)
         task = (
@@ -310,13 +342,13 @@ def _train(
         privacy = answer = zero
         if maxent:
             answers = [adversary(z) for adversary in adversaries]
-            privacy = -torch.stack([privacy_gain(a, labels, "maxent") for a in answers]).mean()
+            privacy = -_per_attribute(lambda a, own: privacy_gain(a, own, "maxent"), answers, labels)
         elif reversal:  # its own minus lets the adversaries fall while the encoder climbs; beta is the weight of the climb
             answers = [adversary(gradient_reversal(z, config.beta)) for adversary in adversaries]
-            privacy = torch.stack([adversary_loss(a, labels) for a in answers]).mean()
+            privacy = _per_attribute(adversary_loss, answers, labels)
         if maxent or reversal:
-            answer = torch.stack([adversary_loss(a.detach(), labels) for a in answers]).mean()
-        gap = distribution_gap(z, labels) if config.matching else zero
+            answer = _per_attribute(lambda a, own: adversary_loss(a.detach(), own), answers, labels) / len(names)
+        gap = sum(distribution_gap(z, own) for own in columns(labels)) if config.matching else zero
         rebuilt = zero
         if learns_decoder:
             with autocast(device):
@@ -339,13 +371,40 @@ def _train(
     return stage.history
 
 
+def _per_attribute(loss: Callable[[Tensor, Tensor], Tensor], answers: list[Tensor], labels: Tensor) -> Tensor:
+    """The sum over attributes of the mean loss of the attribute's own adversaries, whose answers come one attribute after another."""
+    own = columns(labels)
+    each = len(answers) // len(own)
+    return sum(torch.stack([loss(a, column) for a in answers[i * each : (i + 1) * each]]).mean() for i, column in enumerate(own))
+
+
+def columns(table: Tensor) -> list[Tensor]:
+    """What is known of each attribute, (N,), of a table (N,) for one attribute or (N, m) for several."""
+    return [table] if table.ndim == 1 else list(table.unbind(1))
+
+
+def how_many(attribute: str | Sequence[str] | None) -> int:
+    """Attributes that a saved anonymizer hides."""
+    return 1 if attribute is None or isinstance(attribute, str) else len(attribute)
+
+
+def _labels(faces: Faces, names: tuple[str, ...], device: torch.device) -> Tensor:
+    """Labels 1, 0 and -1 (unknown) as float32 (N,), or (N, m) for several attributes."""
+    return torch.from_numpy(label_table(faces, names).astype(np.float32)).to(device)
+
+
 def closeness(impostors: str, labels: Tensor, quantile: Tensor) -> Tensor | None:
-    """How much each pair of a batch counts as impostors, (B, B): all, those with the same label, or those with a near attribute score."""
+    """How much each pair of a batch counts as impostors, (B, B): all, those with the same label, or those with a near attribute score.
+
+    Of several attributes, labels and quantiles are (B, m): all labels have to be the same (unknown is a label of its own), and the
+    closeness is the product of those along each attribute.
+    """
     if impostors == "free":
         return None
     if impostors == "same":
-        return (labels[:, None] == labels[None, :]).float()
-    return torch.exp(-(quantile[:, None] - quantile[None, :]).square() / (2 * MATCH_WIDTH**2))
+        return torch.stack([own[:, None] == own[None, :] for own in columns(labels)]).all(0).float()
+    squares = sum((own[:, None] - own[None, :]).square() for own in columns(quantile))
+    return torch.exp(-squares / (2 * MATCH_WIDTH**2))
 
 
 def conditions(labels: Tensor) -> Tensor:
@@ -372,6 +431,7 @@ def _renew(
     seed: int,
     number: int,
     step: int,
+    attribute: int = 0,
 ) -> None:
     """Fresh weights and a fresh optimiser for one adversary; then it learns what it can from the memory."""
     k = memory.z.shape[1]
@@ -379,7 +439,7 @@ def _renew(
     adversary.load_state_dict(fresh.state_dict())
     optimizer.state.clear()
     for _ in range(RENEWAL_STEPS):
-        _adversary_step(adversary, optimizer, *memory.draw(ADVERSARY_BATCH, rng))
+        _adversary_step(adversary, optimizer, *memory.draw(ADVERSARY_BATCH, rng, attribute))
 
 
 @torch.no_grad()
@@ -397,18 +457,20 @@ def train_decoder(
     decoder: ConditionalDecoder,
     g: Tensor,
     config: CompactConfig,
+    attributes: tuple[str, ...] = (),
     *,
     seed: int = 0,
     folder: str | Path | None = None,
     name: str = "decoder",
     progress: bool = True,
 ) -> History:
-    """The decoder learns from finished representations g (N, k) of `faces`; they do not move."""
+    """The decoder learns from finished representations g (N, k) of `faces`; these do not move. It is told `attributes`, or their own."""
     device = next(decoder.parameters()).device
     data = FaceBatches(faces, device)
+    names = attributes or (faces.attribute,)
+    table = _labels(faces, names, device)
     g = g.to(device)
     optimizer = adam(decoder.parameters(), 2e-3, device)
-    settings = {"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, "attribute": faces.attribute, **as_dict(config)}
     stage = Stage(
         name,
         {"decoder": decoder},
@@ -417,7 +479,7 @@ def train_decoder(
         batch_size=config.batch_size,
         epochs=config.decoder_epochs,
         seed=seed,
-        settings={**settings, "g": f"{float(g.double().abs().sum()):.6g}"},
+        settings={**stage_settings(faces, config), "attribute": as_attribute(names), "g": f"{float(g.double().abs().sum()):.6g}"},
         folder=folder,
         progress=progress,
     )
@@ -426,7 +488,7 @@ def train_decoder(
         rows = stage.rows(step)
         images = data.images(rows)
         with autocast(device):
-            logits = decoder(g[rows], conditions(data.labels[rows]))
+            logits = decoder(g[rows], conditions(table[rows]))
         loss = reconstruction_loss(logits.float(), images)
         optimizer.zero_grad()
         loss.backward()

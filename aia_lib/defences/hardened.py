@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..anonymizers import with_attribute
 from ..config import CompactConfig, HardenedConfig, as_dict
 from ..faces import Faces
-from ..files import UserError
 from ..models import ConditionalDecoder
 from ..training import History, build
-from .compact import Compact, decode_with, fitted, train_decoder, with_settings
-from .erasure import Erased, release
+from .compact import Compact, decode_with, fitted, how_many, train_decoder, with_settings
+from .erasure import Erased, as_attribute, private, release, unlabelled
 from .noise import CertifiedNoise
 
 
@@ -32,9 +31,12 @@ class HardenedAIA:
     adversary             five kinds, made undecided (not wrong), each        an encoder beats the adversary it meets; so it
                           renewed in turn; and the labels' distributions      meets new ones all the time
                           drawn together (maximum mean discrepancy)
+    (none)                Fisher's discriminants between people: 8 of   what hardly tells people apart may still tell the
+                          the 32 numbers                                      attribute, and 8 x 8 covariances are known better
     (none)                score erasure, then LEACE                           means and covariances of what is left are made equal
-                                                                              for every score, exactly on the people of `train`
-    (none)                certified noise, where `mu` asks for it             the only part with a guarantee, at a price
+                                                                              for every score, on the people of `train`
+    (none)                a little noise (certified, where `mu` is small)     the fine structure that erasure leaves on new people
+                                                                              is not found with few examples
     ====================  ==================================================  ==================================================
 
     The cost is one training of a small network (the adversaries read k numbers and cost little beside it), and seconds for the closed
@@ -63,31 +65,44 @@ class HardenedAIA:
         self.seed, self.device = seed, device
         self.base: Compact | Erased | CertifiedNoise | None = None
         self.decoder: ConditionalDecoder | None = None
-        self.attribute: str | None = None
+        self.attribute: str | tuple[str, ...] | None = None
+        self.missing: dict[str, int] = {}
         self.history: dict[str, History] = {}
 
-    def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> HardenedAIA:
-        """Train on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from."""
-        faces = with_attribute(faces, attribute)
+    several_attributes = True
+
+    def fit(
+        self,
+        faces: Faces,
+        attribute: str | Sequence[str] | None = None,
+        *,
+        folder: str | Path | None = None,
+        progress: bool = True,
+    ) -> HardenedAIA:
+        """Train on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from.
+
+        `attribute` is one name or several; each of the parts says in its own documentation what it does with several.
+        """
+        faces, names = private(faces, attribute)
         config = self.config
         compact = Compact(dataclasses.replace(config.compact, decoder_epochs=0), self.seed, self.device)
-        released: Compact | Erased | CertifiedNoise = compact.fit(faces, folder=folder, progress=progress)
+        released: Compact | Erased | CertifiedNoise = compact.fit(faces, names, folder=folder, progress=progress)
         if config.erasers:
-            released = Erased(released, config.erasers, self.seed).fit(faces, fit_base=False)
+            released = Erased(released, config.erasers, self.seed).fit(faces, names, fit_base=False)
         if config.mu:
-            released = CertifiedNoise(released, config.mu, seed=self.seed).fit(faces, fit_base=False)
+            released = CertifiedNoise(released, config.mu, seed=self.seed).fit(faces, names, fit_base=False)
         self.history = dict(compact.history)
         if config.compact.decoder_epochs:
             g = release(released, faces)
-            self._build(faces.size, g.shape[1], next(compact.encoder.parameters()).device)
+            self._build(faces.size, g.shape[1], next(compact.encoder.parameters()).device, len(names))
             self.history["decoder"] = train_decoder(
-                faces, self.decoder, g, config.compact, seed=self.seed, folder=folder, progress=progress
+                faces, self.decoder, g, config.compact, names, seed=self.seed, folder=folder, progress=progress
             )
-        self.base, self.attribute = released, faces.attribute
+        self.base, self.attribute, self.missing = released, as_attribute(names), unlabelled(faces, names)
         return self
 
-    def _build(self, size: int, k: int, device: torch.device) -> None:
-        told = int(self.config.compact.conditional)
+    def _build(self, size: int, k: int, device: torch.device, attributes: int = 1) -> None:
+        told = int(self.config.compact.conditional) * attributes
         self.decoder = build(lambda: ConditionalDecoder(size, k, told), device, self.seed, "decoder")
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -96,7 +111,10 @@ class HardenedAIA:
 
     @property
     def decode(self):
-        """decode(g, condition=None): g (N, k) to images (N, 1, H, W) in [0, 1]; condition (N,): 1, -1, or 0 for "not told"."""
+        """decode(g, condition=None): g (N, k) to images (N, 1, H, W) in [0, 1].
+
+        The condition, (N,) or (N, m) for several attributes, is 1, -1, or 0 for "not told".
+        """
         if self.decoder is None:
             raise AttributeError("this anonymizer has no decoder: decoder_epochs is 0, or it has not been trained")
         return lambda g, condition=None: decode_with(self.decoder, g, condition)
@@ -109,11 +127,12 @@ class HardenedAIA:
             part = part.base
         return part
 
-    def infer(self, g: Tensor) -> Tensor:
-        """The mean logit (N,) of the adversaries that were trained with this anonymizer, which knew z before erasure, for g (N, k)."""
-        if g.shape[1] != self.config.compact.k:
-            raise UserError("The adversaries read z of another shape: the kernel eraser changed it.")
-        return self.compact.infer(g)
+    @property
+    def infer(self):
+        """infer(g, attribute=None): the mean logit (N,) of the adversaries trained with it, which knew z before erasure, for g (N, k)."""
+        if moved := [name for name in self.config.erasers if name in ("kernel", "discriminants")]:
+            raise AttributeError(f"the adversaries read z, and the eraser {moved[0]!r} gave it other axes")
+        return self.compact.infer
 
     def embed(self, g: Tensor) -> Tensor:
         """g (N, k) on the unit sphere."""
@@ -142,7 +161,7 @@ class HardenedAIA:
         made = cls(HardenedConfig(**config), state["seed"], device)
         made.base = base
         if state["decoder_k"]:
-            made._build(state["size"], state["decoder_k"], next(made.compact.encoder.parameters()).device)
+            made._build(state["size"], state["decoder_k"], next(made.compact.encoder.parameters()).device, how_many(state["attribute"]))
         return made
 
 
@@ -154,23 +173,27 @@ def ablation(config: HardenedConfig | None = None, seed: int = 0, device: torch.
     config = config or HardenedConfig()
     compact = config.compact
 
-    def variant(erasers: tuple[str, ...] = config.erasers, **settings: float | int | str | bool | tuple[str, ...]) -> HardenedAIA:
-        return HardenedAIA(
-            dataclasses.replace(config, compact=dataclasses.replace(compact, **settings), erasers=erasers), seed=seed, device=device
-        )
+    def variant(erasers: tuple[str, ...] = config.erasers, mu: float = config.mu, **settings: float | str | bool | tuple) -> HardenedAIA:
+        changed = dataclasses.replace(config, compact=dataclasses.replace(compact, **settings), erasers=erasers, mu=mu)
+        return HardenedAIA(changed, seed=seed, device=device)
 
-    first = compact.adversaries[:1]
+    def spared(*kinds: str) -> tuple[str, ...]:
+        return tuple(name for name in config.erasers if name not in kinds)
+
     made = {
         "all parts": variant(),
-        "without matched impostors": variant(impostors="free"),
+        "without noise": variant(mu=0.0),
+        "without discriminants": variant(spared("discriminants")),
+        "without score erasure": variant(spared("score")),
+        "without LEACE": variant(spared("leace")),
+        "without erasure": variant(spared("score", "leace")),
+        "the training alone": variant((), 0.0),
         "without adversaries": variant(privacy="none"),
-        "one adversary, never renewed": variant(adversaries=first, renew_every=0),
+        "one adversary, never renewed": variant(adversaries=compact.adversaries[:1], renew_every=0),
         "without matching": variant(matching=0.0),
-        "without score erasure": variant(tuple(name for name in config.erasers if name != "score")),
-        "without LEACE": variant(tuple(name for name in config.erasers if name != "leace")),
-        "without erasure": variant(()),
+        "without matched impostors": variant(impostors="free"),
         "without augmentation": variant(augment=False),
-        "no privacy": variant((), privacy="none", matching=0.0, impostors="free"),
+        "no privacy": variant((), 0.0, privacy="none", matching=0.0, impostors="free"),
     }
     for name, method in made.items():
         method.name = f"HardenedAIA, {name}"

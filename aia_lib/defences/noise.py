@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from ..anonymizers import Anonymizer, with_attribute
+from ..anonymizers import Anonymizer
 from ..faces import Faces
 from ..files import UserError
-from .erasure import Sample
+from .erasure import Sample, as_attribute, fit_wrapped, private, unlabelled
 
 
 def auc_bound(mu: float) -> float:
@@ -31,6 +32,14 @@ def auc_bound(mu: float) -> float:
 def balanced_accuracy_bound(mu: float) -> float:
     """The greatest balanced accuracy any attacker can have against a mu-certificate: Phi(mu / 2)."""
     return float(norm.cdf(_positive(mu) / 2))
+
+
+def parity_gap_bound(mu: float) -> float:
+    """The greatest demographic parity gap that any decision made from g can have against a mu-certificate: 2 Phi(mu / 2) - 1.
+
+    That is the total variation distance of N(0, 1) and N(mu, 1); see `audit.parity_bound` for why it bounds the gap.
+    """
+    return 2 * balanced_accuracy_bound(mu) - 1
 
 
 def mu_for_auc(auc: float) -> float:
@@ -45,8 +54,9 @@ class CertifiedNoise:
 
     g is centred (on the train split's mean c), shortened to ``|g - c| <= C``, and N(0, sigma^2 I) with sigma = 2 C / mu is added.
 
-    What the guarantee covers: *one* released representation of *one* image, for any attribute and any attacker, the one who knows
-    this class, c, C and sigma included. It does not depend on c and C being well chosen; only the utility does. What it does not cover:
+    What the guarantee covers: *one* released representation of *one* image, for any attribute, or all of them together, and any attacker,
+    the one who knows this class, c, C and sigma included. It does not depend on c and C being well chosen; only the utility does. What it
+    does not cover:
 
     * m representations of one person, whether of one image with fresh noise each time or of m images, which are correlated: together
       they have mu m^1/2. Each more image is a query more.
@@ -77,7 +87,10 @@ class CertifiedNoise:
         self._own_key = key is None
         self._generator = np.random.default_rng((seed, 1))
         self.centre: Tensor | None = None
-        self.attribute: str | None = None
+        self.attribute: str | tuple[str, ...] | None = None
+        self.missing: dict[str, int] = {}
+
+    several_attributes = True
 
     @property
     def name(self) -> str:
@@ -90,19 +103,25 @@ class CertifiedNoise:
         return 2 * self.clip / self.mu
 
     def fit(
-        self, faces: Faces, attribute: str | None = None, *, fit_base: bool = True, folder: str | Path | None = None, progress: bool = True
+        self,
+        faces: Faces,
+        attribute: str | Sequence[str] | None = None,
+        *,
+        fit_base: bool = True,
+        folder: str | Path | None = None,
+        progress: bool = True,
     ) -> CertifiedNoise:
         """Fit the base where it has a `fit` (unless `fit_base` is False), then the centre and, unless it was given, C."""
-        faces = with_attribute(faces, attribute)
+        faces, names = private(faces, attribute)
         if fit_base and hasattr(self.base, "fit"):
-            self.base.fit(faces, folder=folder, progress=progress)
+            fit_wrapped(self.base, faces, names, folder=folder, progress=progress)
         g = Sample.of(self.base, faces).g
         self.centre = g.mean(0).float()
         if not self.clip:
             self.clip = float((g - g.mean(0)).norm(dim=1).median())
             if not self.clip:
                 raise UserError("The base gives more than half of the images one and the same g: there is nothing to clip. Give clip=.")
-        self.attribute = faces.attribute
+        self.attribute, self.missing = as_attribute(names), unlabelled(faces, names)
         return self
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -16,12 +16,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import nn
 
-from aia_lib.anonymizers import Anonymizer, Networks, Original
+from aia_lib.anonymizers import Anonymizer, Networks, Original, load_anonymizer
 from aia_lib.config import ADVERSARY_KINDS, CompactConfig, HardenedConfig
 from aia_lib.defences import (
     AttributeScore,
     CertifiedNoise,
     Compact,
+    Discriminants,
     Erased,
     HardenedAIA,
     KernelErasure,
@@ -33,8 +34,9 @@ from aia_lib.defences import (
     balanced_accuracy_bound,
     load_defence,
     mu_for_auc,
+    parity_gap_bound,
 )
-from aia_lib.defences.compact import Partners, augment, closeness, train_decoder
+from aia_lib.defences.compact import Memory, Partners, augment, closeness, train_decoder
 from aia_lib.defences.erasure import release
 from aia_lib.faces import Faces
 from aia_lib.files import UserError
@@ -42,16 +44,9 @@ from aia_lib.losses import adversary_loss, distribution_gap, gradient_reversal, 
 from aia_lib.models import CompactEncoder, ConditionalDecoder, VectorAdversary
 from aia_lib.training import Stage, to_images
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 TINY = CompactConfig(k=8, width=4, epochs=1, min_steps=8, batch_size=16, decoder_epochs=1, renew_every=3, adversary_steps=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +71,7 @@ MAKERS = {
     "leace": lambda: Erased(Compact(TINY, device=CPU), ("leace",)),
     "score": lambda: Erased(Compact(TINY, device=CPU), ("score",)),
     "kernel": lambda: Erased(Compact(TINY, device=CPU), (KernelErasure(components=5, features=64),)),
+    "discriminants": lambda: Erased(Compact(TINY, device=CPU), (Discriminants(8),)),
     "noise": lambda: CertifiedNoise(Compact(TINY, device=CPU), mu=1.5),
     "recommended": lambda: HardenedAIA(HardenedConfig(TINY, mu=2.0), device=CPU),
 }
@@ -96,7 +92,8 @@ def test_each_is_an_anonymizer(methods, images, name):
     g = method(images)
     assert g.dtype == torch.float32 and len(g) == 64 and not g.requires_grad and g.isfinite().all() and g.std(0).min() > 0
     assert g.shape[1] == 8 or (name == "kernel" and 1 <= g.shape[1] <= 5)
-    if name == "kernel":
+    assert name != "recommended" or not hasattr(method, "infer"), "its discriminants turned the axes that the adversaries know"
+    if name in ("kernel", "discriminants"):
         assert not hasattr(method, "decode"), "a decoder of another shape is none"
     else:
         rebuilt = method.decode(g)
@@ -119,7 +116,7 @@ def test_g_does_not_depend_on_the_other_images_of_the_batch(methods, images, nam
 def test_a_saved_method_gives_the_same_g(methods, images, name, tmp_path):
     method = methods[name]
     method.save(tmp_path / "a" / "b")
-    loaded = load_defence(tmp_path / "a" / "b", CPU)
+    loaded = load_anonymizer(tmp_path / "a" / "b", CPU)
     assert type(loaded) is type(method) and loaded.name == method.name and loaded.attribute == "gender"
     g = method(images)
     assert torch.equal(loaded(images), g)
@@ -406,6 +403,30 @@ def test_the_kernel_eraser_removes_an_xor_that_leace_leaves():
     assert np.corrcoef(heard, other[:, 2])[0, 1] > 0.6, "the third coordinate, which says nothing of the label, is still there"
 
 
+def test_discriminants_keep_what_tells_people_apart_and_not_what_varies_most():
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(200), 4)
+    who = rng.normal(size=(200, 2))[person]  # what a person's images share
+    g = np.concatenate([who + 0.5 * rng.normal(size=(800, 2)), 5 * rng.normal(size=(800, 6))], axis=1).astype(np.float32)
+    mixed = g @ np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
+    labels = (person % 2).astype(np.int8)
+    sample = dataclasses.replace(sample_of(mixed, labels), identity=person)
+    kept = Discriminants(2).fit(sample)(torch.from_numpy(mixed), torch.zeros(800, 1, 1, 1)).numpy()
+    assert kept.shape == (800, 2)
+    explained = LinearRegression().fit(kept, g[:, :2]).score(kept, g[:, :2])
+    assert explained > 0.95, "the two coordinates in which people differ, however they were turned"
+    within = np.concatenate([kept[person == p] - kept[person == p].mean(0) for p in range(200)])
+    np.testing.assert_allclose(within.T @ within / 600, np.eye(2), atol=0.1)  # but for the ridge
+
+    alone = dataclasses.replace(sample, identity=np.arange(800))  # nobody twice: principal components
+    largest = Discriminants(6).fit(alone)(torch.from_numpy(mixed), torch.zeros(800, 1, 1, 1)).numpy()
+    assert LinearRegression().fit(largest, g[:, 2:]).score(largest, g[:, 2:]) > 0.95
+    assert Discriminants(20).fit(sample)(torch.from_numpy(mixed), torch.zeros(800, 1, 1, 1)).shape == (800, 8), "no more than there are"
+    for wrong in (0, 2.0):
+        with pytest.raises(UserError, match="whole number of components"):
+            Discriminants(wrong)
+
+
 @pytest.fixture(scope="module")
 def striped() -> tuple[Faces, np.ndarray]:
     """Images whose lower half is brighter where the label is 1, more or less; and numbers that spread more with it."""
@@ -519,9 +540,10 @@ def test_the_key_is_secret(methods, faces, images, tmp_path):
     mine.save(tmp_path)
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert key not in written and key.hex().encode() not in written
-    with pytest.raises(UserError, match="key"):
-        load_defence(tmp_path, CPU)
-    assert torch.equal(load_defence(tmp_path, CPU, key=key)(images), mine(images))
+    for load in (load_anonymizer, load_defence):
+        with pytest.raises(UserError, match="key"):
+            load(tmp_path, CPU)
+        assert torch.equal(load(tmp_path, CPU, key=key)(images), mine(images))
 
 
 def test_bounds_are_those_of_the_docstring():
@@ -555,6 +577,267 @@ def test_the_conditional_decoder_uses_what_it_is_told(striped):
             assert loss(-told) > loss(told) + 0.002, "told the wrong label it draws the other one's face"
             assert loss(told) < loss(None) < loss(-told), "told nothing it draws what lies between"
     assert losses[1] < losses[0] - 0.0005, losses
+
+
+# ---------------------------------------------------------------------------------------------------------- several attributes
+
+BOTH = ("gender", "glasses")
+
+
+@pytest.mark.parametrize("name", ["maximum entropy", "reversal", "conditional decoder", "score", "kernel", "recommended"])
+def test_one_attribute_in_a_tuple_is_that_attribute_bit_for_bit(methods, faces, images, name, tmp_path):
+    single = MAKERS[name]().fit(faces, ("gender",), folder=tmp_path, progress=False)
+    assert single.attribute == "gender" and torch.equal(single(images), methods[name](images))
+    single.save(tmp_path / "single")
+    methods[name].save(tmp_path / "plain")
+    files = [sorted(path for path in (tmp_path / kind).rglob("*") if path.is_file()) for kind in ("single", "plain")]
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+    state = json.loads((tmp_path / "plain" / "anonymizer.json").read_text())
+    assert state["attribute"] == "gender", "as it was written before there could be several"
+    checkpoint = json.loads((tmp_path / "compact.json").read_text())
+    again = MAKERS[name]().fit(faces, "gender", folder=tmp_path, progress=False)
+    assert checkpoint["settings"]["attribute"] == "gender" and torch.equal(again(images), methods[name](images)), "it is taken up again"
+
+
+@pytest.fixture(scope="module")
+def hidden_both(faces) -> dict[str, Anonymizer]:
+    return {name: make().fit(faces, BOTH, progress=False) for name, make in MAKERS.items()}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_method_that_hides_two_attributes_is_an_anonymizer_and_is_saved(hidden_both, methods, images, name, tmp_path):
+    method = hidden_both[name]
+    g = method(images)
+    assert method.attribute == BOTH and method.missing == {"gender": 0, "glasses": 0}
+    assert len(g) == 64 and g.isfinite().all() and g.std(0).min() > 0
+    if name != "kernel":
+        assert g.shape[1] == 8
+    if name != "conditional decoder":  # there the labels reach the encoder through its decoder alone
+        assert not torch.equal(g, methods[name](images)), "the second attribute has a part in it"
+    torch.testing.assert_close(torch.cat([method(image[None]) for image in images[:3]]), g[:3], atol=2e-5, rtol=0)
+    method.save(tmp_path)
+    loaded = load_defence(tmp_path, CPU)
+    assert torch.equal(loaded(images), g) and tuple(loaded.attribute) == BOTH
+    if hasattr(method, "decode"):
+        told = torch.tensor([[1.0, -1.0]]).expand(64, 2)
+        assert torch.equal(loaded.decode(g, told), method.decode(g, told))
+        assert not torch.equal(method.decode(g, told), method.decode(g, -told)), "the decoder is told both"
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again" / "anonymizer.json").read_bytes() == (tmp_path / "anonymizer.json").read_bytes()
+
+
+def test_each_attribute_has_adversaries_of_its_own(hidden_both, images):
+    method = hidden_both["maximum entropy"]
+    kinds = [adversary.kind for adversary in method.adversaries]
+    assert kinds == [*TINY.adversaries, *TINY.adversaries]
+    z = method(images)
+    gender, glasses = method.infer(z, "gender"), method.infer(z, "glasses")
+    assert torch.equal(method.infer(z), gender) and not torch.equal(gender, glasses)
+    torch.testing.assert_close(glasses, torch.stack([adversary(z) for adversary in method.adversaries[5:]]).mean(0).detach())
+    with pytest.raises(UserError, match="not trained to hide 'age'; it hides gender, glasses"):
+        method.infer(z, "age")
+
+
+def test_the_renewed_adversary_is_one_of_each_attribute(faces):
+    settings = dataclasses.replace(
+        TINY, adversary_learning_rate=1e-12, adversaries=("mlp", "mlp", "rbf"), epochs=2, min_steps=8, renew_every=3
+    )
+    method = Compact(settings, device=CPU)
+    method._build(16, 2)
+    before = [adversary.output.weight.detach().clone() for adversary in method.adversaries]
+    method.fit(faces, BOTH, progress=False)  # 8 steps: renewed at 3 and 6
+    moved = [float((a.output.weight.detach() - old).abs().max()) for a, old in zip(method.adversaries, before, strict=True)]
+    assert min(moved[i] for i in (0, 1, 3, 4)) > 1e-3 and max(moved[2], moved[5]) < 1e-6, moved
+
+
+def test_memory_draws_balanced_rows_of_the_attribute_that_is_asked_for():
+    memory = Memory(8, 2, attributes=2)
+    labels = torch.tensor([[1.0, -1], [0, -1], [1, 0], [1, 1]])
+    memory.add(torch.arange(8.0).reshape(4, 2), labels)
+    rng = np.random.default_rng(0)
+    for attribute, known in ((0, {0, 1, 2, 3}), (1, {2, 3})):
+        z, drawn = memory.draw(400, rng, attribute)
+        rows = (z[:, 0] / 2).long()
+        assert set(rows.tolist()) == known and float(drawn.mean()) == 0.5
+        assert torch.equal(drawn, labels[rows, attribute])
+
+
+def test_impostors_are_alike_along_every_attribute():
+    labels, quantile = torch.tensor([[1.0, 0], [1, 1], [1, 0]]), torch.tensor([[0.9, 0.1], [0.9, 0.5], [0.7, 0.1]])
+    assert closeness("same", labels, quantile).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    each = [closeness("matched", labels[:, i], quantile[:, i]) for i in (0, 1)]
+    torch.testing.assert_close(closeness("matched", labels, quantile), each[0] * each[1])
+
+
+def test_two_attributes_killed_and_resumed(hidden_both, faces, images, tmp_path, monkeypatch):
+    def die(self, **values):
+        if self.name == "compact" and die.left == 0:
+            raise RuntimeError("killed")
+        die.left -= 1
+
+    die.left = 4
+    with monkeypatch.context() as patch:
+        patch.setattr("aia_lib.training.SAVE_EVERY", 0.0)
+        patch.setattr(Stage, "log", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            MAKERS["recommended"]().fit(faces, BOTH, folder=tmp_path, progress=False)
+    resumed = MAKERS["recommended"]().fit(faces, BOTH, folder=tmp_path, progress=False)
+    torch.testing.assert_close(resumed(images), hidden_both["recommended"](images), atol=1e-5, rtol=0)
+    with pytest.raises(UserError, match="attribute was"):
+        MAKERS["recommended"]().fit(faces, "gender", folder=tmp_path, progress=False)
+
+
+def test_images_without_a_label_take_no_part_in_hiding_that_attribute(faces, images):
+    glasses = faces.labels("glasses").copy()
+    glasses[:10] = -1
+    some = dataclasses.replace(faces, attributes={**faces.attributes, "glasses": glasses})
+    wrong = glasses.copy()
+    wrong[:10] = -1 - wrong[:10]  # -1 and 0 are not the same: as a label of 0 these ten would take part
+    other = dataclasses.replace(faces, attributes={**faces.attributes, "glasses": wrong})
+    method = HardenedAIA(HardenedConfig(TINY), device=CPU).fit(some, BOTH, progress=False)
+    assert method.missing == {"gender": 0, "glasses": 10} and method(images).isfinite().all()
+    assert not torch.equal(HardenedAIA(HardenedConfig(TINY), device=CPU).fit(other, BOTH, progress=False)(images), method(images))
+    none = dataclasses.replace(faces, attributes={**faces.attributes, "glasses": np.full(64, -1, np.int8)})
+    with pytest.raises(UserError, match="'glasses' = 0: there is nothing to hide"):
+        Compact(TINY, device=CPU).fit(none, BOTH, progress=False)
+    with pytest.raises(UserError, match="two images of each label of 'glasses'"):
+        Erased(pixelate).fit(none, BOTH)
+
+
+def test_wrappers_fit_what_they_wrap_for_all_attributes_or_for_the_first(faces):
+    class OneAttribute:
+        def fit(self, faces, attribute=None, **options):
+            self.hid = faces.attribute if attribute is None else attribute
+            return self
+
+        def __call__(self, images):
+            return pixelate(images)
+
+    for wrap in (lambda base: Erased(base, ("leace",)), lambda base: CertifiedNoise(base)):
+        base = OneAttribute()
+        assert wrap(base).fit(faces, ("glasses", "gender")).attribute == ("glasses", "gender") and base.hid == "glasses"
+        inner = Erased(OneAttribute(), ("leace",))
+        wrap(inner).fit(faces, BOTH)
+        assert inner.attribute == BOTH
+    for bad in ((), ("gender", "gender"), ("gender", 3)):
+        with pytest.raises(UserError, match="a name or several different names"):
+            Erased(pixelate).fit(faces, bad)
+    with pytest.raises(UserError, match="no attribute 'age'"):
+        HardenedAIA().fit(faces, ("gender", "age"))
+
+
+def coins(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two labels that agree in 70 % of the images, int8 (N, 2), and a generator's normal numbers (N, 6)."""
+    rng = np.random.default_rng(seed)
+    first = (np.arange(n) % 2).astype(np.int8)
+    return np.stack([first, np.where(rng.random(n) < 0.7, first, 1 - first)], axis=1).astype(np.int8), rng.normal(size=(n, 6))
+
+
+def sample_of_both(g: np.ndarray, labels: np.ndarray) -> Sample:
+    faces = dataclasses.replace(blank(labels[:, 0]), attributes={"gender": labels[:, 0], "young": labels[:, 1]})
+    return Sample(torch.from_numpy(g).double(), labels, np.arange(len(g)), faces, attributes=("gender", "young"))
+
+
+def test_leace_of_two_attributes_defeats_linear_attackers_of_each_even_those_who_know_the_other():
+    labels, noise = coins(1500)
+    a, b = 2.0 * labels.T - 1
+    g = noise + 0.8 * np.stack([a, b, a * b, a + b, 0 * a, 0 * a], axis=1)
+    labels[::7, 1] = -1
+    known = labels[:, 1] >= 0
+    nothing = torch.zeros(len(g), 1, 1, 1)
+    clean = Leace().fit(sample_of_both(g, labels))(torch.from_numpy(g).float(), nothing).numpy()
+    gender_only = Leace().fit(sample_of(g, labels[:, 0]))(torch.from_numpy(g).float(), nothing).numpy()
+    linear = LogisticRegression(C=100, max_iter=2000)
+    asked = {"gender": (labels[:, 0], np.ones(len(g), bool)), "young": (labels[:, 1], known)}
+    asked |= {f"gender | young = {v}": (labels[:, 0], labels[:, 1] == v) for v in (0, 1)}
+    asked |= {f"young | gender = {v}": (labels[:, 1], known & (labels[:, 0] == v)) for v in (0, 1)}
+    for what, (target, rows) in asked.items():
+        read = {name: auc_of(linear, x[rows], target[rows], x[rows], target[rows]) for name, x in (("g", g), ("all", clean))}
+        means = [clean[rows & (target == value)].mean(0) for value in (0, 1)]
+        limit = 1e-4 if " | " not in what else 0.05  # a pair's product leaves out images without one of its labels
+        assert read["g"] > 0.85 and np.abs(means[1] - means[0]).max() < limit, (what, read)
+    assert auc_of(linear, gender_only[known], labels[known, 1], gender_only[known], labels[known, 1]) > 0.75, (
+        "hiding one is not hiding both"
+    )
+
+
+@pytest.fixture(scope="module")
+def two_stripes() -> tuple[Faces, np.ndarray]:
+    """Images whose upper half is brighter with one attribute and whose lower half with another, correlated one; numbers moved by both."""
+    rng = np.random.default_rng(0)
+    n = 2400
+    strength = rng.normal(size=(n, 2))
+    strength[:, 1] = 0.6 * strength[:, 0] + 0.8 * strength[:, 1]
+    labels = (strength + rng.normal(0, 0.5, (n, 2)) > 0).astype(np.int8)
+    picture = rng.normal(110, 12, (n, 1, 16, 16))
+    picture[:, :, :6] += 14 * strength[:, 0, None, None, None]
+    picture[:, :, 6:11] += 14 * strength[:, 1, None, None, None]
+    g = rng.normal(size=(n, 5)) * (1 + 0.4 * np.tanh(strength[:, :1]))
+    g += strength[:, :1] * np.array([1.0, 0.5, 0, 0, 0]) + strength[:, 1:] * np.array([0, 0.7, 1.0, 0, 0])
+    g[:, 3] += 0.8 * strength[:, 0] * strength[:, 1]
+    attributes = {"gender": labels[:, 0], "young": labels[:, 1]}
+    return Faces(picture.clip(0, 255).astype(np.uint8), np.arange(n), attributes, "gender", "stripes", "CC0"), g.astype(np.float32)
+
+
+def test_score_erasure_of_two_attributes_undoes_neither(two_stripes):
+    faces, g = two_stripes
+    images = to_images(faces.images, CPU)
+    train, attack, test = np.arange(1200), np.arange(1200, 2000), np.arange(2000, 2400)
+
+    def sample(g: torch.Tensor, *names: str) -> Sample:
+        part = faces.subset(train)
+        labels = np.stack([part.labels(name) for name in names], axis=1) if len(names) > 1 else part.labels(names[0])
+        return Sample(g[train].double(), labels, part.identity, dataclasses.replace(part, attribute=names[0]), attributes=names)
+
+    plain = torch.from_numpy(g)
+    in_turn = ScoreErasure().fit(sample(plain, "gender"))(plain, images)
+    in_turn = ScoreErasure().fit(sample(in_turn, "young"))(in_turn, images)
+    both = ScoreErasure().fit(sample(plain, "gender", "young"))
+    together = both(plain, images)
+    assert [both.tensors[f"step{i}.axes"].tolist() for i in range(5)] == [[0], [1], [0], [1], [0, 1]]
+    targets = {name: faces.labels(name) for name in ("gender", "young")}
+    targets["agree"] = (targets["gender"] == targets["young"]).astype(np.int8)
+    leaks = {
+        how: {name: auc_of(SVC(), x.numpy()[attack], labels[attack], x.numpy()[test], labels[test]) for name, labels in targets.items()}
+        for how, x in (("g", plain), ("one after the other", in_turn), ("together", together))
+    }
+    assert min(leaks["g"].values()) > 0.62 and leaks["g"]["gender"] > 0.8, leaks
+    assert leaks["together"]["gender"] < leaks["one after the other"]["gender"] - 0.03, leaks
+    assert max(leaks["together"].values()) < 0.63, leaks
+
+
+def test_score_erasure_goes_without_the_joint_step_where_people_are_few(two_stripes):
+    faces, g = two_stripes
+    few = faces.subset(np.arange(120))
+    labels = np.stack([few.labels("gender"), few.labels("young")], axis=1)
+    eraser = ScoreErasure().fit(Sample(torch.from_numpy(g[:120]).double(), labels, few.identity, few, attributes=("gender", "young")))
+    assert "step3.anchors" in eraser.tensors and "step4.anchors" not in eraser.tensors
+    clean = eraser(torch.from_numpy(g), to_images(faces.images, CPU))
+    assert clean.isfinite().all() and clean.shape == (2400, 5)
+
+
+def test_the_kernel_eraser_removes_the_means_of_both():
+    labels, noise = coins(900)
+    a, b = 2.0 * labels.T - 1
+    g = noise + np.stack([a, b, 0 * a, 0 * a, 0 * a, 0 * a], axis=1)
+    nothing = torch.zeros(len(g), 1, 1, 1)
+    both = KernelErasure(features=128).fit(sample_of_both(g, labels))(torch.from_numpy(g).float(), nothing).numpy()
+    one = KernelErasure(features=128).fit(sample_of(g, labels[:, 0]))(torch.from_numpy(g).float(), nothing).numpy()
+    for column in labels.T:
+        means = [both[column == value].mean(0) for value in (0, 1)]
+        assert np.abs(means[1] - means[0]).max() < 1e-4 * max(both.std(), 1e-3) + 1e-4
+    means = [one[labels[:, 1] == value].mean(0) for value in (0, 1)]
+    assert np.abs(means[1] - means[0]).max() > 0.05 * one.std(), "the other attribute is still there where it was not named"
+
+
+def test_no_decision_made_from_certified_noise_has_a_larger_parity_gap_than_its_bound():
+    rng = np.random.default_rng(0)
+    assert parity_gap_bound(1.0) == pytest.approx(2 * balanced_accuracy_bound(1.0) - 1) and parity_gap_bound(1e-6) < 1e-6
+    labels = np.arange(40_000) % 2
+    g = labels + rng.normal(size=40_000)  # centres 2 C = 1 apart, sigma = 1: mu = 1, the worst case
+    for threshold, attains in ((0.5, True), (-0.5, False), (1.5, False)):
+        gap = (g > threshold)[labels == 1].mean() - (g > threshold)[labels == 0].mean()
+        assert gap < parity_gap_bound(1.0) + 0.015 and (gap > parity_gap_bound(1.0) - 0.015) == attains
 
 
 # --------------------------------------------------------------------------------------------------------------------- settings
@@ -613,7 +896,7 @@ def test_the_ablation_switches_off_one_part_at_a_time():
         changed = {
             f.name for f in dataclasses.fields(CompactConfig) if getattr(method.config.compact, f.name) != getattr(full.compact, f.name)
         }
-        changed |= {"erasers"} if method.config.erasers != full.erasers else set()
+        changed |= {name for name in ("erasers", "mu") if getattr(method.config, name) != getattr(full, name)}
         if name.startswith("without"):
             assert len(changed) == 1, (name, changed)
         assert bool(changed) == (name != "all parts")

@@ -1,0 +1,434 @@
+"""What a leak means for decisions: demographic parity and its bound, and who is falsely matched or falsely rejected.
+
+**Parity and the attacker are one thing.** Let a decision d in {0, 1} be made from g alone, by any rule, at random or not, and let s be the
+attribute. A decision is an attacker: it answers "s = 1" where d = 1, with the balanced accuracy (1 + P(d=1|s=1) - P(d=1|s=0)) / 2. So with
+BA* the greatest balanced accuracy that any function of g reaches,
+
+    |P(d=1 | s=1) - P(d=1 | s=0)|  <=  TV(P(g|s=1), P(g|s=0))  =  2 BA* - 1,
+
+since P(g in A | s=1) - P(g in A | s=0) is at most the total variation distance for every set A, and the set where the likelihood ratio is
+above 1 attains it (Feldman et al. 2015, where the balanced *error* rate is used; Madras et al. 2018 and McNamara et al. 2019 for learned
+representations). It holds with equality for one decision, so a leak is exactly the room for unequal treatment. The other way round it says
+nothing: parity does not make a decision right, nor equal in its errors.
+
+BA* is not known. A trained attacker gives a *lower* estimate of it, and so an estimate of the bound that a better decision maker may
+exceed; only a certificate (`defences.CertifiedNoise`) bounds it from above.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..config import AuditConfig
+from ..faces import Faces, Pairs
+from ..files import UserError
+from ..verification import MIN_PEOPLE, accuracy, best_threshold, fit_verifier, pair_distances
+from .deep import person_draws
+from .released import Released, name_of
+
+if TYPE_CHECKING:
+    import pandas
+
+VALUES = (0, 1)
+
+
+# Decisions --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParityGap:
+    """How differently a decision falls on the two values of an attribute.
+
+    Attributes:
+        rates: share of positive decisions among images with label 0, and with label 1.
+        difference, difference_ci: the second less the first, and its 95 % interval over people.
+        gap, gap_ci: its size, the demographic parity gap; the interval begins at 0 where that of the difference has both signs.
+        images, people: with label 0, and with label 1.
+        missing: images without a label, which do not count.
+    """
+
+    rates: tuple[float, float]
+    difference: float
+    difference_ci: tuple[float, float]
+    gap: float
+    gap_ci: tuple[float, float]
+    images: tuple[int, int]
+    people: tuple[int, int]
+    missing: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists."""
+        return json.loads(json.dumps(asdict(self), allow_nan=False))
+
+
+def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resamples: int = 1000) -> ParityGap:
+    """The demographic parity gap of decisions, |P(d=1|s=1) - P(d=1|s=0)|, with an interval by a bootstrap over people.
+
+    Args:
+        decisions: 1 or True where the decision is positive; or its probability in [0, 1], where it is drawn. Shape (N,).
+        labels: the attribute, 1, 0 or -1 (unknown), shape (N,).
+        people: the people's codes, shape (N,): images of one person are not independent.
+        resamples: of the bootstrap.
+
+    Raises:
+        UserError: shapes or values do not fit, or there are fewer than `verification.MIN_PEOPLE` people of a label.
+    """
+    decisions, labels, people = _aligned("decisions", decisions, labels, people)
+    if not ((decisions >= 0) & (decisions <= 1)).all():
+        raise UserError("Decisions must be 0, 1 or a probability in between; turn scores into decisions by a threshold that val chose.")
+    rows = [labels == value for value in VALUES]
+    counts = _enough(people, rows, "an interval of the parity gap")
+    known = people[labels >= 0]
+    draws = [rate_draws(decisions[own], people[own], known, resamples) for own in rows]
+    rates = [float(decisions[own].mean()) for own in rows]
+    low, high = limits(draws[1] - draws[0])
+    ends = sorted((abs(low), abs(high)))
+    return ParityGap(
+        rates=tuple(rates),
+        difference=rates[1] - rates[0],
+        difference_ci=(low, high),
+        gap=abs(rates[1] - rates[0]),
+        gap_ci=(0.0 if low <= 0 <= high else ends[0], ends[1]),
+        images=tuple(int(own.sum()) for own in rows),
+        people=counts,
+        missing=int((labels < 0).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class ParityBound:
+    """The largest parity gap that a decision could have, as far as attackers know.
+
+    Attributes:
+        attacker: the one that was best on val, by balanced accuracy.
+        orientation: 1, or -1 where its lower scores speak for label 1, chosen on val.
+        threshold: it answers 1 where orientation x score > threshold, chosen on val.
+        balanced_accuracy: its own, on test.
+        bound, bound_ci: 2 x balanced accuracy - 1 on test, and its 95 % interval over people. An attacker that answers worse than chance
+            on test has a bound below 0, which is noise around 0.
+    """
+
+    attacker: str
+    orientation: int
+    threshold: float
+    balanced_accuracy: float
+    bound: float
+    bound_ci: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists."""
+        return json.loads(json.dumps(asdict(self), allow_nan=False))
+
+
+def parity_bound(
+    val_scores: Mapping[str, ArrayLike] | ArrayLike,
+    val_labels: ArrayLike,
+    test_scores: Mapping[str, ArrayLike] | ArrayLike,
+    test_labels: ArrayLike,
+    test_people: ArrayLike,
+    resamples: int = 1000,
+) -> ParityBound:
+    """The bound on every decision's parity gap, 2 BA - 1, with BA the balanced accuracy of the best attacker (see the module's head).
+
+    Attacker, orientation and threshold are chosen on val, and test is read once. It is a lower estimate of the true bound, the total
+    variation distance: a decision with a larger gap *is* a better attacker; put it among the scores.
+
+    Args:
+        val_scores, test_scores: each attacker's scores by name, or one attacker's, shapes (V,) and (T,).
+        val_labels, test_labels: 1, 0 or -1 (unknown).
+        test_people: the people's codes, shape (T,).
+        resamples: of the bootstrap.
+
+    Raises:
+        UserError: shapes do not fit, attackers have no scores on one of the splits, or there are too few people.
+    """
+    val, test = (dict(s) if isinstance(s, Mapping) else {"attacker": s} for s in (val_scores, test_scores))
+    if not val or val.keys() != test.keys():
+        raise UserError(
+            f"The same attackers must have scores on val and test, not {', '.join(val) or 'none'} and {', '.join(test) or 'none'}."
+        )
+    best: tuple[float, str, float, float] | None = None
+    for name, scores in val.items():
+        scores, labels = _aligned(f"val_scores[{name!r}]", scores, val_labels)
+        known = labels >= 0
+        for sign in (1.0, -1.0):
+            threshold = best_threshold(sign * scores[known], labels[known] == 1, balanced=True)
+            found = accuracy(sign * scores[known], labels[known] == 1, threshold, balanced=True)
+            if best is None or found > best[0] + 1e-12:
+                best = (found, name, sign, threshold)
+    _, name, sign, threshold = best
+    scores, labels, people = _aligned(f"test_scores[{name!r}]", test[name], test_labels, test_people)
+    answers = parity_gap(sign * scores > threshold, labels, people, resamples)
+    return ParityBound(name, int(sign), threshold, (1 + answers.difference) / 2, answers.difference, answers.difference_ci)
+
+
+# Errors of verification by group -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRates:
+    """Errors of a fresh verifier at one threshold, for each value of an attribute.
+
+    Attributes:
+        name: of the anonymizer.
+        attribute: whose values make the groups.
+        target: the false match rate on val that the threshold allows.
+        rates: {0: …, 1: …}, each with "fmr" (share of impostor pairs, both of the group, that are accepted), "fnmr" (share of the group's
+            genuine pairs that are rejected), their 95 % intervals over people "fmr_ci" and "fnmr_ci", and what they rest on: "impostors"
+            and "genuine" (pairs), "people".
+        difference: value 1 less value 0: "fmr", "fnmr" and their intervals.
+        thresholds: of each seed, on the verifier's distance.
+        missing: test images without a label, which are in no group.
+        seeds: their numbers.
+        draws: the bootstrap's rates by (figure, value), for `change`; the same people are drawn for the same faces.
+    """
+
+    name: str
+    attribute: str
+    target: float
+    rates: dict[int, dict[str, Any]]
+    difference: dict[str, Any]
+    thresholds: tuple[float, ...]
+    missing: int
+    seeds: tuple[int, ...]
+    draws: dict[tuple[str, int], np.ndarray] = field(repr=False)
+
+    def change(self, before: GroupRates) -> dict[str, tuple[float, float, float]]:
+        """These rates less those of `before`, of the same faces and seeds: "fmr 0", "fmr 1", "fnmr 0", "fnmr 1" to (change, low, high).
+
+        Raises:
+            UserError: the two do not belong together.
+        """
+        mine, theirs = (
+            (own.attribute, own.seeds, [[own.rates[v][key] for key in ("impostors", "genuine", "people")] for v in VALUES])
+            for own in (self, before)
+        )
+        if mine != theirs or self.draws["fmr", 0].shape != before.draws["fmr", 0].shape:
+            raise UserError(
+                f"The rates of {self.name} and {before.name} are of other faces, seeds or settings: their change has no meaning."
+            )
+        return {
+            f"{figure} {value}": (
+                self.rates[value][figure] - before.rates[value][figure],
+                *limits(self.draws[figure, value] - before.draws[figure, value]),
+            )
+            for figure, value in self.draws
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries, without the draws."""
+        keys = ("name", "attribute", "target", "rates", "difference", "thresholds", "missing", "seeds")
+        return json.loads(json.dumps({key: getattr(self, key) for key in keys}, allow_nan=False))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row a figure and value: figure ("fmr", "fnmr"), value (0, 1), rate, low, high, pairs, people."""
+        import pandas
+
+        rows = [
+            (figure, value, own[figure], *own[f"{figure}_ci"], own[pairs], own["people"])
+            for figure, pairs in (("fmr", "impostors"), ("fnmr", "genuine"))
+            for value, own in self.rates.items()
+        ]
+        return pandas.DataFrame(rows, columns=["figure", "value", "rate", "low", "high", "pairs", "people"])
+
+    def __str__(self) -> str:
+        title = (
+            f"{self.name}: one threshold, set for a false match rate of {self.target:.1%} on val; errors by {self.attribute!r} as labelled"
+        )
+        lines = [title, "=" * len(title), f"{'':<16}{'false matches':<26}{'false non-matches':<26}pairs (impostors, genuine)"]
+        for value, own in self.rates.items():
+            cells = [f"{own[key]:.1%} [{own[f'{key}_ci'][0]:.1%}, {own[f'{key}_ci'][1]:.1%}]" for key in ("fmr", "fnmr")]
+            words = f"{own['impostors']:,}, {own['genuine']:,} of {own['people']:,} people"
+            lines.append(f"{self.attribute} = {value}"[:15].ljust(16) + f"{cells[0]:<26}{cells[1]:<26}{words}")
+        own = self.difference
+        cells = [f"{own[key]:+.1%} [{own[f'{key}_ci'][0]:+.1%}, {own[f'{key}_ci'][1]:+.1%}]" for key in ("fmr", "fnmr")]
+        return "\n".join([*lines, f"{'1 less 0':<16}{cells[0]:<26}{cells[1]:<26}".rstrip()])
+
+
+def group_rates(
+    anonymizer: Callable[[Tensor], Tensor | np.ndarray],
+    faces: Faces,
+    attribute: str | None = None,
+    seeds: int = 3,
+    target: float = 0.1,
+    config: AuditConfig | None = None,
+    first_seed: int = 0,
+    progress: bool = True,
+) -> GroupRates:
+    """False match and false non-match rates of a fresh verifier for each value of an attribute, at one threshold for everybody.
+
+    The verifier is trained on the split attack. The threshold is the loosest that accepts at most `target` of val's impostor pairs whose
+    two people share the attribute. On test each group is then measured by itself, with impostors out of the same group: other ones are
+    easier to reject, and mixing them in would hide what happens inside. One threshold for all is what is deployed; a threshold for each
+    group would need the attribute at the gate.
+
+    Args:
+        anonymizer: as for `audit`.
+        faces: all of them, split by their own attribute as in `audit`.
+        attribute: whose values make the groups; None takes the faces' own.
+        seeds: how many; each trains a verifier and draws pairs afresh.
+        target: the false match rate that the threshold allows on val, in (0, 1).
+        config: epochs, pairs (half of `pairs` for each group) and resamples; None takes `AuditConfig()`.
+        first_seed: the first one.
+        progress: show progress bars.
+
+    Raises:
+        UserError: there is no such attribute; a group has too few people in test; `target` is no share, or so small that val has no
+            impostor pair to allow; the anonymizer fails.
+    """
+    config = config or AuditConfig()
+    attribute = faces.attribute if attribute is None else attribute
+    faces.labels(attribute)  # says which there are
+    if not 0 < target < 1:
+        raise UserError(f"target, a false match rate, must lie between 0 and 1, not at {target!r}.")
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise UserError(f"seeds must be a whole number of at least 1, not {seeds!r}.")
+    numbers = tuple(range(first_seed, first_seed + seeds))
+    splits = faces.split()
+    labels, identity = splits.test.labels(attribute), splits.test.identity
+    _enough(identity, [_several(identity, labels == value) for value in VALUES], f"the errors by {attribute!r}", "two images or more")
+    val_pairs = {
+        seed: [splits.val.pairs(config.pairs, kind, attribute=attribute, seed=seed) for kind in ("free", "same")] for seed in numbers
+    }
+    fewest = min(int(pairs[1].different.sum()) for pairs in val_pairs.values())
+    if fewest * target < 1:
+        raise UserError(f"Val has {fewest} impostor pairs, too few for a false match rate of {target:g}; raise target or load more people.")
+    groups = {value: np.flatnonzero(labels == value) for value in VALUES}
+    test_pairs = {
+        (seed, value): _within(splits.test.subset(rows).pairs(max(2, config.pairs // 2), "free", seed=seed), rows)
+        for seed in numbers
+        for value, rows in groups.items()
+    }
+    name = name_of(anonymizer)
+    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
+        released = Released.of(anonymizer, splits, control=True)
+        bar.update()
+    sets = released.sets
+    thresholds: list[float] = []
+    rates: dict[tuple[str, int], list[float]] = {}
+    draws: dict[tuple[str, int], list[np.ndarray]] = {}
+    for seed in numbers:
+        with tqdm(total=1, desc=f"  seed {seed}: verifier", disable=not progress) as bar:
+            verifier = fit_verifier(
+                sets["attack"].features,
+                released.identity["attack"],
+                sets["val"].features,
+                val_pairs[seed],
+                map_shape=sets["attack"].map_shape,
+                repeats=sets["attack"].repeats,
+                epochs=config.epochs,
+                seed=seed,
+            )
+            bar.update()
+        embeddings = {part: verifier.embed(sets[part].features) for part in ("val", "test")}
+        same = val_pairs[seed][1]
+        thresholds.append(threshold_at(pair_distances(embeddings["val"], same)[same.different == 1], target))
+        for value in VALUES:
+            pairs = test_pairs[seed, value]
+            accepted = pair_distances(embeddings["test"], pairs) <= thresholds[-1]
+            for figure, kind in (("fmr", 1), ("fnmr", 0)):
+                own = pairs.different == kind
+                wrong = accepted[own] if kind else ~accepted[own]
+                people = np.stack([identity[pairs.a[own]], identity[pairs.b[own]]], axis=1)
+                rates.setdefault((figure, value), []).append(float(wrong.mean()))
+                draws.setdefault((figure, value), []).append(rate_draws(wrong, people, identity, config.bootstrap))
+    mean = {key: np.mean(own, axis=0) for key, own in draws.items()}
+    result: dict[int, dict[str, Any]] = {}
+    for value in VALUES:
+        pairs = test_pairs[numbers[0], value]
+        result[value] = {
+            "fmr": float(np.mean(rates["fmr", value])),
+            "fmr_ci": limits(mean["fmr", value]),
+            "fnmr": float(np.mean(rates["fnmr", value])),
+            "fnmr_ci": limits(mean["fnmr", value]),
+            "impostors": int(pairs.different.sum()),
+            "genuine": int((pairs.different == 0).sum()),
+            "people": len(np.unique(identity[groups[value]])),
+        }
+    difference: dict[str, Any] = {}
+    for figure in ("fmr", "fnmr"):
+        difference[figure] = result[1][figure] - result[0][figure]
+        difference[f"{figure}_ci"] = limits(mean[figure, 1] - mean[figure, 0])
+    missing = int((labels < 0).sum())
+    return GroupRates(name, attribute, target, result, difference, tuple(thresholds), missing, numbers, mean)
+
+
+def threshold_at(distances: ArrayLike, target: float) -> float:
+    """The loosest distance at which "accept where distance <= threshold" accepts at most a share `target` of these impostor pairs (M,)."""
+    ordered = np.sort(np.asarray(distances, dtype=np.float64))
+    allowed = int(np.floor(target * len(ordered) * (1 + 1e-12)))
+    return float(np.nextafter(ordered[allowed], -np.inf)) if allowed < len(ordered) else float(ordered[-1])
+
+
+# Intervals -------------------------------------------------------------------------------------------------------------
+
+
+def rate_draws(values: ArrayLike, people: np.ndarray, everybody: np.ndarray, resamples: int) -> np.ndarray:
+    """The mean of `values` in each bootstrap resample of the people, (resamples,); the same people are drawn for the same `everybody`.
+
+    Args:
+        values: of each row, shape (N,).
+        people: codes of the row's person (N,), or of a pair's two (N, 2): a pair counts as often as both were drawn, and one person's pair
+            as often as that person.
+        everybody: codes of all people to draw from; repeats do not matter.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    codes = np.unique(everybody)
+    draws = person_draws(len(codes), resamples)
+    person = np.searchsorted(codes, people)
+    with np.errstate(invalid="ignore"):
+        if person.ndim == 1:
+            sums, counts = np.bincount(person, values, minlength=len(codes)), np.bincount(person, minlength=len(codes))
+            return (draws @ sums) / (draws @ counts)
+        own = person[:, 0] == person[:, 1]
+        result = np.empty(resamples)
+        for start in range(0, resamples, 100):  # a block of weights at a time
+            part = draws[start : start + 100]
+            weights = part[:, person[:, 0]] * np.where(own, 1, part[:, person[:, 1]])  # (100, N)
+            result[start : start + 100] = (weights @ values) / weights.sum(1)
+        return result
+
+
+def limits(draws: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap draws; draws without anybody of a group do not count."""
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _several(identity: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The rows of a group (N,) whose person has another image in it, bool (N,)."""
+    codes, counts = np.unique(identity[group], return_counts=True)
+    return group & np.isin(identity, codes[counts > 1])
+
+
+def _within(pairs: Pairs, rows: np.ndarray) -> Pairs:
+    return Pairs(rows[pairs.a], rows[pairs.b], pairs.different)
+
+
+def _aligned(what: str, first: ArrayLike, *others: ArrayLike) -> tuple[np.ndarray, ...]:
+    """Arrays of one length, the first as floats that are finite."""
+    first, others = np.asarray(first, dtype=np.float64), [np.asarray(other) for other in others]
+    if first.ndim != 1 or any(other.shape != first.shape for other in others):
+        raise UserError(
+            f"{what}, labels and people must be of one length, not of shapes {', '.join(str(a.shape) for a in (first, *others))}."
+        )
+    if not np.isfinite(first).all():
+        raise UserError(f"{what}: {(~np.isfinite(first)).sum()} of {len(first)} values are NaN or infinite.")
+    return (first, *others)
+
+
+def _enough(people: np.ndarray, rows: Sequence[np.ndarray], what: str, of: str = "an image") -> tuple[int, ...]:
+    """How many people each set of rows has; a UserError where that is too few for an interval."""
+    counts = tuple(len(np.unique(people[own])) for own in rows)
+    for value, count in zip(VALUES, counts, strict=True):
+        if count < MIN_PEOPLE:
+            raise UserError(f"Too few people for {what}: {count} with label {value} have {of}, {MIN_PEOPLE} are needed. Load more people.")
+    return counts

@@ -1,0 +1,315 @@
+"""Several attributes together: what each leaks alone, what it leaks to those who know another one, and how well all are named at once.
+
+Hiding one attribute can expose another (the representation's room is used for something), and a leak that is small on average can be large
+among some people. So every attribute is attacked among all, then among those with each value of each other attribute, and every
+combination of values against all the others. All attackers are trained afresh, chosen on val and read on test once, as in `audit`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..attackers import AttackSet, resolve
+from ..config import AuditConfig
+from ..faces import Faces, Splits
+from ..files import UserError
+from ..verification import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval
+from .creep import label_table
+from .fairness import limits, rate_draws
+from .information import FEWEST, platt
+from .released import Released, name_of
+from .trial import attack
+
+if TYPE_CHECKING:
+    import pandas
+
+INTERACTION_ATTACKERS = ("logistic", "svm_rbf", "mlp")
+"""Who attacks where nothing else is asked for: quick ones, as there are many questions; one linear, one with a kernel, one network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Leak:
+    """What the worst attacker reached on one question, over all seeds.
+
+    Attributes:
+        kind: "alone" (one attribute among all), "given" (one among those with a value of another) or "cell" (one combination of values
+            against all others).
+        auc, auc_ci: mean over seeds of the test AUC, and its 95 % interval over people.
+        advantage, advantage_ci: true positive less false positive rate on test at the threshold chosen on val, which is twice the balanced
+            accuracy less 1: no decision that this attacker could make has a larger demographic parity gap, see `fairness`.
+        attacker: who was the worst, most often.
+        images, people: of the question in test, people of the rarer side.
+        scores: of each seed.
+        decided: what the threshold made of them, bool (T,) of each seed.
+    """
+
+    kind: str
+    auc: float
+    auc_ci: tuple[float, float]
+    advantage: float
+    advantage_ci: tuple[float, float]
+    attacker: str
+    images: int
+    people: int
+    scores: tuple[Scored, ...] = field(repr=False)
+    decided: tuple[np.ndarray, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InteractionReport:
+    """What `interaction_audit` found.
+
+    Attributes:
+        name: of the anonymizer.
+        attributes: those that were read.
+        leaks: by question: "gender", "gender | young = 1", "gender = 1, young = 0".
+        joint: naming all attributes at once: cells (how many combinations), chance (1 / cells), balanced_accuracy, the mean over the
+            cells of the share that is named rightly, and balanced_accuracy_ci; None where a combination has too few people.
+        left_out: questions that could not be asked, with the reason.
+        missing: images without a label of each attribute, in attack, val and test; they take no part where that label is needed.
+        seeds: their numbers.
+        bootstrap: resamples behind the intervals.
+    """
+
+    name: str
+    attributes: tuple[str, ...]
+    leaks: dict[str, Leak]
+    joint: dict[str, Any] | None
+    left_out: dict[str, str]
+    missing: dict[str, int]
+    seeds: tuple[int, ...]
+    bootstrap: int
+
+    def change(self, before: InteractionReport) -> dict[str, tuple[float, float, float]]:
+        """This report's AUCs less those of `before`, an audit of the same faces and seeds: question to (change, low, high).
+
+        The interval is of the change itself: both are resampled with the same people. A change above 0 is an exposure.
+
+        Raises:
+            UserError: the two do not belong together.
+        """
+        result = {}
+        for what, leak in self.leaks.items():
+            other = before.leaks.get(what)
+            if other is None:
+                continue
+            pairs = zip(leak.scores, other.scores, strict=False)
+            if len(leak.scores) != len(other.scores) or any(
+                len(a.people) != len(b.people) or (a.people != b.people).any() for a, b in pairs
+            ):
+                raise UserError(f"The audits of {self.name} and {before.name} are of other faces or seeds: their change has no meaning.")
+            draws = bootstrap_auc(leak.scores, self.bootstrap) - bootstrap_auc(other.scores, self.bootstrap)
+            result[what] = (leak.auc - other.auc, *limits(draws))
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries, without the scores."""
+        hidden = ("scores", "decided")
+        leaks = {
+            what: {f.name: getattr(leak, f.name) for f in dataclasses.fields(leak) if f.name not in hidden}
+            for what, leak in self.leaks.items()
+        }
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"leaks": leaks}
+        return json.loads(json.dumps(own, allow_nan=False))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row a question: question, kind, auc, low, high, advantage, attacker, images, people."""
+        import pandas
+
+        keys = ["question", "kind", "auc", "low", "high", "advantage", "attacker", "images", "people"]
+        rows = [
+            (what, leak.kind, leak.auc, *leak.auc_ci, leak.advantage, leak.attacker, leak.images, leak.people)
+            for what, leak in self.leaks.items()
+        ]
+        return pandas.DataFrame(rows, columns=keys)
+
+    def __repr__(self) -> str:
+        return f"InteractionReport({self.name!r}, {self.attributes}, {len(self.leaks)} questions, {len(self.seeds)} seeds)"
+
+    def __str__(self) -> str:
+        title = f"{self.name}: {', '.join(self.attributes)} together; worst fresh attacker on people never seen, 95 % intervals over people"
+        lines = [title, "=" * len(title), f"{'question':<40}{'AUC':>6}{'':>17}{'advantage':>11}   attacker"]
+        heads = {"alone": "among all", "given": "among those with a value of another", "cell": "one combination against all others"}
+        for kind, head in heads.items():
+            own = {what: leak for what, leak in self.leaks.items() if leak.kind == kind}
+            lines += [head] if own else []
+            for what, leak in own.items():
+                low, high = leak.auc_ci
+                lines.append(f"  {what:<38}{leak.auc:>6.3f} [{low:.3f}, {high:.3f}]{leak.advantage:>11.3f}   {leak.attacker}")
+        if self.joint is not None:
+            low, high = self.joint["balanced_accuracy_ci"]
+            words = f"{self.joint['balanced_accuracy']:.1%} [{low:.1%}, {high:.1%}]; chance {self.joint['chance']:.1%}"
+            lines += [f"all named at once, balanced accuracy {words}"]
+        lines += [f"not asked: {what} ({reason})" for what, reason in self.left_out.items()]
+        lines += [f"{count} images have no label of {name!r}" for name, count in self.missing.items() if count]
+        return "\n".join(lines)
+
+
+def interaction_audit(
+    anonymizer: Callable[[Tensor], Tensor | np.ndarray],
+    faces: Faces,
+    attributes: Sequence[str],
+    seeds: int = 3,
+    config: AuditConfig | None = None,
+    attackers: Sequence[Any] | Mapping[str, Any] = INTERACTION_ATTACKERS,
+    first_seed: int = 0,
+    progress: bool = True,
+) -> InteractionReport:
+    """Attack several attributes of what an anonymizer releases: each alone, each given each other, and every combination of their values.
+
+    With m attributes there are m questions of the first kind, 2 m (m - 1) of the second and 2^m of the third, and each is a training of
+    all `attackers`: take few of both. The people are split as `faces.split()` splits them, by the faces' own attribute; so an anonymizer
+    that was trained on its `train` meets nobody of them again.
+
+    Args:
+        anonymizer: as for `audit`.
+        faces: all of them; the splits attack, val and test are used.
+        attributes: two or more names.
+        seeds: how many; each trains all attackers afresh.
+        config: epochs and resamples; None takes `AuditConfig()`.
+        attackers: see `attackers.resolve`. The gallery attack needs a verifier and is left out.
+        first_seed: the first one.
+        progress: show progress bars.
+
+    Raises:
+        UserError: fewer than two attributes, or one that does not exist; too few people for an interval of any question beyond the
+            attributes alone; the anonymizer fails; no attacker can be trained.
+    """
+    config = config or AuditConfig()
+    names = tuple(attributes) if not isinstance(attributes, str) else (attributes,)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UserError(f"An interaction audit needs two or more different attributes, not {attributes!r}; `audit` is for one.")
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise UserError(f"seeds must be a whole number of at least 1, not {seeds!r}.")
+    numbers = tuple(range(first_seed, first_seed + seeds))
+    makers = resolve(attackers if isinstance(attackers, Mapping) else list(attackers))
+    splits = faces.split()
+    tables = {part: label_table(getattr(splits, part), names) for part in ("attack", "val", "test")}
+    questions, left_out = _questions(names, tables, splits)
+    if not any(kind != "alone" for kind, _ in questions.values()):
+        what, reason = next(iter(left_out.items()))
+        raise UserError(
+            f"Too few people to ask how {' and '.join(names)} interact: {what}: {reason}. "
+            "Load more people, take fewer attributes, or those whose combinations are not so rare."
+        )
+    name = name_of(anonymizer)
+    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
+        released = Released.of(anonymizer, splits)
+        bar.update()
+
+    found: dict[str, list[tuple[str, Scored, np.ndarray]]] = {what: [] for what in questions}
+    odds: list[dict[str, np.ndarray]] = []  # of each seed, by cell: how much the scores speak for it, (T',)
+    for seed in numbers:
+        odds.append({})
+        for what, (kind, labels) in questions.items():
+            sets = {part: _labelled(released.sets[part], labels[part]) for part in tables}
+            done = attack(sets, makers, config, seed, released.missing, f"  seed {seed}: {what}: ", progress)
+            worst = done.worst
+            threshold = best_threshold(done.val_scores[worst], sets["val"].labels, balanced=True)
+            people = splits.test.identity[labels["test"] >= 0]
+            scored = Scored(done.test_scores[worst], sets["test"].labels == 1, people)
+            found[what].append((worst, scored, scored.scores > threshold))
+            if kind == "cell":  # over its frequency, so that rare combinations are named as readily as frequent ones
+                probable = platt(done.val_scores[worst], sets["val"].labels)(scored.scores)
+                odds[-1][what] = probable / sets["attack"].labels.mean()
+
+    leaks = {what: _leak(questions[what][0], own, config.bootstrap) for what, own in found.items()}
+    cells = [what for what, (kind, _) in questions.items() if kind == "cell"]
+    joint = None
+    if len(cells) == 2 ** len(names):
+        joint = _joint(cells, odds, {what: found[what][0][1] for what in cells}, config.bootstrap)
+    missing = {own: int(sum((table[:, i] < 0).sum() for table in tables.values())) for i, own in enumerate(names)}
+    return InteractionReport(name, names, leaks, joint, left_out, missing, numbers, config.bootstrap)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _questions(
+    names: tuple[str, ...], tables: Mapping[str, np.ndarray], splits: Splits
+) -> tuple[dict[str, tuple[str, dict[str, np.ndarray]]], dict[str, str]]:
+    """What can be asked: question to its kind and, by split, labels 1, 0 and -1 (takes no part); and why the rest cannot."""
+    asked: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {}
+    for i, name in enumerate(names):
+        asked[name] = ("alone", lambda table, i=i: table[:, i])
+    for i, j in itertools.permutations(range(len(names)), 2):
+        for value in (0, 1):
+            what = f"{names[i]} | {names[j]} = {value}"
+            asked[what] = ("given", lambda table, i=i, j=j, value=value: np.where(table[:, j] == value, table[:, i], -1))
+    for values in itertools.product((0, 1), repeat=len(names)):
+        what = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
+        asked[what] = ("cell", lambda table, values=values: np.where((table >= 0).all(1), (table == values).all(1), -1).astype(np.int8))
+    questions, left_out = {}, {}
+    for what, (kind, labels_of) in asked.items():
+        labels = {part: labels_of(table) for part, table in tables.items()}
+        reason = _too_few({part: (own, getattr(splits, part).identity) for part, own in labels.items()})
+        if reason is None:
+            questions[what] = (kind, labels)
+        else:
+            left_out[what] = reason
+    return questions, left_out
+
+
+def _too_few(labels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str | None:
+    """Why labels and people of the three splits do not suffice, or None where they do."""
+    needed = {"attack": FEWEST, "val": 2, "test": MIN_PEOPLE}
+    for part, (own, identity) in labels.items():
+        people = min(len(np.unique(identity[own == value])) for value in (0, 1))
+        if people < needed[part]:
+            return f"{people} people of the rarer side in {part}, {needed[part]} are needed"
+    return None
+
+
+def _labelled(data: AttackSet, labels: np.ndarray) -> AttackSet:
+    """The rows of a split that take part, with these labels (N,) in the place of their own."""
+    labels = np.tile(labels, data.repeats)
+    return dataclasses.replace(data, labels=labels).take(np.flatnonzero(labels >= 0))
+
+
+def _leak(kind: str, own: Sequence[tuple[str, Scored, np.ndarray]], resamples: int) -> Leak:
+    attackers, scores, decided = ([entry[i] for entry in own] for i in range(3))
+    first = scores[0]
+    draws = [
+        rate_draws(d[s.positive], s.people[s.positive], s.people, resamples)
+        - rate_draws(d[~s.positive], s.people[~s.positive], s.people, resamples)
+        for s, d in zip(scores, decided, strict=True)
+    ]
+    rates = [d[s.positive].mean() - d[~s.positive].mean() for s, d in zip(scores, decided, strict=True)]
+    return Leak(
+        kind=kind,
+        auc=float(np.mean([s.auc for s in scores])),
+        auc_ci=interval(scores, resamples),
+        advantage=float(np.mean(rates)),
+        advantage_ci=limits(np.mean(draws, axis=0)),
+        attacker=max(dict.fromkeys(attackers), key=attackers.count),
+        images=len(first.people),
+        people=min(len(np.unique(first.people[first.positive == value])) for value in (True, False)),
+        scores=tuple(scores),
+        decided=tuple(decided),
+    )
+
+
+def _joint(cells: list[str], odds: Sequence[Mapping[str, np.ndarray]], truth: Mapping[str, Scored], resamples: int) -> dict[str, Any]:
+    """Naming the combination: the cell that the scores speak for most, judged by the mean over cells of the share that is right."""
+    cell = np.argmax([truth[what].positive for what in cells], axis=0)  # (T',)
+    people = next(iter(truth.values())).people
+    rates, draws = [], []
+    for own in odds:
+        right = np.argmax([own[what] for what in cells], axis=0) == cell
+        rates.append(np.mean([right[cell == c].mean() for c in range(len(cells))]))
+        draws.append(np.mean([rate_draws(right[cell == c], people[cell == c], people, resamples) for c in range(len(cells))], axis=0))
+    return {
+        "cells": len(cells),
+        "chance": 1 / len(cells),
+        "balanced_accuracy": float(np.mean(rates)),
+        "balanced_accuracy_ci": list(limits(np.mean(draws, axis=0))),
+    }
