@@ -48,7 +48,8 @@ all trained models into one folder. Each method is measured twice:
   retrained regime  by attackers and a verifier trained afresh on what it releases
 
 The first tells whether a method beats its own opponent, the second whether it hides
-anything. Stop a run whenever you like: with --resume it goes on where it was."""
+anything. With --harden the method that this library recommends stands beside the
+paper's. Stop a run whenever you like: with --resume it goes on where it was."""
 
 RUN_EXAMPLES = """\
 examples:
@@ -58,6 +59,8 @@ examples:
     aia run --data celeba --root CelebA --seeds 3 --out runs/celeba
   the same, after it was stopped:
     aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume
+  a finished run, and the recommended method as a fifth row:
+    aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume --harden
   your own faces, and another attribute to hide:
     aia run --data folder --root my_faces --attribute glasses --beta 1"""
 
@@ -216,6 +219,7 @@ def parser() -> argparse.ArgumentParser:
     how = _add_how(run, default="3", seeds=[0, 1, 2])
     how.add_argument("--out", default="runs/aia", metavar="FOLDER", help="where everything is written (default %(default)s)")
     how.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
+    how.add_argument("--harden", action="store_true", help="also the method that this library recommends, HardenedAIA")
 
     sweep = _command(commands, "sweep", "the trade-off: many weights, each audited", SWEEP_HELP, SWEEP_EXAMPLES)
     sweep.set_defaults(function=_sweep)
@@ -501,6 +505,7 @@ def _run(options: argparse.Namespace) -> None:
     _settings(options, profile.size)  # what cannot be is refused before anything is imported or read
     _check_place(options.out)
 
+    from .config import HardenedConfig
     from .ledger import table
     from .run import check_out, run_paper
     from .training import pick_device
@@ -514,6 +519,7 @@ def _run(options: argparse.Namespace) -> None:
         options.out,
         seeds=options.seeds,
         resume=options.resume,
+        harden=HardenedConfig() if options.harden else None,
         device=device,
         progress=not options.quiet,
         command=options.argv,

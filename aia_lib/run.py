@@ -1,5 +1,7 @@
 """The whole paper on one set of faces: train the four methods, audit them in both regimes, write report, table and figures.
 
+Where asked for, the method that this library recommends is a fifth beside them.
+
 Everything lies in one folder and is written as it is finished, so that a run that was killed goes on where it was:
 
     out/
@@ -27,7 +29,8 @@ from . import plots
 from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, with_attribute
 from .attributes import AttributeReader, train_reader
 from .audit import AuditReport, audit, enough_people
-from .config import Profile, as_dict
+from .config import HardenedConfig, Profile, as_dict, settings_differences
+from .defences import HardenedAIA
 from .explain import gradcam
 from .faces import Faces, Splits, value_words
 from .files import UserError, write_json
@@ -39,6 +42,9 @@ from .training import build, pick_device, to_images, train_adversary
 FOLDERS = {"Original": "Original", "Random": "Random", "AIA\\T": "AIA-without-task", "AIA": "AIA"}
 """The paper's methods in its order, and the folder each is saved in."""
 
+HARDENED = HardenedAIA.name
+"""The method beyond the paper, and the folder it is saved in. Nothing in it belongs to the paper regime."""
+
 READERS = {"before": "Original", "after": "AIA"}
 """Whose g the attribute readers of `aia attributes` read."""
 
@@ -48,9 +54,9 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class _Trained:
-    """The four anonymizers of one seed and their audits, by method."""
+    """The anonymizers of one seed and their audits, by method."""
 
-    methods: dict[str, Original | AIA | RandomMask]
+    methods: dict[str, Original | AIA | RandomMask | HardenedAIA]
     audits: dict[str, AuditReport]
 
 
@@ -62,6 +68,7 @@ def run_paper(
     seeds: Sequence[int] = (0, 1, 2),
     attribute: str | None = None,
     resume: bool = False,
+    harden: HardenedConfig | None = None,
     device: torch.device | None = None,
     progress: bool = True,
     command: Sequence[str] = ("aia_lib.run.run_paper",),
@@ -76,6 +83,8 @@ def run_paper(
         seeds: a training and an audit each; the split of the people is the same for all.
         attribute: the private one; None takes the faces' own.
         resume: take up what `out` holds of the same run. More seeds may be asked for than before.
+        harden: settings of `defences.HardenedAIA`, which is then trained and audited beside the paper's methods; None leaves it out. A
+            finished run takes it up with `resume`.
         device: None takes the best there is.
         progress: show progress bars.
         command: how the run was called, for its provenance.
@@ -99,8 +108,8 @@ def run_paper(
 
     trained: dict[int, _Trained] = {}
     for seed in seeds:
-        trained[seed] = _run_seed(faces, splits.train, profile, out / f"seed-{seed}", seed, device, progress, say, clock)
-    merged = {name: AuditReport.merge([trained[seed].audits[name] for seed in seeds]) for name in FOLDERS}
+        trained[seed] = _run_seed(faces, splits.train, profile, harden, out / f"seed-{seed}", seed, device, progress, say, clock)
+    merged = {name: AuditReport.merge([trained[seed].audits[name] for seed in seeds]) for name in trained[seeds[0]].audits}
 
     for which, name in READERS.items():
         folder = out / f"seed-{seeds[0]}" / "readers"
@@ -114,7 +123,7 @@ def run_paper(
     data |= {"attribute": faces.attribute, "licence": faces.licence, "fingerprint": faces.fingerprint[:16]}
     report = {
         "provenance": provenance(list(command), list(seeds), data, clock.seconds, device),
-        "settings": {"attribute": faces.attribute, **as_dict(profile)},
+        "settings": {"attribute": faces.attribute, **as_dict(profile), **({} if harden is None else {"hardened": as_dict(harden)})},
         "methods": {name: report.to_dict() for name, report in merged.items()},
     }
     figures = {
@@ -180,21 +189,10 @@ def _open(out: Path, faces: Faces, profile: Profile, resume: bool) -> _Clock:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}); choose another --out, or remove that folder.") from error
         if before != run:
-            differences = "; ".join(_differences(before, run))
+            differences = "; ".join(settings_differences(before, run))
             raise UserError(f"{out} holds another run ({differences}). Use its settings, or choose another --out.")
     write_json(path, state)
     return _Clock(path, state)
-
-
-def _differences(before: object, now: object, name: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
-    if before == now:
-        return []
-    if name == "faces":  # their fingerprints would tell nobody anything
-        return ["other faces: another data set, --limit or --size, or images or labels have changed"]
-    return [f"{name} was {before!r}, is {now!r}"]
 
 
 # --- one seed ---------------------------------------------------------------------------------------------------------
@@ -204,6 +202,7 @@ def _run_seed(
     faces: Faces,
     train: Faces,
     profile: Profile,
+    harden: HardenedConfig | None,
     folder: Path,
     seed: int,
     device: torch.device,
@@ -219,35 +218,41 @@ def _run_seed(
         "AIA\\T": lambda: AIAWithoutTask(profile, seed, device).fit(train, start=original, **common),
         "AIA": lambda: AIA(profile, seed, device).fit(train, start=original, **common),
     }
-    methods: dict[str, Original | AIA | RandomMask] = {}
+    if harden is not None:
+        makers[HARDENED] = lambda: HardenedAIA(harden, seed, device).fit(train, **common)
+    methods: dict[str, Original | AIA | RandomMask | HardenedAIA] = {}
     audits: dict[str, AuditReport] = {}
     for name, make in makers.items():
-        place = folder / FOLDERS[name]
+        place = folder / FOLDERS.get(name, HARDENED)
         if (place / "anonymizer.json").exists():
             methods[name] = load_anonymizer(place, device)
             if name == "Original":
                 original = methods[name]
+            if name == HARDENED and (differences := settings_differences(as_dict(methods[name].config), as_dict(harden))):
+                raise UserError(
+                    f"{place} holds a {HARDENED} with other settings ({'; '.join(differences)}). Use its settings, or choose another --out."
+                )
         else:
             say(f"seed {seed}: training {name}")
             methods[name] = make()
             methods[name].save(place)
             clock.note()
-        saved = folder / f"audit-{FOLDERS[name]}.npz"
+        saved = folder / f"audit-{place.name}.npz"
         if saved.exists():
             audits[name] = AuditReport.load(saved)
         else:
             say(f"seed {seed}: auditing {name}")
             method = methods[name]
-            audits[name] = audit(
-                method, faces, seeds=[seed], config=profile.audit, adversary=method.infer, siamese=method.embed, progress=progress
-            )
+            own = {} if name == HARDENED else {"adversary": method.infer, "siamese": method.embed}
+            audits[name] = audit(method, faces, seeds=[seed], config=profile.audit, progress=progress, **own)
             audits[name].save(saved)
             clock.note()
         retrained, paper = audits[name].retrained, audits[name].paper
-        say(
-            f"seed {seed}: {name:<8}  paper regime: privacy {paper['privacy_accuracy']:.1%}, utility {paper['utility_accuracy']:.1%}"
-            f"   retrained: leak AUC {retrained['leak_auc']:.3f}, utility AUC {retrained['utility_auc_same']:.3f}"
-        )
+        first = "no paper regime"
+        if paper is not None:
+            first = f"paper regime: privacy {paper['privacy_accuracy']:.1%}, utility {paper['utility_accuracy']:.1%}"
+        then = f"retrained: leak AUC {retrained['leak_auc']:.3f}, utility AUC {retrained['utility_auc_same']:.3f}"
+        say(f"seed {seed}: {name:<8}  {first}   {then}")
     return _Trained(methods, audits)
 
 

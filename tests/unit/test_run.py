@@ -15,35 +15,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import TINY
 
 from aia_lib import ledger, run, training
 from aia_lib.anonymizers import AIA, Original, RandomMask, load_anonymizer
 from aia_lib.audit import AuditReport
-from aia_lib.config import PROFILES, AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
+from aia_lib.config import CompactConfig, HardenedConfig
+from aia_lib.defences import HardenedAIA
 from aia_lib.faces import Faces
 from aia_lib.files import UserError
 from aia_lib.run import FOLDERS, read_attributes, run_paper, run_size
 from aia_lib.training import Stage, to_images
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
-
-TINY = dataclasses.replace(
-    PROFILES["fast"],
-    size=16,
-    autoencoder=AutoencoderConfig(epochs=1),
-    adversary=AdversaryConfig(epochs=1),
-    siamese=SiameseConfig(epochs=1),
-    finetune=FinetuneConfig(epochs=1, batch_size=16),
-    audit=AuditConfig(attackers=("logistic",), epochs=1, pairs=200, bootstrap=50, controls=False),
-)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +130,23 @@ def test_a_run_keeps_its_models_and_audits(finished, faces):
         "siamese-without-task",
         "image-classifier",
     }
+
+
+def test_a_finished_run_takes_up_the_recommended_method_as_a_fifth(finished, faces, tmp_path, without_pictures):
+    out = tmp_path / "paper"
+    shutil.copytree(finished[0], out)
+    small = HardenedConfig(CompactConfig(k=8, width=8, epochs=1, min_steps=3, decoder_epochs=1, batch_size=16))
+    report, said = paper(faces, out, harden=small, resume=True)
+    assert list(report["methods"]) == [*FOLDERS, "HardenedAIA"] and ledger.check(report)
+    assert [line for line in said if "training " in line] == ["seed 0: training HardenedAIA"], "nothing else is done again"
+    assert {name: report["methods"][name] for name in FOLDERS} == finished[1]["methods"]
+    fifth = report["methods"]["HardenedAIA"]
+    assert fifth["paper"] is None and list(fifth["retrained"]["attackers"]) == ["logistic"], "it has no adversary of its own to fool"
+    assert report["settings"]["hardened"]["compact"]["k"] == 8
+    loaded = load_anonymizer(out / "seed-0" / "HardenedAIA", CPU)
+    assert isinstance(loaded, HardenedAIA) and loaded.config == small
+    with pytest.raises(UserError, match="other settings .*mu was 24"):
+        paper(faces, out, harden=dataclasses.replace(small, mu=1.0), resume=True)
 
 
 def test_only_the_split_train_is_trained_on(faces, tmp_path, monkeypatch):
