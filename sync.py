@@ -24,8 +24,11 @@ from aia_lib.files import UserError, atomic_write, sha256, write_json, write_tex
 
 ROOT = Path(__file__).resolve().parent
 RUN = "celeba10k-64"
-PICTURE = "book/static/regimes.svg"
-RUNS = {"celeba": (RUN, "celeba"), "embedded": ("embedded-64", None)}
+HARDENED = "celeba10k-32"
+"""The run on photographs in which the recommended method stands beside the paper's."""
+PICTURES = {"book/static/regimes.svg": RUN, "book/static/hardened.svg": HARDENED}
+"""What is drawn of which run."""
+RUNS = {"celeba": (RUN, "celeba"), "hardened": (HARDENED, None), "embedded": ("embedded-64", None)}
 """The runs that book/results.md shows: the first word of its blocks' names -> the record, and which of the paper's tables is beside it."""
 SHEET = "book/static/contact_sheet.png"
 SHEET_PEOPLE, SHEET_IMAGES = 12, 10
@@ -56,6 +59,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "links": f"[Try it on Colab](https://colab.research.google.com/github/{slug}/blob/{branch}/notebooks/00_quickstart.ipynb)\n"
             f"· [Source]({url}) · [Report a problem]({url}/issues)\n",
             "results": results(),
+            "hardened": hardened(),
             "commands": clone + "make test                                     # sets up .venv, then runs all tests\n"
             "make book                                     # executes every chapter on the embedded faces, then builds the book\n```\n",
             "install": install,
@@ -67,7 +71,8 @@ def blocks() -> dict[str, dict[str, str]]:
             + "make setup      # .venv with the pinned packages and the library\nmake test       # everything works here\n```\n",
         },
         "book/reading_the_paper.md": {"gender_only": gender_only()},
-        "book/results.md": book_results(),
+        "book/results.md": {**book_results(), "frontier": frontier()},
+        "book/related_systems.md": {"frontier": frontier()},
         "book/data_card_embedded.md": data_card(),
         "CONTRIBUTING.md": {"clone": clone + "make setup\nmake test\n.venv/bin/pre-commit install\n```\n"},
         "CITATION.cff": {"address": f'version: {__version__}\nrepository-code: "{url}"\n'},
@@ -86,12 +91,48 @@ def results() -> str:
     seeds = ", ".join(str(seed) for seed in origin["seeds"])
     return (
         "![For each method: what its own adversary and the worst fresh attacker read of gender, beside what is left of verification.]"
-        f"({PICTURE})\n\n"
+        "(book/static/regimes.svg)\n\n"
         f"{ledger.table(report, paper='celeba')}\n"
         f"{ledger.TABLE_NOTE}\n\n"
         f"Made by `{origin['command']}` (seeds {seeds}) in {origin['seconds'] / 60:.0f} minutes on {origin['device']};\n"
         f"every figure is in [results/{RUN}.json](results/{RUN}.json).\n"
     )
+
+
+def hardened() -> str:
+    """The README's picture, table and sentence of the method that the library recommends."""
+    if HARDENED not in ledger.names():
+        return f"No run is recorded yet in `results/{HARDENED}.json`.\n"
+    report = ledger.load(HARDENED)
+    return (
+        "![For each method, the recommended one among them: what its own adversary and the worst fresh attacker read of gender, "
+        "beside what is left of verification.](book/static/hardened.svg)\n\n"
+        f"{frontier()}\n"
+        f"{ledger.table(report)}\n"
+        f"Made by `{report['provenance']['command']}`; every figure is in [results/{HARDENED}.json](results/{HARDENED}.json).\n"
+    )
+
+
+def frontier() -> str:
+    """Three claims on the same photographs: the paper's regime, the same method under fresh attackers, the recommended method."""
+    if HARDENED not in ledger.names():
+        return f"No run is recorded yet in `results/{HARDENED}.json`.\n"
+    report = ledger.load(HARDENED)
+    methods = report["methods"]
+    before, after = (methods[name]["paper"] for name in ("Original", "AIA"))
+    lines = [
+        f"* **AIA, paper regime.** Its own adversary's AUC goes from {before['privacy_auc']:.3f} to {after['privacy_auc']:.3f}, "
+        f"that of its own Siamese network from {before['utility_auc']:.3f} to {after['utility_auc']:.3f}.\n"
+    ]
+    fresh = {"AIA": "AIA, fresh attackers and a fresh verifier", "HardenedAIA": "HardenedAIA, the same attackers and verifier"}
+    for name, words in fresh.items():
+        r, start = methods[name]["retrained"], methods["Original"]["retrained"]
+        lines.append(
+            f"* **{words}.** The worst attacker's AUC goes from {with_ci(start, 'leak_auc')} to {with_ci(r, 'leak_auc')}, verification's "
+            f"from {with_ci(start, 'utility_auc_same')} to {with_ci(r, 'utility_auc_same')}: leak removed "
+            f"{ledger.percent(ledger.leak_removed(report, name))}, utility kept {ledger.percent(ledger.utility_kept(report, name))}.\n"
+        )
+    return "".join(lines)
 
 
 def story() -> str:
@@ -480,22 +521,22 @@ def derived() -> dict[Path, str]:
     return files
 
 
-def picture_source() -> str | None:
-    """What the picture was drawn from, as it says in its own metadata; None while no run is recorded."""
-    path = ledger.results_root() / f"{RUN}.json"
-    return f"drawn from results/{RUN}.json, sha256 {sha256(path)}" if path.is_file() else None
+def picture_source(run: str) -> str | None:
+    """What the picture of a run was drawn from, as it says in its own metadata; None while the run is not recorded."""
+    path = ledger.results_root() / f"{run}.json"
+    return f"drawn from results/{run}.json, sha256 {sha256(path)}" if path.is_file() else None
 
 
-def draw(source: str) -> None:
-    """Draw the README's picture. The same run gives the same bytes, except with another matplotlib."""
+def draw(picture: Path, run: str, source: str) -> None:
+    """Draw a recorded run. The same run gives the same bytes, except with another matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = RUN
+    matplotlib.rcParams["svg.hashsalt"] = run
     from aia_lib import plots
 
-    figure = plots.regimes(ledger.load(RUN))
-    with atomic_write(ROOT / PICTURE) as file:
+    figure = plots.regimes(ledger.load(run))
+    with atomic_write(picture) as file:
         figure.savefig(file, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None, "Description": source})
 
 
@@ -513,11 +554,12 @@ def main(arguments: list[str] | None = None) -> int:
             stale.append(str(path.relative_to(ROOT)))
             if not check:
                 write_text(path, text)
-    source, picture = picture_source(), ROOT / PICTURE
-    if source and not (picture.is_file() and source in picture.read_text(encoding="utf-8")):
-        stale.append(PICTURE)
-        if not check:
-            draw(source)
+    for name, run in PICTURES.items():
+        source, picture = picture_source(run), ROOT / name
+        if source and not (picture.is_file() and source in picture.read_text(encoding="utf-8")):
+            stale.append(name)
+            if not check:
+                draw(picture, run, source)
     shown = sheet_source()
     if described(ROOT / SHEET) != shown:
         stale.append(SHEET)

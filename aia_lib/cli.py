@@ -569,6 +569,16 @@ def _sweep(options: argparse.Namespace) -> None:
         )
 
 
+def _own_size(method: object) -> int | None:
+    """The side of the images that a saved anonymizer was trained on, or the one that it wraps; None where it takes any."""
+    while method is not None:
+        for part in ("networks", "encoder"):
+            if size := getattr(getattr(method, part, None), "size", None):
+                return size
+        method = getattr(method, "base", None)
+    return None
+
+
 def _audit(options: argparse.Namespace) -> None:
     profile = get_profile(options.profile)
     _settings(options, profile.size)
@@ -588,7 +598,7 @@ def _audit(options: argparse.Namespace) -> None:
     start, device = time.monotonic(), pick_device(options.device)
     anonymizer = _find_anonymizer(options.anonymizer, device)
     original = None if options.original is None else _find_anonymizer(options.original, device)
-    faces = _load(options, getattr(getattr(anonymizer, "networks", None), "size", profile.size))
+    faces = _load(options, _own_size(anonymizer) or profile.size)
 
     def common(method: object) -> dict:
         networks = getattr(method, "networks", None)
