@@ -68,7 +68,7 @@ site: setup ## build the book from the committed outputs, into _build/html
 classroom: setup ## write a student version (no solutions) and an instructor version of every chapter into _build/classroom
 	@$(BIN)/python classroom.py $(ARGS)
 
-bench: setup ## measure the speed of training against the plain way (ARGS="--help" lists the benchmarks)
+bench: setup ## measure speed, memory and growth (ARGS="training" chooses one, "--out FOLDER" records all)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 sync: setup ## write the repository's address, the table and the picture where they are shown

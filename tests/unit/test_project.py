@@ -97,7 +97,7 @@ def test_sync_names_what_is_stale_and_mends_it(tmp_path):
         assert "example.org" not in (tmp_path / name).read_text(encoding="utf-8")  # --check writes nothing
 
     # No picture is drawn here: it would be the one in this copy, from the ledger of the real project.
-    (tmp_path / "write.py").write_text("import sync\nsync.picture_source = lambda: None\nsync.main([])\n", encoding="utf-8")
+    (tmp_path / "write.py").write_text("import sync\nsync.picture_source = lambda run: None\nsync.main([])\n", encoding="utf-8")
     written = subprocess.run([sys.executable, str(tmp_path / "write.py")], capture_output=True, text=True, env=environment, check=False)
     assert written.returncode == 0, written.stderr
     for name in shown:
