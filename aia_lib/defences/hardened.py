@@ -31,8 +31,8 @@ class HardenedAIA:
     adversary             five kinds, made undecided (not wrong), each        an encoder beats the adversary it meets; so it
                           renewed in turn; and the labels' distributions      meets new ones all the time
                           drawn together (maximum mean discrepancy)
-    (none)                Fisher's discriminants between people: 8 of   what hardly tells people apart may still tell the
-                          the 32 numbers                                      attribute, and 8 x 8 covariances are known better
+    (none)                Fisher's discriminants between people: 8 of the     what hardly tells people apart may still tell the
+                          32 numbers                                          attribute, and 8 x 8 covariances are known better
     (none)                score erasure, then LEACE                           means and covariances of what is left are made equal
                                                                               for every score, on the people of `train`
     (none)                a little noise (certified, where `mu` is small)     the fine structure that erasure leaves on new people
