@@ -1,46 +1,80 @@
-"""The audit of one representation, one seed, everything in it."""
+"""How long an audit takes, over the number of images N and the length k of the representation; and a complete one.
+
+The grid is measured with a sweep's audit (three attackers, one seed, no controls), the complete one has all attackers and the controls.
+The encoder is untrained: it is as slow as a trained one.
+"""
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from aia_lib.anonymizers import Networks
 from aia_lib.audit import audit
+from aia_lib.config import AuditConfig
 from aia_lib.datasets import load_faces
+from aia_lib.faces import Faces
+from aia_lib.sweep import SWEEP_AUDIT
+
+from .common import Untrained, clock
+
+COUNTS = (1_250, 2_500, 5_000, 10_000)
+"""The different N. The different k, and the complete audit, are measured on the second of them."""
+
+PARTS = (8, 4, 2, 1)
+"""The encoder's map is averaged down to so many times fewer rows and columns, for the different k; N varies with a half of each."""
+
+HALF = 2
 
 
-class Untrained:
-    """The paper's encoder and decoder with their first weights: as large as a trained one, and as slow."""
+def measure(
+    data: str = "embedded",
+    root: str | None = None,
+    size: int = 64,
+    images: int = COUNTS[-1],
+    counts: Sequence[int] = COUNTS,
+    parts: Sequence[int] = PARTS,
+    config: AuditConfig = SWEEP_AUDIT,
+    complete: AuditConfig | None = None,
+) -> dict:
+    """Seconds of an audit by N and k.
 
-    name = "untrained"
-
-    def __init__(self, size: int) -> None:
-        self.networks = Networks(size)
-        self.map_shape = self.networks.map_shape
-        self.decode = self.networks.decode
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self.networks.encode(images)
-
-
-def measure(root: str, size: int, images: int | None) -> dict:
-    """Seconds and peak memory of `audit(…, seeds=1)`."""
-    faces = load_faces("celeba", root, size=size, limit=images)
-    anonymizer = Untrained(size)
-    start = time.perf_counter()
-    report = audit(anonymizer, faces, seeds=1, progress=False)
-    seconds = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10 if sys.platform != "darwin" else 1 << 20)
+    Args:
+        data, root, size: the faces.
+        images: the largest N.
+        counts: the N's; those beyond `images` are left out.
+        parts: divisors of the map's side.
+        config: the audit of the grid.
+        complete: that of the complete one; None takes `AuditConfig()`.
+    """
+    faces = load_faces(data, root, size=size, limit=images, progress=False)
+    counts = [count for count in counts if count <= len(faces)] or [len(faces)]
+    fixed = counts[:2][-1]
+    side = size // 4
+    seconds(faces, counts[0], Untrained(size), config)  # libraries are loaded
+    usual = Untrained(size, side // HALF)
+    others = [Untrained(size, side // part) for part in parts if part != HALF]
+    rows = [seconds(faces, count, usual, config) for count in counts]
+    rows += [seconds(faces, fixed, other, config) for other in others]
+    everything = seconds(faces, fixed, Untrained(size), complete or AuditConfig())
     return {
-        "images": len(faces),
-        "k": int(torch.tensor(anonymizer.map_shape).prod()),
-        "seconds": round(seconds, 1),
-        "peak_resident_megabytes": round(memory),
-        "leak_auc": report.retrained["leak_auc"],
-        "attackers": report.retrained["attackers"],
+        "size": size,
         "threads": torch.get_num_threads(),
+        "attackers": list(config.attackers),
+        "rows": rows,
+        "complete": everything,
+    }
+
+
+def seconds(faces: Faces, count: int, anonymizer: Untrained, config: AuditConfig) -> dict:
+    """One audit of the first `count` images."""
+    part = faces.subset(np.arange(count))
+    taken, report = clock(lambda: audit(anonymizer, part, seeds=1, config=config, progress=False))
+    return {
+        "images": len(part),
+        "k": anonymizer.k,
+        "seconds": round(taken, 2),
+        "leak_auc": report.retrained["leak_auc"],
+        "attackers": len(report.retrained["attackers"]),
     }

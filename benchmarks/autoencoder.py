@@ -7,7 +7,7 @@ which it leaves it hangs on the last bits: there even an exact rewrite in float3
 from __future__ import annotations
 
 import contextlib
-import time
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -25,9 +25,8 @@ from aia_lib.faces import Faces
 from aia_lib.models import Decoder, Encoder, latent_shape
 from aia_lib.training import Stage, build, pick_device, train_autoencoder
 
-IMAGES = 768
-WARM_EPOCHS = 10
-EPOCHS = 4
+from .common import as_celeba, clock, draw
+
 BATCH = 32
 
 Weights = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
@@ -49,33 +48,55 @@ class JPEGs(Dataset):
         return torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255)[None]
 
 
-def measure(root: str, size: int, images: int | None) -> dict:
-    """Images a second of both ways, their ratio, and how far the loss curves are apart."""
-    faces = load_faces("celeba", root, size=size)
-    rows = np.random.default_rng(0).permutation(len(faces))[: images or IMAGES]
+def measure(
+    data: str = "embedded",
+    root: str | None = None,
+    size: int = 64,
+    images: int = 768,
+    epochs: int = 4,
+    warm_epochs: int = 10,
+) -> dict:
+    """Images a second of both ways, their ratio, and how far the loss curves are apart.
+
+    Args:
+        data, root: a CelebA folder; with "embedded" one is made of the rendered faces, see `common.as_celeba`.
+        size, images: of the faces that are trained on.
+        epochs: of both ways.
+        warm_epochs: before, by the library.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        if data == "embedded":
+            root = as_celeba(Path(scratch), images, draw(Path(scratch) / "drawn", images))
+            return _measure(root, size, images, epochs, warm_epochs, Path(scratch) / "cache")
+        return _measure(root, size, images, epochs, warm_epochs, None)
+
+
+def _measure(root: str | Path, size: int, images: int, epochs: int, warm_epochs: int, cache: Path | None) -> dict:
+    faces = load_faces("celeba", root, size=size, cache=cache, progress=False)
+    rows = np.random.default_rng(0).permutation(len(faces))[:images]
     faces = faces.subset(np.sort(rows))
     layout = locate(root)
     names = scan(layout).paths  # in the order of the faces
     paths = [layout.base / names[row] for row in np.sort(rows)]
     device = pick_device()
-    config = AutoencoderConfig(epochs=EPOCHS, batch_size=BATCH)
+    config = AutoencoderConfig(epochs=epochs, batch_size=BATCH)
 
     encoder, decoder = networks(faces.size, device)
     with mock.patch("aia_lib.training.keep_freed_memory"):  # not before the plain way has run: it is for the whole process
-        train_autoencoder(faces, encoder, decoder, AutoencoderConfig(epochs=WARM_EPOCHS, batch_size=BATCH), progress=False)
+        train_autoencoder(faces, encoder, decoder, AutoencoderConfig(epochs=warm_epochs, batch_size=BATCH), progress=False)
     weights = encoder.state_dict(), decoder.state_dict()
     plain_seconds, plain_curve = plain(paths, faces, config, device, weights)
-    ours(faces.subset(np.arange(4 * BATCH)), AutoencoderConfig(epochs=1, batch_size=BATCH), device, weights)  # allocations
+    ours(faces.subset(np.arange(min(4 * BATCH, len(faces)))), AutoencoderConfig(epochs=1, batch_size=BATCH), device, weights)  # allocations
     seconds, curve = ours(faces, config, device, weights)
     with mock.patch("aia_lib.training.autocast", lambda device: contextlib.nullcontext()):
         float32_seconds, float32_curve = ours(faces, config, device, weights)
     again, _ = ours(faces, config, device, weights)
-    shown = len(faces) // BATCH * BATCH * EPOCHS
+    shown = len(faces) // BATCH * BATCH * epochs
     return {
         "images": len(faces),
         "size": size,
-        "warm_epochs": WARM_EPOCHS,
-        "epochs": EPOCHS,
+        "warm_epochs": warm_epochs,
+        "epochs": epochs,
         "batch_size": BATCH,
         "threads": torch.get_num_threads(),
         "library_images_per_second": [round(shown / s, 1) for s in (seconds, again)],
@@ -104,9 +125,8 @@ def networks(size: int, device: torch.device, weights: Weights | None = None, pl
 def ours(faces: Faces, config: AutoencoderConfig, device: torch.device, weights: Weights) -> tuple[float, list[float]]:
     """Seconds and loss by epoch of the library."""
     encoder, decoder = networks(faces.size, device, weights)
-    start = time.perf_counter()
-    history = train_autoencoder(faces, encoder, decoder, config, progress=False)
-    return time.perf_counter() - start, history["reconstruction"]
+    seconds, history = clock(lambda: train_autoencoder(faces, encoder, decoder, config, progress=False))
+    return seconds, history["reconstruction"]
 
 
 def plain(paths: list[Path], faces: Faces, config: AutoencoderConfig, device: torch.device, weights: Weights) -> tuple[float, list[float]]:
@@ -116,14 +136,17 @@ def plain(paths: list[Path], faces: Faces, config: AutoencoderConfig, device: to
     order = Stage("autoencoder", {}, {}, images=len(paths), batch_size=BATCH, epochs=config.epochs, seed=0, settings={})
     steps = order.steps_per_epoch * config.epochs
     batches = [order.rows(step).tolist() for step in range(steps)]
-    start = time.perf_counter()
-    losses = []
-    for images in DataLoader(JPEGs(paths, faces.size), batch_sampler=batches, num_workers=2):
-        images = images.to(device)
-        loss = F.binary_cross_entropy_with_logits(decoder(encoder(images)), images)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    seconds = time.perf_counter() - start
+
+    def train() -> list[float]:
+        losses = []
+        for images in DataLoader(JPEGs(paths, faces.size), batch_sampler=batches, num_workers=2):
+            images = images.to(device)
+            loss = F.binary_cross_entropy_with_logits(decoder(encoder(images)), images)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    seconds, losses = clock(train)
     return seconds, np.mean(np.reshape(losses, (config.epochs, -1)), axis=1).tolist()

@@ -29,10 +29,23 @@ PAIRS = 6000
 GREY = 128
 
 
-def measure(root: str | None, size: int, images: int | None, data: str = "embedded", readers: Sequence[str] = ("logistic", "cnn")) -> dict:
-    """AUC, with its 95 % interval over people, of each reader on each view of the faces, and of the verifiers."""
+def measure(
+    data: str = "embedded",
+    root: str | None = None,
+    size: int = 64,
+    images: int | None = None,
+    readers: Sequence[str] = ("logistic", "cnn"),
+    config: AuditConfig | None = None,
+) -> dict:
+    """AUC, with its 95 % interval over people, of each reader on each view of the faces, and of the verifiers.
+
+    Args:
+        data, root, size, images: the faces; None takes all.
+        readers: names in `attackers.ATTACKERS`.
+        config: how long they learn; None takes `AuditConfig()`.
+    """
     faces = load_faces(data, root, size=size, limit=images, progress=False)
-    config = AuditConfig()
+    config = config or AuditConfig()
     figures: dict = {"source": faces.source, "images": len(faces), "people": faces.people, "size": size, "region_size": REGION_SIZE}
     figures["labelled_1"] = round(float((faces.labels() == 1).mean()), 4)
     figures["attribute_auc"] = {"all": read(faces, readers, config)}

@@ -46,7 +46,7 @@ def audit(
             have the attributes `map_shape`, the map (channels, height, width) that a representation flattens, `decode`,
             representations to images, and `name`.
         faces: all of them; the audit takes the splits attack, val and test of `faces.split()`, so train the anonymizer on its `train` only.
-        attribute: the private one; None takes the faces' own.
+        attribute: the one to read; None takes the faces' own. The people are split by the faces' own all the same.
         seeds: how many seeds, or which; each trains everything afresh and draws other pairs.
         config: attackers, epochs, pairs, bootstrap, controls; None takes `AuditConfig()`.
         adversary: for the paper regime: representations (N, k) to logits (N,), positive for label 1.
@@ -117,12 +117,11 @@ def _run(
 ) -> AuditReport:
     config = config or AuditConfig()
     attribute = faces.attribute if attribute is None else attribute
-    if attribute != faces.attribute:
-        faces.labels(attribute)  # says which there are
-        faces = dataclasses.replace(faces, attribute=attribute)
+    faces.labels(attribute)  # says which there are
     numbers = _seed_numbers(seeds, first_seed)
     makers = resolve(list(config.attackers) or list(ATTACKERS)) if attackers is None else resolve(attackers)
-    splits = faces.split()
+    # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
+    splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
     enough_people(splits)
     pairs = {seed: draw_pairs(splits, config.pairs, seed) for seed in numbers}  # before anything slow: this can refuse
     name = name_of(anonymizer)

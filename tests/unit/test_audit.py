@@ -293,6 +293,24 @@ def test_too_few_people_and_wrong_arguments_are_refused(faces: Faces, toy_faces:
             audit(pixels, faces, seeds=seeds, config=QUICK)
 
 
+def test_reading_another_attribute_keeps_the_split_and_meets_nobody_of_train(faces: Faces) -> None:
+    rng = np.random.default_rng(3)
+    mirrored = rng.integers(0, 2, faces.identity.max() + 1)[faces.identity].astype(np.int8)  # of the person, and not gender
+    both = dataclasses.replace(faces, attributes={**faces.attributes, "other": mirrored})
+    shown: set[bytes] = set()
+
+    def watching(images: Tensor) -> Tensor:
+        shown.update((255 * image).round().to(torch.uint8).numpy().tobytes() for image in images)
+        return images.flatten(1)
+
+    report = audit(watching, both, "other", seeds=1, config=QUICK, progress=False)
+    assert report.attribute == "other" and report.data["test_people"] == both.split().test.people
+    splits = both.split()
+    assert {image.tobytes() for image in splits.test.images} <= shown
+    assert not {image.tobytes() for image in splits.train.images} & shown, "split by what is read, they would be among the tested"
+    assert not {image.tobytes() for image in dataclasses.replace(both, attribute="other").split().test.images} <= shown
+
+
 def test_images_without_a_label_are_left_out_of_the_attack_and_counted() -> None:
     faces = coded_faces(missing=100)
     report = audit(pixels, faces, seeds=1, config=QUICK, progress=False)
