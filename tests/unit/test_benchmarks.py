@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from aia_lib.config import PROFILES, AuditConfig
+from aia_lib import defences
+from aia_lib.config import PROFILES, AuditConfig, CompactConfig, HardenedConfig
 from aia_lib.datasets import load_faces
 from aia_lib.ledger import PROVENANCE
 from aia_lib.training import train_adversary
 from benchmarks import __main__ as command
-from benchmarks import audit, autoencoder, common, difficulty, growth, loading, memory, sweep, training
+from benchmarks import ablation, audit, autoencoder, common, difficulty, growth, loading, memory, sweep, training
 
 QUICK = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=100, bootstrap=20, controls=False)
 
@@ -226,3 +227,18 @@ def test_make_bench_runs_all_and_names_those_that_fail(tmp_path, monkeypatch, ca
     assert [words[0] for words in ran] == ["autoencoder", "training", "loading", "audit", "memory", "growth", "sweep"]
     assert all(words[1:] == ["--out", str(tmp_path / f"{words[0]}.json")] for words in ran)
     assert "failed: audit." in capfd.readouterr().err
+
+
+def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(monkeypatch):
+    monkeypatch.setenv("AIA_PROFILE", "fast")
+    small = HardenedConfig(CompactConfig(k=8, width=4, epochs=1, min_steps=2, decoder_epochs=0, batch_size=32))
+    light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=200, bootstrap=20, controls=False)
+    figures = ablation.measure("embedded", size=16, images=1200, config=small, audits=light)
+    methods = figures["methods"]
+    assert list(methods) == ["Original", *defences.ablation(small)] and figures["settings"]["compact"]["k"] == 8
+    for name, row in methods.items():
+        for low, middle, high in ((row[key][1], row[key][0], row[key][2]) for key in ("leak", "utility")):
+            assert 0 <= low <= middle <= high <= 1, name
+        assert row["worst_attacker"] == "logistic" and ("leak_removed" in row) == (name != "Original")
+    expected = (methods["Original"]["utility"][0] - 0.5, methods["all parts"]["utility"][0] - 0.5)
+    assert methods["all parts"]["utility_kept"] == pytest.approx(expected[1] / expected[0], abs=0.01)
