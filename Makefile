@@ -57,7 +57,7 @@ format: setup ## put the style right
 	@$(BIN)/ruff format --quiet .
 
 book: setup ## execute every chapter on the embedded faces, check its figures and build the book; goes on where it stopped
-	@$(BIN)/python chapters.py run $(ARGS)
+	@$(BIN)/python chapters.py run --jobs 2 $(ARGS)
 	@$(BIN)/python chapters.py site
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 

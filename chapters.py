@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -69,8 +70,8 @@ def fingerprint(notebook: nbformat.NotebookNode, of_library: str) -> str:
     return hashlib.sha256((of_library + json.dumps(sources)).encode()).hexdigest()
 
 
-def execute(notebook: nbformat.NotebookNode) -> float:
-    """Run a chapter in place, in a fresh kernel and an empty folder; returns its seconds.
+def execute(notebook: nbformat.NotebookNode, threads: int | None = None) -> float:
+    """Run a chapter in place, in a fresh kernel and an empty folder; returns its seconds. None: with as many threads as it likes.
 
     Raises:
         UserError: a cell failed; the message holds the cell and the error.
@@ -79,7 +80,7 @@ def execute(notebook: nbformat.NotebookNode) -> float:
         client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": folder}})
         path, start = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), time.monotonic()
         try:
-            client.execute(env={**os.environ, "PYTHONPATH": path})
+            client.execute(env={**os.environ, "PYTHONPATH": path} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}))
         except CellExecutionError as error:
             raise UserError(str(error)) from error
         except DeadKernelError as error:
@@ -134,48 +135,56 @@ def differences(left: dict) -> list[str]:
     return lines
 
 
-def run(names: list[str], write: bool) -> int:
-    """Execute the chapters; returns how many failed."""
-    of_library, failed, total = library(), 0, 0.0
-    for path in chosen(names):
-        notebook = nbformat.read(path, as_version=4)
-        mark, out = fingerprint(notebook, of_library), EXECUTED / path.name
-        try:
-            done = nbformat.read(out, as_version=4) if out.is_file() else None
-            if done is not None and done.metadata.get("aia", {}).get("fingerprint") == mark:
-                for new, old in zip(code(notebook), code(done), strict=True):  # the words between them may have changed since
-                    new.outputs, new.execution_count = old.outputs, old.execution_count
-                seconds, how = done.metadata["aia"]["seconds"], "as executed before"
-            else:
-                print(f"{path.stem} …", flush=True)
-                seconds = execute(notebook)
-                how = f"{seconds:.0f} s"
-                total += seconds
-            shown = figures(notebook)
-            left = None if shown is None else shown[FIGURES]
+def run(names: list[str], write: bool, jobs: int = 1) -> int:
+    """Execute the chapters, `jobs` at a time, which share the processor's cores; returns how many failed."""
+    of_library = library()
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    start = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:  # each waits for a kernel, which is a process
+        done = list(pool.map(lambda path: chapter(path, of_library, write, threads), chosen(names)))
+    executed = [seconds for seconds in done if seconds]
+    print(f"Executed in {(time.monotonic() - start) / 60:.1f} minutes." if executed else "Nothing had to be executed.")
+    return done.count(None)
+
+
+def chapter(path: Path, of_library: str, write: bool, threads: int | None) -> float | None:
+    """Execute a chapter, unless it was executed as it is; hold its figures against the record, or write them. Seconds; None: it failed."""
+    notebook, seconds, how = nbformat.read(path, as_version=4), 0.0, "as executed before"
+    mark, out = fingerprint(notebook, of_library), EXECUTED / path.name
+    try:
+        done = nbformat.read(out, as_version=4) if out.is_file() else None
+        if done is not None and done.metadata.get("aia", {}).get("fingerprint") == mark:
+            for new, old in zip(code(notebook), code(done), strict=True):  # the words between them may have changed since
+                new.outputs, new.execution_count = old.outputs, old.execution_count
+            took = done.metadata["aia"]["seconds"]
+        else:
+            print(f"{path.stem} …", flush=True)
+            took = seconds = execute(notebook, threads)
+            how = f"{seconds:.0f} s"
+        shown = figures(notebook)
+        left = None if shown is None else shown[FIGURES]
+        if left is not None:
+            known = {"figures": left["figures"], "profile": left["profile"]} if write else ledger.chapter_record(left["chapter"])
+            if known is not None and known["profile"] == left["profile"]:
+                shown["text/plain"] = beside(left["figures"], known["figures"], left["tolerance"])
+        if write:
             if left is not None:
-                known = {"figures": left["figures"], "profile": left["profile"]} if write else ledger.chapter_record(left["chapter"])
-                if known is not None and known["profile"] == left["profile"]:
-                    shown["text/plain"] = beside(left["figures"], known["figures"], left["tolerance"])
-            if write:
-                if left is not None:
-                    command = f"python chapters.py run --write {path.stem[:2]}"
-                    origin = ledger.provenance(command, [0], "embedded", seconds, pick_device())
-                    record = {"provenance": origin, "profile": left["profile"], "figures": left["figures"]}
-                    write_json(ledger.results_root() / "chapters" / f"{left['chapter']}.json", record)
-                write_text(path, nbformat.writes(notebook) + "\n")
-            notebook.metadata["aia"] = {"fingerprint": mark, "seconds": round(seconds, 1)}
-            write_text(out, nbformat.writes(notebook) + "\n")
-            wrong = [] if left is None else differences(left)
-            if wrong:
-                raise UserError("\n    ".join(["its figures are not those recorded:", *wrong]))
-            said = "" if left is None else f"; {len(left['figures'])} figures agree with those recorded"
-            print(f"{path.stem}: {how}{said}", flush=True)
-        except UserError as error:
-            failed += 1
-            print(f"{path.stem} failed: {error}", file=sys.stderr, flush=True)
-    print(f"Executed in {total / 60:.1f} minutes." if total else "Nothing had to be executed.")
-    return failed
+                command = f"python chapters.py run --write {path.stem[:2]}"
+                origin = ledger.provenance(command, [0], "embedded", took, pick_device())
+                record = {"provenance": origin, "profile": left["profile"], "figures": left["figures"]}
+                write_json(ledger.results_root() / "chapters" / f"{left['chapter']}.json", record)
+            write_text(path, nbformat.writes(notebook) + "\n")
+        notebook.metadata["aia"] = {"fingerprint": mark, "seconds": round(took, 1)}
+        write_text(out, nbformat.writes(notebook) + "\n")
+        wrong = [] if left is None else differences(left)
+        if wrong:
+            raise UserError("\n    ".join(["its figures are not those recorded:", *wrong]))
+        said = "" if left is None else f"; {len(left['figures'])} figures agree with those recorded"
+        print(f"{path.stem}: {how}{said}", flush=True)
+    except UserError as error:
+        print(f"{path.stem} failed: {error}", file=sys.stderr, flush=True)
+        return None
+    return seconds
 
 
 def site() -> int:
@@ -204,9 +213,10 @@ def main(arguments: list[str] | None = None) -> int:
     runner = commands.add_parser("run", help="execute the chapters and hold their figures against the recorded ones")
     runner.add_argument("names", nargs="*", metavar="NAME", help='chapters, as in "05"; default: all')
     runner.add_argument("--write", action="store_true", help="put outputs into notebooks/ and figures into results/chapters/")
+    runner.add_argument("--jobs", type=int, default=1, choices=range(1, 17), metavar="N", help="chapters at a time (default 1)")
     commands.add_parser("site", help="build the site from the executed chapters")
     options = parser.parse_args(arguments)
-    return site() if options.command == "site" else min(run(options.names, options.write), 1)
+    return site() if options.command == "site" else min(run(options.names, options.write, options.jobs), 1)
 
 
 if __name__ == "__main__":

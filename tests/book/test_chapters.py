@@ -64,6 +64,21 @@ def test_figures_within_the_tolerance_pass_and_others_are_named(book, capsys):
     assert outputs(book.folders["notebooks"] / "00_near.ipynb") == [], "without --write the committed chapters stay as they are"
 
 
+def test_two_chapters_at_a_time_share_the_cores_and_fail_one_by_one(book, capsys):
+    for number in range(3):
+        book(
+            f"0{number}_part.ipynb", "import os\nprint(os.environ['OMP_NUM_THREADS'], os.listdir('.'))", *(["1 / 0"] if number == 1 else [])
+        )
+    assert chapters.main(["run", "--jobs", "2"]) == 1
+    said = capsys.readouterr()
+    assert "01_part failed" in said.err and "ZeroDivisionError" in said.err and "02_part" not in said.err
+    for name in ("00_part", "02_part"):
+        (shown,) = outputs(book.folders["executed"] / f"{name}.ipynb")
+        assert shown.text == f"{max(1, os.cpu_count() // 2)} []\n", "a share of the cores, and a folder of its own"
+        assert name in said.out
+    assert not (book.folders["executed"] / "01_part.ipynb").exists()
+
+
 @pytest.mark.parametrize("before", [None, "somewhere else"])
 def test_a_chapter_runs_with_this_library_and_the_environment_of_the_caller(book, monkeypatch, before):
     monkeypatch.delenv("PYTHONPATH", raising=False)
