@@ -142,8 +142,7 @@ def run(names: list[str], write: bool, jobs: int = 1) -> int:
     start = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:  # each waits for a kernel, which is a process
         done = list(pool.map(lambda path: chapter(path, of_library, write, threads), chosen(names)))
-    executed = [seconds for seconds in done if seconds]
-    print(f"Executed in {(time.monotonic() - start) / 60:.1f} minutes." if executed else "Nothing had to be executed.")
+    print("Nothing had to be executed." if done.count(0.0) == len(done) else f"Executed in {(time.monotonic() - start) / 60:.1f} minutes.")
     return done.count(None)
 
 
