@@ -2,7 +2,7 @@
 
 **Parity and the attacker are one thing.** Let a decision d in {0, 1} be made from g alone, by any rule, at random or not, and let s be the
 attribute. A decision is an attacker: it answers "s = 1" where d = 1, with the balanced accuracy (1 + P(d=1|s=1) - P(d=1|s=0)) / 2. So with
-BA* the greatest balanced accuracy that any function of g reaches,
+BA* the greatest balanced accuracy that any function of g reaches::
 
     |P(d=1 | s=1) - P(d=1 | s=0)|  <=  TV(P(g|s=1), P(g|s=0))  =  2 BA* - 1,
 
@@ -70,7 +70,7 @@ class ParityGap:
 
 
 def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resamples: int = 1000) -> ParityGap:
-    """The demographic parity gap of decisions, |P(d=1|s=1) - P(d=1|s=0)|, with an interval by a bootstrap over people.
+    """The demographic parity gap of decisions, ``|P(d=1|s=1) - P(d=1|s=0)|``, with an interval by a bootstrap over people.
 
     Args:
         decisions: 1 or True where the decision is positive; or its probability in [0, 1], where it is drawn. Shape (N,).
