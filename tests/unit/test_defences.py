@@ -164,8 +164,8 @@ def test_a_killed_training_goes_on_where_it_was(methods, faces, images, name, ki
 
 def test_a_checkpoint_of_other_settings_is_not_taken_up(faces, tmp_path):
     Compact(TINY, device=CPU).fit(faces, folder=tmp_path, progress=False)
-    with pytest.raises(UserError, match="beta was 1.0, is 3.0"):
-        Compact(TINY, device=CPU, beta=3.0).fit(faces, folder=tmp_path, progress=False)
+    with pytest.raises(UserError, match="beta was 3.0, is 5.0"):
+        Compact(TINY, device=CPU, beta=5.0).fit(faces, folder=tmp_path, progress=False)
 
 
 def test_erasers_wrap_the_papers_methods_and_any_function(faces, images, tmp_path):
