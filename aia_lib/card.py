@@ -25,7 +25,7 @@ from scipy.stats import norm
 from . import report as pages
 from .files import UserError, write_json, write_text
 from .ledger import clean_paths, percent
-from .verification import Scored, bootstrap_auc
+from .verification import Scored, bootstrap_auc, limits
 
 if TYPE_CHECKING:
     from .audit import AuditReport
@@ -291,8 +291,7 @@ def _leaks(report: AuditReport) -> list[Scored]:
 
 def _difference(ours: Sequence[Scored], theirs: Sequence[Scored], resamples: int) -> tuple[float, float]:
     """95 % interval of the difference of two mean AUCs, the same people drawn for both."""
-    low, high = np.nanquantile(bootstrap_auc(ours, resamples) - bootstrap_auc(theirs, resamples), [0.025, 0.975])
-    return float(low), float(high)
+    return limits(bootstrap_auc(ours, resamples) - bootstrap_auc(theirs, resamples))
 
 
 def _compared(ours: Sequence[Scored], theirs: Sequence[Scored], resamples: int) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -300,8 +299,7 @@ def _compared(ours: Sequence[Scored], theirs: Sequence[Scored], resamples: int) 
     own, other = bootstrap_auc(ours, resamples), bootstrap_auc(theirs, resamples)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(other > 0.5, (other - own) / (other - 0.5), np.nan)
-    difference, removed = (np.nanquantile(values, [0.025, 0.975]) for values in (own - other, share))
-    return (float(difference[0]), float(difference[1])), (float(removed[0]), float(removed[1]))
+    return limits(own - other), limits(share)
 
 
 def _with(value: float, interval: Sequence[float]) -> str:

@@ -251,6 +251,10 @@ class Faces:
         """
         return self.attributes[self._check_attribute(attribute)]
 
+    def label_table(self, names: Sequence[str]) -> np.ndarray:
+        """The labels of several attributes side by side, int8 (N, m): 1, 0 or -1 for missing."""
+        return np.stack([self.labels(name) for name in names], axis=1)
+
     def person_labels(self, attribute: str | None = None) -> np.ndarray:
         """Each person's label, int8 (people,), in the order of their identity codes: the majority of their images' labels.
 

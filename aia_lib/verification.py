@@ -201,7 +201,12 @@ def interval(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 
             if people < MIN_PEOPLE:
                 raise UserError(f"Too few people for an interval: {people} in the {name} class, {MIN_PEOPLE} are needed. Load more people.")
     aucs = bootstrap_auc(measurements, resamples, seed)
-    low, high = np.nanquantile(aucs, [(1 - level) / 2, (1 + level) / 2])
+    return limits(aucs, level)
+
+
+def limits(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap draws (R,); those that are NaN, for want of anybody of a group, do not count."""
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

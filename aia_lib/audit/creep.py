@@ -19,7 +19,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from ..config import AuditConfig
-from ..faces import Faces, Splits
+from ..faces import Splits
 from ..training import pick_device, seeded
 from ..verification import MIN_PEOPLE, roc_auc
 from .released import Released
@@ -62,11 +62,6 @@ def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str,
     return able, left_out
 
 
-def label_table(faces: Faces, names: Sequence[str]) -> np.ndarray:
-    """Labels int8 (N, A) of the attributes `names`, -1 where they are missing."""
-    return np.stack([faces.labels(name) for name in names], axis=1)
-
-
 def read_all(released: Released, splits: Splits, names: Sequence[str], config: AuditConfig, seed: int) -> dict[str, Any]:
     """Read every attribute off one representation.
 
@@ -78,7 +73,7 @@ def read_all(released: Released, splits: Splits, names: Sequence[str], config: A
     Returns:
         val: AUC on val of each attribute's better reader, (A,); readers: its name; scores: on test, oriented on val, float32 (T, A).
     """
-    tables = {part: label_table(getattr(splits, part), names) for part in ("attack", "val", "test")}
+    tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
     inputs = {part: _inputs(released, part) for part in tables}
     repeats = released.sets["attack"].repeats
     best = _Best(tables["val"], len(tables["test"]))

@@ -13,9 +13,9 @@ from ..attackers import AttackSet, resolve
 from ..config import AuditConfig
 from ..faces import Pairs, Splits
 from ..files import UserError
-from ..verification import Scored, bootstrap_auc, interval, one_line, roc_auc
+from ..verification import Scored, bootstrap_auc, interval, limits, one_line, roc_auc
 from .adaptive import adaptive, views
-from .creep import label_table, pixels, read_all, readable
+from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
 from .reconstruction import reconstruction
 from .released import Released, name_of
@@ -168,7 +168,7 @@ class Deep:
             "before": read_all(self.before, self.splits, self.names, self.config, seed),
             "after": read_all(self.released, self.splits, self.names, self.config, seed),
         }
-        labels = label_table(self.splits.test, self.names)
+        labels = self.splits.test.label_table(self.names)
         attributes: dict[str, Any] = {}
         for i, name in enumerate(self.names):
             known = labels[:, i] >= 0
@@ -225,11 +225,6 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-def _limits(values: np.ndarray) -> list[float]:
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return [float(low), float(high)]
-
-
 def _per_person(people: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
     """Sums of each column over each person's rows, and the number of rows, each (P,)."""
     codes, person = np.unique(people, return_inverse=True)
@@ -243,7 +238,7 @@ def mean_limits(values: Sequence[np.ndarray], people: Sequence[np.ndarray], resa
         sums, counts = _per_person(codes, own)
         draws = person_draws(len(counts), resamples)
         total += (draws @ sums) / (draws @ counts)
-    return _limits(total / len(values))
+    return list(limits(total / len(values)))
 
 
 def _most_frequent(values: Sequence[str]) -> str:
@@ -261,7 +256,7 @@ def _information(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples
     return {
         "information": {
             **figures,
-            "information_bits_ci": _limits(total / len(own)),
+            "information_bits_ci": list(limits(total / len(own))),
             "attacker": _most_frequent([entry["attacker"] for entry in own]),
         }
     }
@@ -292,7 +287,7 @@ def _curve(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int)
         "curve": {
             "points": points,
             "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"],
-            "gain_ci": _limits(last - before),
+            "gain_ci": list(limits(last - before)),
             "from_people": points[-2]["people"],
             "to_people": points[-1]["people"],
         },
@@ -315,11 +310,11 @@ def _creep(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int)
         change = draws["after"] - draws["before"]
         attributes[name] = {
             "before": _mean([entry["before"] for entry in entries]),
-            "before_ci": _limits(draws["before"]),
+            "before_ci": list(limits(draws["before"])),
             "after": _mean([entry["after"] for entry in entries]),
-            "after_ci": _limits(draws["after"]),
+            "after_ci": list(limits(draws["after"])),
             "change": _mean([entry["after"] - entry["before"] for entry in entries]),
-            "change_ci": _limits(change),
+            "change_ci": list(limits(change)),
             "change_sd": float(np.nanstd(change)),
             "missing": first["missing"],
         }
@@ -355,7 +350,7 @@ def _adaptive(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: i
             "leak_auc": leak,
             "leak_auc_ci": list(interval(measured, resamples)),
             "gain": leak - _mean([seed.auc for seed in plain]),
-            "gain_ci": _limits(bootstrap_auc(measured, resamples) - bootstrap_auc(plain, resamples)),
+            "gain_ci": list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(plain, resamples))),
             "left_out": left_out,
         }
     }

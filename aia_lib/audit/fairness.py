@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from ..config import AuditConfig
 from ..faces import Faces, Pairs
 from ..files import UserError
-from ..verification import MIN_PEOPLE, accuracy, best_threshold, fit_verifier, pair_distances
+from ..verification import MIN_PEOPLE, accuracy, best_threshold, fit_verifier, limits, pair_distances
 from .deep import person_draws
 from .released import Released, name_of
 
@@ -395,12 +395,6 @@ def rate_draws(values: ArrayLike, people: np.ndarray, everybody: np.ndarray, res
             weights = part[:, person[:, 0]] * np.where(own, 1, part[:, person[:, 1]])  # (100, N)
             result[start : start + 100] = (weights @ values) / weights.sum(1)
         return result
-
-
-def limits(draws: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of bootstrap draws; draws without anybody of a group do not count."""
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _several(identity: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -22,9 +22,8 @@ from ..attackers import AttackSet, resolve
 from ..config import AuditConfig
 from ..faces import Faces, Splits
 from ..files import UserError
-from ..verification import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval
-from .creep import label_table
-from .fairness import limits, rate_draws
+from ..verification import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits
+from .fairness import rate_draws
 from .information import FEWEST, platt
 from .released import Released, name_of
 from .trial import attack
@@ -193,7 +192,7 @@ def interaction_audit(
     numbers = tuple(range(first_seed, first_seed + seeds))
     makers = resolve(attackers if isinstance(attackers, Mapping) else list(attackers))
     splits = faces.split()
-    tables = {part: label_table(getattr(splits, part), names) for part in ("attack", "val", "test")}
+    tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
     questions, left_out = _questions(names, tables, splits)
     if not any(kind != "alone" for kind, _ in questions.values()):
         what, reason = next(iter(left_out.items()))

@@ -23,7 +23,7 @@ from ..files import UserError
 from ..losses import adversary_loss, distribution_gap, gradient_reversal, privacy_gain, reconstruction_loss, verification_loss
 from ..models import CompactEncoder, ConditionalDecoder, VectorAdversary
 from ..training import FaceBatches, History, Stage, adam, autocast, build, pick_device, seeded, stage_settings
-from .erasure import AttributeScore, as_attribute, label_table, private, release, unlabelled
+from .erasure import AttributeScore, as_attribute, labels_of, private, release, unlabelled
 
 MEMORY = 4
 """How many of the latest batches the adversaries learn from: with older ones they would chase an encoder that has moved on."""
@@ -390,7 +390,7 @@ def how_many(attribute: str | Sequence[str] | None) -> int:
 
 def _labels(faces: Faces, names: tuple[str, ...], device: torch.device) -> Tensor:
     """Labels 1, 0 and -1 (unknown) as float32 (N,), or (N, m) for several attributes."""
-    return torch.from_numpy(label_table(faces, names).astype(np.float32)).to(device)
+    return torch.from_numpy(labels_of(faces, names).astype(np.float32)).to(device)
 
 
 def closeness(impostors: str, labels: Tensor, quantile: Tensor) -> Tensor | None:

@@ -58,9 +58,9 @@ def as_attribute(names: tuple[str, ...]) -> str | tuple[str, ...]:
     return names[0] if len(names) == 1 else names
 
 
-def label_table(faces: Faces, names: tuple[str, ...]) -> np.ndarray:
+def labels_of(faces: Faces, names: tuple[str, ...]) -> np.ndarray:
     """Labels 1, 0 or -1 (unknown): int8 (N,) for one attribute, (N, m) for m of them."""
-    return np.asarray(faces.labels(names[0])) if len(names) == 1 else np.stack([faces.labels(name) for name in names], axis=1)
+    return faces.labels(names[0]) if len(names) == 1 else faces.label_table(names)
 
 
 def unlabelled(faces: Faces, names: tuple[str, ...]) -> dict[str, int]:
@@ -69,7 +69,9 @@ def unlabelled(faces: Faces, names: tuple[str, ...]) -> dict[str, int]:
 
 
 def fit_wrapped(base: Anonymizer, faces: Faces, names: tuple[str, ...], *, folder: str | Path | None, progress: bool) -> None:
-    """Fit what a wrapper wraps. A defence of this package hides all of `names`, anything else the first: most methods take one."""
+    """Fit what a wrapper wraps, where it can be fitted. A defence of this package hides all of `names`, anything else the first."""
+    if not hasattr(base, "fit"):
+        return
     if len(names) == 1 or not getattr(base, "several_attributes", False):
         base.fit(faces, folder=folder, progress=progress)
     else:
@@ -111,7 +113,7 @@ class Sample:
         """What `anonymizer` makes of `faces`, or of `ENOUGH` of them, drawn at random: more would cost memory and change little."""
         if len(faces) > ENOUGH:
             faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), ENOUGH, replace=False)))
-        labels = label_table(faces, attributes or (faces.attribute,))
+        labels = labels_of(faces, attributes or (faces.attribute,))
         return cls(release(anonymizer, faces).double(), labels, faces.identity, faces, seed, attributes)
 
 
@@ -121,9 +123,13 @@ def release(anonymizer: Anonymizer, faces: Faces) -> Tensor:
 
 
 class Eraser(Protocol):
-    """An eraser: its kind (the key of `ERASERS`), its settings, and after `fit` the tensors that it applies."""
+    """An eraser: its kind (the key of `ERASERS`), its settings, and after `fit` the tensors that it applies.
+
+    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'; where it is missing, it is False.
+    """
 
     kind: ClassVar[str]
+    moves_axes: ClassVar[bool] = False
     settings: dict
     tensors: dict[str, Tensor]
 
@@ -362,6 +368,7 @@ class Discriminants:
     """
 
     kind: ClassVar[str] = "discriminants"
+    moves_axes: ClassVar[bool] = True
     RIDGE = 1e-3  # in units of the mean variance within people: directions that hardly vary do not count as certain
 
     def __init__(self, components: int = 8) -> None:
@@ -407,6 +414,7 @@ class KernelErasure:
     """
 
     kind: ClassVar[str] = "kernel"
+    moves_axes: ClassVar[bool] = True
     RIDGE = 1.0  # in units of the mean variance of phi's coordinates: directions of less variance do not count as much
 
     def __init__(self, components: int = 0, strength: float = 1.0, features: int = 512) -> None:
@@ -513,7 +521,7 @@ class Erased:
     ) -> Erased:
         """Fit the base where it has a `fit` (unless `fit_base` is False), then the erasers, all on `faces` (pass the train split)."""
         faces, names = private(faces, attribute)
-        if fit_base and hasattr(self.base, "fit"):
+        if fit_base:
             fit_wrapped(self.base, faces, names, folder=folder, progress=progress)
         sample = Sample.of(self.base, faces, self.seed, names)
         for name, labels in zip(names, sample.columns, strict=True):
@@ -538,8 +546,8 @@ class Erased:
     @property
     def decode(self):
         """The base's decoder, where there is one and the erasers left g its shape."""
-        if changed := [eraser.kind for eraser in self.erasers if isinstance(eraser, (KernelErasure, Discriminants))]:
-            raise AttributeError(f"this anonymizer has no decoder: the eraser {changed[0]!r} gave g another shape")
+        if moved := moving(self.erasers):
+            raise AttributeError(f"this anonymizer has no decoder: the eraser {moved[0]!r} gave g other axes")
         return self.base.decode
 
     def save(self, folder: str | Path) -> None:
@@ -555,6 +563,11 @@ class Erased:
     def describe(self) -> dict:
         """The arguments that make the erasers again."""
         return {"erasers": [{"kind": eraser.kind, **eraser.settings} for eraser in self.erasers]}
+
+
+def moving(erasers: Sequence[Eraser | type[Eraser]]) -> list[str]:
+    """The kinds of those erasers after which g lies on other axes."""
+    return [eraser.kind for eraser in erasers if getattr(eraser, "moves_axes", False)]
 
 
 # --------------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ..faces import Faces
 from ..models import ConditionalDecoder
 from ..training import History, build
 from .compact import Compact, decode_with, fitted, how_many, train_decoder, with_settings
-from .erasure import Erased, as_attribute, private, release, unlabelled
+from .erasure import ERASERS, Erased, as_attribute, moving, private, release, unlabelled
 from .noise import CertifiedNoise
 
 
@@ -130,7 +130,7 @@ class HardenedAIA:
     @property
     def infer(self):
         """infer(g, attribute=None): the mean logit (N,) of the adversaries trained with it, which knew z before erasure, for g (N, k)."""
-        if moved := [name for name in self.config.erasers if name in ("kernel", "discriminants")]:
+        if moved := moving([ERASERS[name] for name in self.config.erasers]):
             raise AttributeError(f"the adversaries read z, and the eraser {moved[0]!r} gave it other axes")
         return self.compact.infer
 

@@ -113,7 +113,7 @@ class CertifiedNoise:
     ) -> CertifiedNoise:
         """Fit the base where it has a `fit` (unless `fit_base` is False), then the centre and, unless it was given, C."""
         faces, names = private(faces, attribute)
-        if fit_base and hasattr(self.base, "fit"):
+        if fit_base:
             fit_wrapped(self.base, faces, names, folder=folder, progress=progress)
         g = Sample.of(self.base, faces).g
         self.centre = g.mean(0).float()
