@@ -1,7 +1,9 @@
 """What each part of the recommended method buys: `defences.ablation`, every variant trained and audited on the same people.
 
+And how many people it needs: all parts, fitted on a half, a quarter and an eighth of the train split's people, with the same settings.
+
 Variants that differ in what comes after the training share it. "Original" is the paper's auto-encoder, the reference of "leak removed"
-and "utility kept". So that thirteen variants take half an hour, each is trained for half of the recommended epochs, without
+and "utility kept". So that sixteen trainings take half an hour, each is trained for half of the recommended epochs, without
 the decoder, which hides nothing, and attacked by four families: compare the figures with each other, not with those of a full run.
 """
 
@@ -12,14 +14,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from aia_lib.anonymizers import Original
 from aia_lib.audit import audit
 from aia_lib.config import AuditConfig, CompactConfig, HardenedConfig, as_dict, get_profile
 from aia_lib.datasets import load_faces
-from aia_lib.defences import ablation
+from aia_lib.defences import HardenedAIA, ablation
 from aia_lib.ledger import leak_removed, utility_kept
 
 SEED = 0
+SHARES = (2, 4, 8)
+"""Also a half, a quarter and an eighth of the people."""
 SHORT = HardenedConfig(CompactConfig(epochs=15, decoder_epochs=0))
 QUICK = AuditConfig(attackers=("logistic", "svm_rbf", "mlp_deep", "gallery_knn"), controls=False)
 
@@ -32,7 +38,7 @@ def measure(
     config: HardenedConfig | None = None,
     audits: AuditConfig | None = None,
 ) -> dict:
-    """Of Original and of each variant: leak and utility with their 95 % intervals, the worst attacker, and, of a variant, the shares.
+    """Of Original, each variant and each number of people: leak and utility with 95 % intervals, the worst attacker, and the shares.
 
     Args:
         data, root, size, images: the faces; None takes all.
@@ -67,4 +73,11 @@ def measure(
             trained = str(as_dict(method.config.compact))
             folder = folders.setdefault(trained, Path(scratch) / str(len(folders)))
             figures["methods"][name] = look(name, method.fit(train, folder=folder, progress=False))
+    rows = [{"people": train.people, "images": len(train), **figures["methods"]["all parts"]}]
+    order = np.random.default_rng(SEED).permutation(np.unique(train.identity))
+    for share in SHARES:
+        some = train.subset(np.isin(train.identity, order[: train.people // share]))
+        method = HardenedAIA(config, seed=SEED).fit(some, progress=False)
+        rows.append({"people": some.people, "images": len(some), **look(f"{some.people} people", method)})
+    figures["fewer_people"] = rows
     return figures

@@ -111,7 +111,7 @@ def as_torchvision_wants(layout: Layout, folder: Path) -> Path:
     """A folder with links to the files of `layout` under the names that torchvision wants, and with what it wants besides."""
     base = folder / "celeba"
     base.mkdir(parents=True)
-    os.symlink(layout.base / layout.folders[0], base / "img_align_celeba")
+    os.symlink((layout.base / layout.folders[0]).resolve(), base / "img_align_celeba")
     names = [path.rsplit("/", 1)[-1] for path in scan(layout).paths]
     for what, name in LABELS.items():
         if what in layout.labels:

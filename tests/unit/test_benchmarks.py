@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import itertools
 import json
 import math
 import sys
@@ -17,7 +18,7 @@ from aia_lib.datasets import load_faces
 from aia_lib.ledger import PROVENANCE
 from aia_lib.training import train_adversary
 from benchmarks import __main__ as command
-from benchmarks import ablation, audit, autoencoder, common, difficulty, growth, loading, memory, sweep, training
+from benchmarks import ablation, attributes, audit, autoencoder, common, difficulty, growth, loading, memory, sweep, training
 
 QUICK = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=100, bootstrap=20, controls=False)
 
@@ -73,12 +74,14 @@ def test_torchvision_reads_the_same_faces(tmp_path):
         assert faces.names[faces.identity[row]] == str(int(identity))
 
 
-def test_a_copy_of_a_part_of_celeba_can_be_read_by_torchvision(tmp_path):
+def test_a_copy_of_a_part_of_celeba_can_be_read_by_torchvision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     base = common.as_celeba(tmp_path, 12, common.draw(tmp_path / "drawn", 12))
     for name in ("000003.jpg", "000007.jpg"):
         (base / "img_align_celeba" / name).unlink()
     (base / "list_bbox_celeba.txt").unlink()
-    theirs = loading.Unchecked(loading.as_torchvision_wants(loading.locate(base), tmp_path / "torchvision"), split="all")
+    layout = loading.locate(base.relative_to(tmp_path))  # the links must hold wherever they lie
+    theirs = loading.Unchecked(loading.as_torchvision_wants(layout, tmp_path / "torchvision"), split="all")
     assert len(theirs) == 10 and theirs[9][0].size == (178, 218)
 
 
@@ -240,5 +243,27 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
         for low, middle, high in ((row[key][1], row[key][0], row[key][2]) for key in ("leak", "utility")):
             assert 0 <= low <= middle <= high <= 1, name
         assert row["worst_attacker"] == "logistic" and ("leak_removed" in row) == (name != "Original")
+    rows = figures["fewer_people"]
+    everybody = rows[0]["people"]
+    assert [row["people"] for row in rows] == [everybody, everybody // 2, everybody // 4, everybody // 8]
+    assert rows[0]["leak"] == methods["all parts"]["leak"] and all(a["images"] > b["images"] for a, b in itertools.pairwise(rows))
     expected = (methods["Original"]["utility"][0] - 0.5, methods["all parts"]["utility"][0] - 0.5)
     assert methods["all parts"]["utility_kept"] == pytest.approx(expected[1] / expected[0], abs=0.01)
+
+
+def test_attributes_are_each_audited_for_every_set_that_is_hidden(monkeypatch):
+    monkeypatch.setenv("AIA_PROFILE", "fast")
+    small = HardenedConfig(CompactConfig(k=8, width=4, epochs=1, min_steps=2, decoder_epochs=0, batch_size=32))
+    light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=400, bootstrap=20, controls=False)
+    figures = attributes.measure("embedded", size=16, images=3000, config=small, audits=light)
+    names = attributes.ATTRIBUTES["embedded"]
+    assert [row["hidden"] for row in figures["methods"].values()] == [[], ["gender"], ["gender", "young"], list(names)]
+    for row in figures["methods"].values():
+        assert list(row["attributes"]) == list(names) and {"gender", "young", "gender | young = 1"} <= set(row["together"]["leaks"])
+        for own in (*(row["attributes"][name]["leak"] for name in names), row["utility"]):
+            assert 0 <= own[1] <= own[0] <= own[2] <= 1
+        assert set(row["errors"]["rates"]) == {"0", "1"}
+    original = figures["methods"]["Original"]["attributes"]
+    assert original["gender"]["leak"][0] > 0.6, "what nobody hides can be read"
+    assert list(figures["all_attributes"]) == [name for name in figures["methods"] if name != "Original"]
+    assert all(set(names) <= set(own) for own in figures["all_attributes"].values())
