@@ -15,6 +15,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -51,6 +52,7 @@ def blocks() -> dict[str, dict[str, str]]:
     install = f'```bash\npip install "aia-book @ git+{url}"\n```\n'
     owner = slug.split("/", 1)[0]
     pages = f"https://{owner}.github.io/{name}/"
+    claims = frontier()
     return {
         "_config.yml": {
             "pages": f'    ogp_site_url: "{pages}"\n    ogp_image: "{pages}_static/social.png"\n',
@@ -59,7 +61,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "links": f"[Try it on Colab](https://colab.research.google.com/github/{slug}/blob/{branch}/notebooks/00_quickstart.ipynb)\n"
             f"· [Source]({url}) · [Report a problem]({url}/issues)\n",
             "results": results(),
-            "hardened": hardened(),
+            "hardened": hardened(claims),
             "commands": clone + "make test                                     # sets up .venv, then runs all tests\n"
             "make book                                     # executes every chapter on the embedded faces, then builds the book\n```\n",
             "install": install,
@@ -71,8 +73,8 @@ def blocks() -> dict[str, dict[str, str]]:
             + "make setup      # .venv with the pinned packages and the library\nmake test       # everything works here\n```\n",
         },
         "book/reading_the_paper.md": {"gender_only": gender_only()},
-        "book/results.md": {**book_results(), "frontier": frontier()},
-        "book/related_systems.md": {"frontier": frontier()},
+        "book/results.md": {**book_results(), "frontier": claims, **measured(), "sweeps": sweeps()},
+        "book/related_systems.md": {"frontier": claims},
         "book/data_card_embedded.md": data_card(),
         "CONTRIBUTING.md": {"clone": clone + "make setup\nmake test\n.venv/bin/pre-commit install\n```\n"},
         "CITATION.cff": {"address": f'version: {__version__}\nrepository-code: "{url}"\n'},
@@ -99,15 +101,20 @@ def results() -> str:
     )
 
 
-def hardened() -> str:
-    """The README's picture, table and sentence of the method that the library recommends."""
+def unrecorded(run: str) -> str:
+    """What stands where a recorded run would be shown."""
+    return f"No run is recorded yet in `results/{run}.json`.\n"
+
+
+def hardened(claims: str) -> str:
+    """The README's picture, `claims` and table of the method that the library recommends."""
     if HARDENED not in ledger.names():
-        return f"No run is recorded yet in `results/{HARDENED}.json`.\n"
+        return claims
     report = ledger.load(HARDENED)
     return (
         "![For each method, the recommended one among them: what its own adversary and the worst fresh attacker read of gender, "
         "beside what is left of verification.](book/static/hardened.svg)\n\n"
-        f"{frontier()}\n"
+        f"{claims}\n"
         f"{ledger.table(report)}\n"
         f"Made by `{report['provenance']['command']}`; every figure is in [results/{HARDENED}.json](results/{HARDENED}.json).\n"
     )
@@ -116,7 +123,7 @@ def hardened() -> str:
 def frontier() -> str:
     """Three claims on the same photographs: the paper's regime, the same method under fresh attackers, the recommended method."""
     if HARDENED not in ledger.names():
-        return f"No run is recorded yet in `results/{HARDENED}.json`.\n"
+        return unrecorded(HARDENED)
     report = ledger.load(HARDENED)
     methods = report["methods"]
     before, after = (methods[name]["paper"] for name in ("Original", "AIA"))
@@ -138,7 +145,7 @@ def frontier() -> str:
 def story() -> str:
     """The result in three sentences, for the book's first page."""
     if RUN not in ledger.names():
-        return f"No run is recorded yet in `results/{RUN}.json`.\n"
+        return unrecorded(RUN)
     report = ledger.load(RUN)
     original, aia = (report["methods"][name] for name in ("Original", "AIA"))
     own = [ledger.percent(method["paper"]["privacy_accuracy"], 1) for method in (original, aia)]
@@ -161,7 +168,7 @@ def overlap(original: dict, method: dict) -> str:
 def gender_only() -> str:
     """What the true labels alone reach as a verifier, for the book's page on the paper."""
     if RUN not in ledger.names():
-        return f"No run is recorded yet in `results/{RUN}.json`.\n"
+        return unrecorded(RUN)
     report = ledger.load(RUN)
     accuracy = report["methods"]["Original"]["controls"]["gender_only_verification_accuracy"]
     return (
@@ -182,7 +189,7 @@ def book_results() -> dict[str, str]:
         if name in ledger.names():
             tables = run_blocks(ledger.load(name), name, paper)
         else:
-            tables = dict.fromkeys(RUN_BLOCKS, f"No run is recorded yet in `results/{name}.json`.\n")
+            tables = dict.fromkeys(RUN_BLOCKS, unrecorded(name))
         filled |= {f"{prefix}_{block}": text for block, text in tables.items()}
     return filled
 
@@ -205,6 +212,178 @@ def run_blocks(report: dict, name: str, paper: str | None) -> dict[str, str]:
     }
 
 
+def benchmark(name: str) -> dict | None:
+    """A recorded benchmark, with its provenance; None while it is not recorded."""
+    path = ledger.results_root() / "benchmarks" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def made_by(*records: dict) -> str:
+    """The sentence below a table of benchmarks."""
+    commands = ", ".join(dict.fromkeys(f"`{record['provenance']['command']}`" for record in records))
+    devices = " and ".join(dict.fromkeys(record["provenance"]["device"] for record in records))
+    return f"\nMade by {commands} on {devices}.\n"
+
+
+def measured() -> dict[str, str]:
+    """The blocks of book/results.md that show benchmarks."""
+    shown = {
+        "ablation": (ablation, ("ablation-celeba",)),
+        "fewer_people": (fewer_people, ("ablation-celeba",)),
+        "attributes": (attributes, ("attributes-celeba",)),
+        "errors": (errors, ("attributes-celeba",)),
+        "speed": (speed, ("autoencoder", "training", "loading", "sweep")),
+        "audits": (audits, ("audit",)),
+        "memory": (memory, ("memory",)),
+        "growth": (growth, ("growth",)),
+    }
+    filled = {}
+    for block, (table, names) in shown.items():
+        records = [benchmark(name) for name in names]
+        whole = [record for record in records if record is not None]
+        if len(whole) == len(names):
+            filled[block] = table(*(record["figures"] for record in whole)) + made_by(*whole)
+        else:
+            filled[block] = "Not measured yet.\n"
+    return filled
+
+
+def ablation(figures: dict) -> str:
+    """What the recommended method leaks and keeps without each of its parts."""
+    return markdown(
+        ["Method", "Leak AUC ↓", "Worst attacker", "Utility AUC ↑", "Leak removed ↑", "Utility kept ↑"],
+        [
+            [name, auc(row["leak"]), f"`{row['worst_attacker']}`", auc(row["utility"]), *shares(row)]
+            for name, row in figures["methods"].items()
+        ],
+    )
+
+
+def fewer_people(figures: dict) -> str:
+    """The same for all parts, over the number of people that it was fitted on."""
+    return markdown(
+        ["People to learn from", "Images", "Leak AUC ↓", "Utility AUC ↑", "Leak removed ↑", "Utility kept ↑"],
+        [
+            [f"{row['people']:,}", f"{row['images']:,}", auc(row["leak"]), auc(row["utility"]), *shares(row)]
+            for row in figures["fewer_people"]
+        ],
+    )
+
+
+def shares(row: dict) -> list[str]:
+    """Leak removed and utility kept; a dash for Original, which they are shares of."""
+    return [ledger.percent(row[key]) if key in row else "–" for key in ("leak_removed", "utility_kept")]
+
+
+def attributes(figures: dict) -> str:
+    """The leak of each attribute, and utility, over what the method was told to hide; bold where it was."""
+    rows = []
+    for name, row in figures["methods"].items():
+        cells = [auc(row["attributes"][of]["leak"]) for of in figures["attributes"]]
+        cells = [f"**{cell}**" if of in row["hidden"] else cell for of, cell in zip(figures["attributes"], cells, strict=True)]
+        rows.append([name, *cells, auc(row["attributes"][figures["attributes"][0]]["utility_same"])])
+    return markdown(["Method", *figures["attributes"], "Utility AUC ↑"], rows)
+
+
+def errors(figures: dict) -> str:
+    """False match and false non-match rates in the two groups of the first attribute, at one threshold."""
+    rows = []
+    for name, row in figures["methods"].items():
+        of = row["errors"]
+        cells = [
+            f"{ledger.percent(own[key], 1)} [{ledger.percent(own[f'{key}_ci'][0], 1)}, {ledger.percent(own[f'{key}_ci'][1], 1)}]"
+            for key in ("fmr", "fnmr")
+            for own in (of["rates"]["0"], of["rates"]["1"])
+        ]
+        rows.append([name, *cells])
+    first = figures["attributes"][0]
+    return markdown(["Method", *(f"{error}, {first} = {value}" for error in ("FMR", "FNMR") for value in (0, 1))], rows)
+
+
+def speed(autoencoder: dict, training: dict, loading: dict, sweeping: dict) -> str:
+    """How many times as quick the library is as what it is measured beside, within one run."""
+    plain = "plain PyTorch, as from the paper"
+    rows = [["training the auto-encoder", plain, autoencoder["size"], autoencoder["ratio"]]]
+    words = {"adversary": "training the adversary", "siamese": "training the Siamese network", "finetune": "adversarial fine-tuning"}
+    for stage, of in training["stages"].items():
+        for device, own in of.items():
+            where = "" if device == "cpu" else f" ({device})"
+            rows.append([words[stage] + where, plain, training["size"], own["ratio"]])
+    theirs = "torchvision’s CelebA with a `DataLoader`"
+    rows.append([f"reading {loading['images']:,} images from the cache", theirs, loading["size"], loading["ratio_torchvision_to_cached"]])
+    rows.append(["the same for the first time, which writes the cache", theirs, loading["size"], loading["ratio_torchvision_to_raw"]])
+    rows.append([f"a sweep of {sweeping['points']} points", "separate runs", sweeping["size"], sweeping["ratio"]])
+    for device, of in sweeping["finetuning"].items():
+        for name, ratio in of["ratio"].items():
+            rows.append([f"fine-tuning {name}, a point ({device})", "each alone", sweeping["size"], ratio])
+    cells = [[what, beside, str(size), f"{ratio:.2f}"] for what, beside, size, ratio in rows]
+    return markdown(["What", "Beside", "Pixels", "Times as quick"], cells, texts=2)
+
+
+def audits(figures: dict) -> str:
+    """Seconds of an audit over N and k."""
+    rows = [[f"{row['images']:,}", f"{row['k']:,}", str(row["attackers"]), f"{row['seconds']:.1f}"] for row in figures["rows"]]
+    full = figures["complete"]
+    rows.append([f"{full['images']:,}", f"{full['k']:,}", str(full["attackers"]), f"{full['seconds']:.1f}"])
+    return markdown(["Images", "Numbers in g", "Attackers", "Seconds"], rows, texts=0)
+
+
+def memory(figures: dict) -> str:
+    """Peak resident memory of each job over the number of images, in megabytes."""
+    return over_images(figures["rows"], lambda row: f"{row['peak_megabytes']:,}")
+
+
+def growth(figures: dict) -> str:
+    """Seconds of each job over the number of images, and the slope on logarithmic axes."""
+    slopes = {job: next(iter(of.values())) for job, of in figures["slopes"].items()}
+    return over_images(figures["rows"], lambda row: f"{row['seconds']:.3g}" if row["seconds"] < 100 else f"{row['seconds']:.0f}", slopes)
+
+
+JOBS = {
+    "nothing": "the imports alone",
+    "autoencoder": "auto-encoder, an epoch",
+    "adversary": "adversary, an epoch",
+    "siamese": "Siamese network, an epoch",
+    "finetune": "fine-tuning, an epoch",
+}
+
+
+def over_images(rows: list[dict], cell: Callable[[dict], str], slopes: dict[str, float] | None = None) -> str:
+    """A table with a row a job and a column a number of images."""
+    counts = sorted({row["images"] for row in rows})
+    found = {(row["job"], row["images"]): cell(row) for row in rows if row.get("device", "cpu") == "cpu"}
+    lines = [
+        [JOBS.get(job, job), *(found.get((job, count), "–") for count in counts), *([f"{slopes[job]:.2f}"] if slopes else [])]
+        for job in dict.fromkeys(row["job"] for row in rows)
+    ]
+    return markdown(["Job", *(f"{count:,}" for count in counts), *(["Slope"] if slopes else [])], lines)
+
+
+def sweeps() -> str:
+    """The recorded sweeps, a row each."""
+    from aia_lib.sweep import recorded
+
+    rows = []
+    for name, sweep in recorded().items():
+        report = sweep.report
+        origin, adversary = report["provenance"], report["settings"]["finetune"]["adversary"]
+        volume = [f"{sweep.hypervolume(regime):.3f}" for regime in ("paper", "retrained")]
+        rows.append(
+            [
+                f"[{name}](../results/sweeps/{name}/report.json)",
+                f"{origin['data']['images']:,}",
+                str(origin["data"]["size"]),
+                adversary,
+                str(len(report["methods"]) - 1),
+                str(len(origin["seeds"])),
+                f"{origin['seconds'] / 60:.0f}",
+                *volume,
+            ]
+        )
+    head = ["Sweep", "Images", "Pixels", "Adversary", "Settings", "Seeds", "Minutes", "Hypervolume: paper", "Retrained"]
+    return markdown(head, rows) if rows else "No sweep is recorded yet.\n"
+
+
 def data_card() -> dict[str, str]:
     """What the data card of the embedded faces says in numbers: of the set itself, and of how hard it is beside CelebA."""
     from aia_lib.datasets.embedded import SHIPPED as folder
@@ -218,8 +397,8 @@ def data_card() -> dict[str, str]:
         f"* made by `{SHIPPED_COMMAND}`\n"
         f"* SHA-256 of all decoded images: `{of['sha256']['images']}`\n"
     )
-    records = {name: ledger.results_root() / "benchmarks" / f"difficulty-{name}.json" for name in ("embedded", "celeba10k")}
-    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in records.items() if path.is_file()}
+    records = {name: benchmark(f"difficulty-{name}") for name in ("embedded", "celeba10k")}
+    found = {name: record for name, record in records.items() if record is not None}
     if "embedded" not in found:
         return {"facts": facts, "difficulty": "Not measured yet.\n", "regions": "Not measured yet.\n"}
     figures = {name: record["figures"] for name, record in found.items()}
