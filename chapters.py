@@ -77,7 +77,9 @@ def execute(notebook: nbformat.NotebookNode, threads: int | None = None) -> floa
         UserError: a cell failed; the message holds the cell and the error.
     """
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
-        client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": folder}})
+        quiet = ["--IPKernelApp.log_level=40"]  # a kernel of this very machine need not warn of its unencrypted port
+        where = {"metadata": {"path": folder}}
+        client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=where, extra_arguments=quiet)
         path, start = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), time.monotonic()
         try:
             client.execute(env={**os.environ, "PYTHONPATH": path} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
 from aia_lib.anonymizers import Original
 from aia_lib.audit import DeepConfig, audit, deep_audit, group_rates, interaction_audit
@@ -19,7 +18,7 @@ from aia_lib.defences import HardenedAIA
 
 from .ablation import QUICK, SEED, SHORT
 
-ATTRIBUTES = {"celeba": ("Male", "Young", "Smiling", "Eyeglasses"), "embedded": ("gender", "young", "smiling", "eyeglasses")}
+ATTRIBUTES = {"celeba": ("gender", "Young", "Smiling", "Eyeglasses"), "embedded": ("gender", "young", "smiling", "eyeglasses")}
 """The attributes of each set of faces, in the order in which they are hidden; its own private one comes first."""
 
 READERS = ("logistic", "svm_rbf", "mlp_deep")
@@ -71,7 +70,12 @@ def measure(
             light = dataclasses.replace(audits, attackers=("logistic",))
             deep = deep_audit(method, faces, seeds=[SEED], config=light, original=original, deep=creep, progress=False).deep["creep"]
             others[method.name] = {
-                name: {key: _rounded(*_values(own[key])) for key in ("before", "after", "change_ci")}
+                name: {
+                    "before": round(own["before"], 4),
+                    "after": round(own["after"], 4),
+                    "change": round(own["change"], 4),
+                    "change_ci": _rounded(*own["change_ci"]),
+                }
                 for name, own in deep["attributes"].items()
             }
         figures["methods"][method.name] = row
@@ -84,10 +88,6 @@ def _together(report: object) -> dict:
     leaks = {what: _rounded(leak.auc, *leak.auc_ci) for what, leak in report.leaks.items()}
     joint = report.joint and {key: report.joint[key] for key in ("cells", "chance", "balanced_accuracy", "balanced_accuracy_ci")}
     return {"leaks": leaks, "joint": joint, "left_out": report.left_out, "missing": report.missing}
-
-
-def _values(value: float | Sequence[float]) -> Sequence[float]:
-    return value if isinstance(value, Sequence) else (value,)
 
 
 def _rounded(*values: float) -> list[float]:
