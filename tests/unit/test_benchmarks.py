@@ -236,7 +236,7 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
     monkeypatch.setenv("AIA_PROFILE", "fast")
     small = HardenedConfig(CompactConfig(k=8, width=4, epochs=1, min_steps=2, decoder_epochs=0, batch_size=32))
     light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=200, bootstrap=20, controls=False)
-    figures = ablation.measure("embedded", size=16, images=1200, config=small, audits=light)
+    figures = ablation.measure("embedded", size=16, images=1200, config=small, audits=light, shares=(2, 4))
     methods = figures["methods"]
     assert list(methods) == ["Original", *defences.ablation(small)] and figures["settings"]["compact"]["k"] == 8
     for name, row in methods.items():
@@ -245,7 +245,7 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
         assert row["worst_attacker"] == "logistic" and ("leak_removed" in row) == (name != "Original")
     rows = figures["fewer_people"]
     everybody = rows[0]["people"]
-    assert [row["people"] for row in rows] == [everybody, everybody // 2, everybody // 4, everybody // 8]
+    assert [row["people"] for row in rows] == [everybody, everybody // 2, everybody // 4]
     assert rows[0]["leak"] == methods["all parts"]["leak"] and all(a["images"] > b["images"] for a, b in itertools.pairwise(rows))
     expected = (methods["Original"]["utility"][0] - 0.5, methods["all parts"]["utility"][0] - 0.5)
     assert methods["all parts"]["utility_kept"] == pytest.approx(expected[1] / expected[0], abs=0.01)
