@@ -364,7 +364,8 @@ class Discriminants:
     same people. An encoder that is trained with few numbers from the start is not the same: it verifies worse.
 
     Args:
-        components: numbers in g', at most.
+        components: numbers in g', at most, where one attribute is hidden. Of m attributes m (m + 1) / 2 - 1 more: so many more directions
+            `Leace` takes out, and as much is left to tell people by.
     """
 
     kind: ClassVar[str] = "discriminants"
@@ -384,7 +385,8 @@ class Discriminants:
         own = torch.eye(k, dtype=torch.float64) if own is None else own
         white = _root(own + self.RIDGE * own.trace() / k * torch.eye(k, dtype=torch.float64), -0.5)
         _, directions = torch.linalg.eigh(white @ (centred.T @ centred / len(centred)) @ white)
-        kept = directions.flip(1)[:, : self.settings["components"]]
+        several = len(sample.columns)
+        kept = directions.flip(1)[:, : self.settings["components"] + several * (several + 1) // 2 - 1]
         self.tensors = {"mean": sample.g.mean(0).float(), "projection": (white @ kept).float()}
         return self
 

@@ -779,6 +779,21 @@ def two_stripes() -> tuple[Faces, np.ndarray]:
     return Faces(picture.clip(0, 255).astype(np.uint8), np.arange(n), attributes, "gender", "stripes", "CC0"), g.astype(np.float32)
 
 
+def test_discriminants_leave_as_much_to_tell_people_by_whatever_number_of_attributes_is_hidden():
+    """LEACE takes out m (m + 1) / 2 directions: of eight numbers it would leave none for m = 4."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (2000, 4)).astype(np.int8)
+    g = rng.normal(size=(2000, 24)) + labels @ rng.normal(size=(4, 24))
+    for names in (("a",), ("a", "b"), ("a", "b", "c", "d")):
+        own = labels[:, : len(names)]
+        faces = dataclasses.replace(blank(own[:, 0]), attributes=dict(zip(names, own.T, strict=True)), attribute="a")
+        sample = Sample(torch.from_numpy(g), own, np.arange(2000) // 2, faces, attributes=names)
+        images = torch.zeros(2000, 1, 1, 1)
+        left = Discriminants(8).fit(sample)(torch.from_numpy(g).float(), images)
+        erased = Leace().fit(dataclasses.replace(sample, g=left.double()))(left, images)
+        assert torch.linalg.matrix_rank(erased - erased.mean(0), rtol=1e-3) == 7, names
+
+
 def test_score_erasure_of_two_attributes_undoes_neither(two_stripes):
     faces, g = two_stripes
     images = to_images(faces.images, CPU)
