@@ -31,6 +31,7 @@ from .attributes import AttributeReader, train_reader
 from .audit import AuditReport, audit, enough_people
 from .config import HardenedConfig, Profile, as_dict, settings_differences
 from .defences import HardenedAIA
+from .defences.hardened import FEW_PEOPLE
 from .explain import gradcam
 from .faces import Faces, Splits, value_words
 from .files import UserError, write_json
@@ -105,6 +106,8 @@ def run_paper(
     clock = _open(out, faces, profile, resume)
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in splits._asdict().items())
     say(f"{faces}; {sizes} images; on {device}")
+    if harden is not None and splits.train.people < FEW_PEOPLE:
+        say(f"note: {splits.train.people} people to learn from; with fewer than {FEW_PEOPLE} {HARDENED} hides less and verifies worse")
 
     trained: dict[int, _Trained] = {}
     for seed in seeds:

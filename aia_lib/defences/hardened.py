@@ -17,6 +17,9 @@ from .compact import Compact, decode_with, fitted, how_many, train_decoder, with
 from .erasure import ERASERS, Erased, as_attribute, moving, private, release, unlabelled
 from .noise import CertifiedNoise
 
+FEW_PEOPLE = 300
+"""With fewer people to learn from, the recommended method cannot be recommended: `python -m benchmarks ablation`, "fewer_people"."""
+
 
 class HardenedAIA:
     """AIA hardened: its three parts kept, each strengthened, and closed-form erasure of what they leave.
@@ -42,6 +45,9 @@ class HardenedAIA:
     The cost is one training of a small network (the adversaries read k numbers and cost little beside it), and seconds for the closed
     forms. At release, an image costs two passes of the encoder and one product with random features. Nothing at release needs the label;
     the method estimates it from the image in order to take it out, and lets nothing but g' go.
+
+    What is erased is estimated from the people it is fitted on, so it needs them: below `FEW_PEOPLE` it hides less and verifies worse (the
+    benchmark `ablation` shows how much). What is left on your faces, an audit tells.
 
     Args:
         config: the settings; None takes `HardenedConfig()`.

@@ -139,6 +139,8 @@ def test_a_finished_run_takes_up_the_recommended_method_as_a_fifth(finished, fac
     report, said = paper(faces, out, harden=small, resume=True)
     assert list(report["methods"]) == [*FOLDERS, "HardenedAIA"] and ledger.check(report)
     assert [line for line in said if "training " in line] == ["seed 0: training HardenedAIA"], "nothing else is done again"
+    people = faces.split().train.people
+    assert any(f"{people} people to learn from" in line for line in said), "so few that the method says so"
     assert {name: report["methods"][name] for name in FOLDERS} == finished[1]["methods"]
     fifth = report["methods"]["HardenedAIA"]
     assert fifth["paper"] is None and list(fifth["retrained"]["attackers"]) == ["logistic"], "it has no adversary of its own to fool"
