@@ -73,7 +73,7 @@ def blocks() -> dict[str, dict[str, str]]:
             + "make setup      # .venv with the pinned packages and the library\nmake test       # everything works here\n```\n",
         },
         "book/reading_the_paper.md": {"gender_only": gender_only()},
-        "book/results.md": {**book_results(), "frontier": claims, **measured(), "sweeps": sweeps()},
+        "book/results.md": {**book_results(), "frontier": claims, **measured(), "deep": deep(), "sweeps": sweeps()},
         "book/related_systems.md": {"frontier": claims},
         "book/data_card_embedded.md": data_card(),
         "CONTRIBUTING.md": {"clone": clone + "make setup\nmake test\n.venv/bin/pre-commit install\n```\n"},
@@ -357,6 +357,43 @@ def over_images(rows: list[dict], cell: Callable[[dict], str], slopes: dict[str,
         for job in dict.fromkeys(row["job"] for row in rows)
     ]
     return markdown(["Job", *(f"{count:,}" for count in counts), *(["Slope"] if slopes else [])], lines)
+
+
+def deep() -> str:
+    """What the deep audit found of the recommended method."""
+    path = ledger.results_root() / "audits" / f"{HARDENED}-hardened.json"
+    if not path.is_file():
+        return "Not measured yet.\n"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    figures = record["figures"]
+    leak, found = figures["retrained"], figures["deep"]
+    told, curve, rebuilt, knows = (found[part] for part in ("information", "curve", "reconstruction", "adaptive"))
+    bits, low, high = told["information_bits"], *told["information_bits_ci"]
+    others = {name: own for name, own in found["creep"]["attributes"].items() if name != found["creep"]["private"]}
+    creep = sorted(others.items(), key=lambda item: -item[1]["change"])
+    easier = [name for name, own in creep if own["change_ci"][0] > 0]
+    name, most = creep[0]
+    rows = [
+        [f"The worst of {len(leak['attackers'])} fresh attackers (`{leak['worst_attacker']}`)", f"AUC {with_ci(leak, 'leak_auc')}"],
+        [
+            f"An attacker who knows the defence (`{knows['worst_attacker']}`)",
+            f"AUC {with_ci(knows, 'leak_auc')}; gain {ledger.with_interval(knows['gain'], knows['gain_ci'])}",
+        ],
+        ["The same attacks with fewer people", ", ".join(f"{p['leak_auc']:.3f} ({p['people']:,})" for p in curve["points"])],
+        ["Information on gender, at least", f"{bits:.3f} [{low:.3f}, {high:.3f}] of {told['entropy_bits']:.3f} bits an image"],
+        [
+            "Faces rebuilt from it, recognised among people of the same label",
+            f"AUC {with_ci(rebuilt, 'match_auc_same')}; real against real {rebuilt['real_auc_same']:.3f}",
+        ],
+        ["The same faces, beside the mean face", f"PSNR {rebuilt['psnr']:.1f} dB; {rebuilt['mean_face_psnr']:.1f} dB"],
+        [
+            f"Other attributes that became easier to read, of {len(creep)}",
+            f"{len(easier)}; most changed `{name}`, {ledger.with_interval(most['change'], most['change_ci'])}",
+        ],
+    ]
+    origin = record["provenance"]
+    made = f"\nMade by `{origin['command']}` on {origin['device']}; {origin['model']}.\n"
+    return markdown(["Question", "Answer"], rows, texts=2) + made
 
 
 def sweeps() -> str:
