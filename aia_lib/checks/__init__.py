@@ -134,8 +134,8 @@ def about() -> None:
     from ..config import get_profile
     from ..training import pick_device
 
-    device = pick_device()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    device, threads = pick_device(), torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} thread{'s' * (threads != 1)}"
     print(
         f"aia_lib {__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
         f"{device.type} ({name}), profile {get_profile().name!r}"

@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -19,11 +20,12 @@ LIMIT = 3_000_000
 
 
 class Page(HTMLParser):
-    """What a page loads, what it links to, its pictures' alternative texts and the names of its places."""
+    """What a page loads, what it links to, its pictures' alternative texts, the names of its places, its scripts and its formulas."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.loaded, self.links, self.alts, self.ids = [], [], [], set()
+        self.loaded, self.links, self.alts, self.ids, self.inline, self.formulas = [], [], [], set(), [], []
+        self._within = ""
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list) -> None:
@@ -37,6 +39,14 @@ class Page(HTMLParser):
             self.alts.append(of.get("alt"))
         if tag == "a" and of.get("href"):
             self.links.append(of["href"])
+        formula = tag in ("span", "div") and "math" in (of.get("class") or "").split()
+        self._within = "script" if tag == "script" and not of.get("src") else "math" if formula else ""
+
+    def handle_data(self, data: str) -> None:
+        if self._within == "script":
+            self.inline.append(data)
+        elif self._within == "math":
+            self.formulas.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +97,28 @@ def test_pictures_have_alternative_texts(pages):
 def test_formulas_are_set_by_the_sites_own_mathjax(site):
     page = (site / "book" / "reading_the_paper.html").read_text(encoding="utf-8")
     assert 'src="../_static/mathjax/tex-chtml.js' in page and (site / "_static" / "mathjax" / "tex-chtml.js").exists()
+
+
+def test_formulas_use_no_macro_for_which_mathjax_would_fetch_a_file_that_is_not_there(site, pages):
+    folder = site / "_static" / "mathjax"
+    known = re.search(r"expandable\)\(\{(action:.*?)\}\)\}", (folder / "tex-chtml.js").read_text(encoding="utf-8"))[1]
+    fetched = {}
+    for extension, macros in re.findall(r"(\w+):\[((?:\"\w+\",?|\[[^\]]*\],?)*)\]", known):
+        if not (folder / "input" / "tex" / "extensions" / f"{extension}.js").exists():
+            fetched |= dict.fromkeys(re.findall(r"\w+", macros.split("[")[0]), extension)
+    assert fetched["boldsymbol"] == "boldsymbol" and "mathbf" not in fetched
+    formulas = [(path.name, formula) for path, page in pages.items() for formula in page.formulas]
+    assert len(formulas) > 500
+    used = {(name, macro) for name, formula in formulas for macro in re.findall(r"\\([A-Za-z]+)", formula) if macro in fetched}
+    assert not used, used
+
+
+def test_no_script_stands_twice_on_a_page(pages):
+    """A constant that is declared twice is an error in every reader's console."""
+    for path, page in pages.items():
+        constants = [name for script in page.inline for name in re.findall(r"^\s*const (\w+)", script)]
+        assert len(constants) == len(set(constants)), (path.name, constants)
+        assert not any("THEBE" in script for script in page.inline), path.name
 
 
 def sent(path: Path) -> int:
