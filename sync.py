@@ -25,6 +25,8 @@ from aia_lib.files import UserError, atomic_write, sha256, write_json, write_tex
 
 ROOT = Path(__file__).resolve().parent
 RUN = "celeba10k-64"
+STRANGER = "folder-32"
+"""A set that the recommended method was not made for, given as a folder."""
 HARDENED = "celeba10k-32"
 """The run on photographs in which the recommended method stands beside the paper's."""
 PICTURES = {"book/static/regimes.svg": RUN, "book/static/hardened.svg": HARDENED}
@@ -73,7 +75,7 @@ def blocks() -> dict[str, dict[str, str]]:
             + "make setup      # .venv with the pinned packages and the library\nmake test       # everything works here\n```\n",
         },
         "book/reading_the_paper.md": {"gender_only": gender_only()},
-        "book/results.md": {**book_results(), "frontier": claims, **measured(), "deep": deep(), "sweeps": sweeps()},
+        "book/results.md": {**book_results(), "frontier": claims, **measured(), "deep": deep(), "stranger": stranger(), "sweeps": sweeps()},
         "book/related_systems.md": {"frontier": claims},
         "book/data_card_embedded.md": data_card(),
         "CONTRIBUTING.md": {"clone": clone + "make setup\nmake test\n.venv/bin/pre-commit install\n```\n"},
@@ -180,6 +182,19 @@ def gender_only() -> str:
 def with_ci(figures: dict, key: str) -> str:
     """A figure with its 95 % interval where it has one."""
     return ledger.with_interval(figures[key], figures.get(f"{key}_ci"))
+
+
+def stranger() -> str:
+    """The table of the run on a set that nothing was chosen on."""
+    if STRANGER not in ledger.names():
+        return unrecorded(STRANGER)
+    report = ledger.load(STRANGER)
+    origin = report["provenance"]
+    data = origin["data"]
+    return (
+        f"{together(ledger.table(report))}\nMade by `{origin['command']}` (seed {origin['seeds'][0]}): {data['images']:,} images of "
+        f"{data['people']:,} people; every figure is in [results/{STRANGER}.json](../results/{STRANGER}.json).\n"
+    )
 
 
 def book_results() -> dict[str, str]:
