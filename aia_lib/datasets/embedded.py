@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import os
+import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,10 @@ beard, long_hair) come with the set: `aia_lib.render.people.People.attributes` d
 
 IN_MEMORY = 20_000
 """Of more images than this, a memory-mapped cache is made; fewer are decoded anew each time, which takes a second."""
+
+ONE_HEADER_AT_A_TIME = threading.Lock()
+"""Around numpy's reading of arrays in threads: it parses a header with `ast.literal_eval`, whose depth counter threads share in
+CPython 3.11, so that once in a great while two of them raise "AST constructor recursion depth mismatch"."""
 
 _CODE_VERSION = 1
 """Part of the cache's key: raise it when decoding or shrinking changes what it gives."""
@@ -168,12 +173,13 @@ def read_shard(folder: Path, about: dict[str, Any], position: int, people: np.nd
     count = entry["identities"]
     people = np.arange(count) if people is None else people
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            strips, offsets = arrays["strips"].tobytes(), arrays["offsets"]
-            regions = np.frombuffer(lzma.decompress(arrays["regions"].tobytes()), dtype=np.uint8).reshape(count, images, size, size)
-            nuisance = arrays["nuisance"].reshape(count, images, len(about["nuisance"]))
-            traits = arrays["traits"].reshape(count, len(about["traits"]) + len(about["shape"]))
-            attributes = arrays["attributes"].reshape(count, len(about["attributes"]))
+        with ONE_HEADER_AT_A_TIME, np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("strips", "offsets", "regions", "nuisance", "traits", "attributes")}
+        strips, offsets = arrays["strips"].tobytes(), arrays["offsets"]
+        regions = np.frombuffer(lzma.decompress(arrays["regions"].tobytes()), dtype=np.uint8).reshape(count, images, size, size)
+        nuisance = arrays["nuisance"].reshape(count, images, len(about["nuisance"]))
+        traits = arrays["traits"].reshape(count, len(about["traits"]) + len(about["shape"]))
+        attributes = arrays["attributes"].reshape(count, len(about["attributes"]))
         pixels = np.empty((len(people), images, size, size), dtype=np.uint8)
         for own, person in zip(pixels, people, strict=True):
             with Image.open(io.BytesIO(strips[offsets[person] : offsets[person + 1]]), formats=["JPEG"]) as strip:
