@@ -227,10 +227,12 @@ def run_blocks(report: dict, name: str, paper: str | None) -> dict[str, str]:
     }
 
 
+UNMEASURED = "Not measured yet.\n"
+
+
 def benchmark(name: str) -> dict | None:
     """A recorded benchmark, with its provenance; None while it is not recorded."""
-    path = ledger.results_root() / "benchmarks" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return ledger.side_record("benchmarks", name)
 
 
 def made_by(*records: dict) -> str:
@@ -259,7 +261,7 @@ def measured() -> dict[str, str]:
         if len(whole) == len(names):
             filled[block] = table(*(record["figures"] for record in whole)) + made_by(*whole)
         else:
-            filled[block] = "Not measured yet.\n"
+            filled[block] = UNMEASURED
     return filled
 
 
@@ -376,14 +378,12 @@ def over_images(rows: list[dict], cell: Callable[[dict], str], slopes: dict[str,
 
 def deep() -> str:
     """What the deep audit found of the recommended method."""
-    path = ledger.results_root() / "audits" / f"{HARDENED}-hardened.json"
-    if not path.is_file():
-        return "Not measured yet.\n"
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = ledger.side_record("audits", f"{HARDENED}-hardened")
+    if record is None:
+        return UNMEASURED
     figures = record["figures"]
     leak, found = figures["retrained"], figures["deep"]
     told, curve, rebuilt, knows = (found[part] for part in ("information", "curve", "reconstruction", "adaptive"))
-    bits, low, high = told["information_bits"], *told["information_bits_ci"]
     others = {name: own for name, own in found["creep"]["attributes"].items() if name != found["creep"]["private"]}
     creep = sorted(others.items(), key=lambda item: -item[1]["change"])
     easier = [name for name, own in creep if own["change_ci"][0] > 0]
@@ -395,7 +395,7 @@ def deep() -> str:
             f"AUC {with_ci(knows, 'leak_auc')}; gain {ledger.with_interval(knows['gain'], knows['gain_ci'])}",
         ],
         ["The same attacks with fewer people", ", ".join(f"{p['leak_auc']:.3f} ({p['people']:,})" for p in curve["points"])],
-        ["Information on gender, at least", f"{bits:.3f} [{low:.3f}, {high:.3f}] of {told['entropy_bits']:.3f} bits an image"],
+        ["Information on gender, at least", f"{with_ci(told, 'information_bits')} of {told['entropy_bits']:.3f} bits an image"],
         [
             "Faces rebuilt from it, recognised among people of the same label",
             f"AUC {with_ci(rebuilt, 'match_auc_same')}; real against real {rebuilt['real_auc_same']:.3f}",
@@ -452,7 +452,7 @@ def data_card() -> dict[str, str]:
     records = {name: benchmark(f"difficulty-{name}") for name in ("embedded", "celeba10k")}
     found = {name: record for name, record in records.items() if record is not None}
     if "embedded" not in found:
-        return {"facts": facts, "difficulty": "Not measured yet.\n", "regions": "Not measured yet.\n"}
+        return {"facts": facts, "difficulty": UNMEASURED, "regions": UNMEASURED}
     figures = {name: record["figures"] for name, record in found.items()}
     heads = {"embedded": "Embedded faces", "celeba10k": "CelebA, 10,000 images"}
     head = ["Test AUC", *(heads[name] for name in found)]

@@ -38,7 +38,7 @@ from .datasets import load_faces
 from .datasets.cache import cache_folder, decode_batch, decoding_notes, pillow_warnings, refuse_too_many
 from .datasets.common import Index, Layout
 from .faces import Faces
-from .files import UserError, atomic_write, explain_os_errors, locked
+from .files import UserError, atomic_write, cores, explain_os_errors, locked
 
 if TYPE_CHECKING:  # torch is imported where it is needed: workers that decode start in half the time without it
     from torch import Tensor, nn
@@ -128,8 +128,7 @@ def _start(ray: Any, address: str, workers: int | None) -> None:
     """Connect to the cluster at `address`, or start one here where that is "local"."""
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        options |= {"num_cpus": max(workers or 1, cores), "include_dashboard": False}
+        options |= {"num_cpus": max(workers or 1, cores()), "include_dashboard": False}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here reports to anybody
     elif address != "auto":
         host, colon, port = address.rpartition(":")

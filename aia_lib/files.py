@@ -1,4 +1,4 @@
-"""Files that are never left half written, and the one exception that means "the user can mend this"."""
+"""The machine: its cores, files that are never left half written, and the one exception that means "the user can mend this"."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class UserError(Exception):
 
     The command line prints it on stderr without a traceback and exits with status 2.
     """
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

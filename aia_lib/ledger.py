@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .files import UserError, write_json
+from .files import UserError, cores, write_json
 
 PAPER_FIGURES = ("privacy_accuracy", "privacy_auc", "utility_accuracy", "utility_auc")
 """What `paper` holds of the co-trained adversary (privacy) and Siamese network (utility), of one of them at least. All in [0, 1]."""
@@ -121,7 +121,17 @@ def chapter_record(chapter: str, root: str | os.PathLike | None = None) -> dict 
     Raises:
         UserError: the record is not valid JSON.
     """
-    path = _root(root) / "chapters" / f"{chapter}.json"
+    return side_record("chapters", chapter, root)
+
+
+def side_record(folder: str, name: str, root: str | os.PathLike | None = None) -> dict | None:
+    """What is recorded beside the runs, in `folder` ("audits", "benchmarks", "chapters"), as {"provenance", "figures", ...}; None where
+    nothing is.
+
+    Raises:
+        UserError: the record is not valid JSON.
+    """
+    path = _root(root) / folder / f"{name}.json"
     if not path.is_file():
         return None
     try:
@@ -268,8 +278,7 @@ def _git() -> dict | None:
 
 def _device_name(device: str) -> str:
     if device == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"cpu ({platform.machine()}, {cores} cores)"
+        return f"cpu ({platform.machine()}, {cores()} cores)"
     if re.fullmatch(r"cuda(:\d+)?", device):
         import torch
 

@@ -24,6 +24,8 @@ from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA, ablation
 from aia_lib.ledger import leak_removed, utility_kept
 
+from .common import rounded
+
 SEED = 0
 SHARES = (2, 8, 32)
 """It is also fitted on a half, an eighth and a thirty-second of the people."""
@@ -58,9 +60,9 @@ def measure(
         retrained = audit(method, faces, seeds=[SEED], config=audits, progress=False).retrained
         reports["methods"][name] = {"retrained": retrained}
         row = {
-            "leak": [round(value, 4) for value in (retrained["leak_auc"], *retrained["leak_auc_ci"])],
+            "leak": rounded(retrained["leak_auc"], *retrained["leak_auc_ci"]),
             "worst_attacker": retrained["worst_attacker"],
-            "utility": [round(value, 4) for value in (retrained["utility_auc_same"], *retrained["utility_auc_same_ci"])],
+            "utility": rounded(retrained["utility_auc_same"], *retrained["utility_auc_same_ci"]),
         }
         if name != "Original":
             row |= {"leak_removed": round(leak_removed(reports, name), 4), "utility_kept": round(utility_kept(reports, name), 4)}

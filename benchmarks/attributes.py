@@ -17,6 +17,7 @@ from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA
 
 from .ablation import QUICK, SEED, SHORT
+from .common import rounded
 
 ATTRIBUTES = {"celeba": ("gender", "Young", "Smiling", "Eyeglasses"), "embedded": ("gender", "young", "smiling", "eyeglasses")}
 """The attributes of each set of faces, in the order in which they are hidden; its own private one comes first."""
@@ -43,7 +44,6 @@ def measure(
     train, names = faces.split().train, ATTRIBUTES[data]
     config, audits = config or SHORT, audits or dataclasses.replace(QUICK, attackers=READERS)
     original = Original(dataclasses.replace(get_profile(), size=size), seed=SEED).fit(train, progress=False)
-    original.name = "Original"
     methods: list[tuple[object, tuple[str, ...]]] = [(original, ())]
     for hidden in (names[:1], names[:2], names):
         method = HardenedAIA(config, seed=SEED).fit(train, hidden, progress=False)
@@ -52,29 +52,28 @@ def measure(
     figures: dict = {"source": faces.source, "images": len(faces), "people": faces.people, "size": size, "attributes": list(names)}
     figures |= {"settings": as_dict(config), "methods": {}}
     others = {}
+    creep, light = DeepConfig(parts=("creep",)), dataclasses.replace(audits, attackers=("logistic",))
     for method, hidden in methods:
         row: dict = {"hidden": list(hidden), "attributes": {}}
         for name in names:
             retrained = audit(method, faces, seeds=[SEED], config=audits, attribute=name, progress=False).retrained
             row["attributes"][name] = {
-                "leak": _rounded(retrained["leak_auc"], *retrained["leak_auc_ci"]),
+                "leak": rounded(retrained["leak_auc"], *retrained["leak_auc_ci"]),
                 "worst_attacker": retrained["worst_attacker"],
-                "utility_same": _rounded(retrained["utility_auc_same"], *retrained["utility_auc_same_ci"]),
+                "utility_same": rounded(retrained["utility_auc_same"], *retrained["utility_auc_same_ci"]),
             }
             if name == names[0]:
-                row["utility"] = _rounded(retrained["utility_auc"], *retrained["utility_auc_ci"])
+                row["utility"] = rounded(retrained["utility_auc"], *retrained["utility_auc_ci"])
         row["together"] = _together(interaction_audit(method, faces, names[:2], seeds=1, config=audits, progress=False))
         row["errors"] = group_rates(method, faces, names[0], seeds=1, config=audits, progress=False).to_dict()
         if method is not original:
-            creep = DeepConfig(parts=("creep",))
-            light = dataclasses.replace(audits, attackers=("logistic",))
             deep = deep_audit(method, faces, seeds=[SEED], config=light, original=original, deep=creep, progress=False).deep["creep"]
             others[method.name] = {
                 name: {
                     "before": round(own["before"], 4),
                     "after": round(own["after"], 4),
                     "change": round(own["change"], 4),
-                    "change_ci": _rounded(*own["change_ci"]),
+                    "change_ci": rounded(*own["change_ci"]),
                 }
                 for name, own in deep["attributes"].items()
             }
@@ -85,10 +84,6 @@ def measure(
 
 
 def _together(report: object) -> dict:
-    leaks = {what: _rounded(leak.auc, *leak.auc_ci) for what, leak in report.leaks.items()}
+    leaks = {what: rounded(leak.auc, *leak.auc_ci) for what, leak in report.leaks.items()}
     joint = report.joint and {key: report.joint[key] for key in ("cells", "chance", "balanced_accuracy", "balanced_accuracy_ci")}
     return {"leaks": leaks, "joint": joint, "left_out": report.left_out, "missing": report.missing}
-
-
-def _rounded(*values: float) -> list[float]:
-    return [round(float(value), 4) for value in values]

@@ -40,6 +40,11 @@ def record(path: str | os.PathLike, words: Sequence[str], data: str, seconds: fl
     write_json(path, {"provenance": origin, "figures": dict(figures)})
 
 
+def rounded(*values: float) -> list[float]:
+    """A figure and the ends of its interval, as they are recorded."""
+    return [round(float(value), 4) for value in values]
+
+
 # --- time and memory --------------------------------------------------------------------------------------------------
 
 

@@ -22,8 +22,7 @@ from torchvision.transforms import functional
 from aia_lib.datasets import load_faces
 from aia_lib.datasets.celeba import CROP, locate
 from aia_lib.datasets.common import Layout, scan
-from aia_lib.files import UserError
-from aia_lib.sweep.engines import cores
+from aia_lib.files import UserError, cores
 from aia_lib.training import to_images
 
 from .alone import load

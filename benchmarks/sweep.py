@@ -20,8 +20,8 @@ from aia_lib.audit import audit
 from aia_lib.config import PROFILES, AuditConfig, Profile
 from aia_lib.datasets import load_faces
 from aia_lib.faces import Faces
+from aia_lib.files import cores
 from aia_lib.sweep import SWEEP_AUDIT, LocalEngine, SweepConfig, finetune_stack, run_sweep
-from aia_lib.sweep.engines import cores
 from aia_lib.training import finetune, pick_device
 
 from .common import clock, devices, in_turn, ratio

@@ -29,7 +29,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from ..files import UserError, explain_os_errors, sha256
+from ..files import UserError, cores, explain_os_errors, sha256
 from .common import WHOLE, Crop, Index, Layout, Listing, some
 
 CODE_VERSION = 1
@@ -312,7 +312,7 @@ def _decode_all(file: IO[bytes], folder: Path, layout: Layout, index: Index, siz
     def batch(start: int) -> tuple[list[np.ndarray | str], list[str]]:
         return decode_batch(layout, index.paths[start : start + _BATCH], size)
 
-    workers = min(32, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = min(32, cores())
     pool = ThreadPoolExecutor(workers)
     try:
         with pillow_warnings(), tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress) as bar:

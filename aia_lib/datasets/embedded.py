@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..faces import REGIONS, Faces
-from ..files import UserError, explain_os_errors
+from ..files import UserError, cores, explain_os_errors
 from .cache import _explain, _publish, _temporary
 from .common import WHOLE, Layout, check_root, wrong_layout
 
@@ -234,7 +234,7 @@ def read_shards(folder: Path, about: dict[str, Any], rows: np.ndarray | None = N
             return shard
         return Shard(shrink_images(shard.images, size), shrink_regions(shard.regions, size), shard.nuisance, shard.traits, shard.attributes)
 
-    workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = min(8, cores())
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(parts), workers):
             yield from pool.map(read, parts[start : start + workers])

@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from ..datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
 from ..faces import REGIONS
-from ..files import UserError, atomic_write, explain_os_errors, locked, write_json
+from ..files import UserError, atomic_write, cores, explain_os_errors, locked, write_json
 from . import GENERATOR_VERSION, require_extra
 
 QUALITY = 90
@@ -257,8 +257,7 @@ def _fill(folder: Path, settings: Settings, about: dict[str, Any], workers: int 
         write_json(folder / "manifest.json", about | {"complete": False, "sha256": {}, "shards": [done[i] for i in sorted(done)]})
 
     start = time.perf_counter()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or (cores if settings.device == "cpu" else 1), len(pending))
+    workers = min(workers or (cores() if settings.device == "cpu" else 1), len(pending))
     total = settings.identities * settings.images
     with tqdm(total=total, initial=total - missing, desc="Rendering faces", unit="image", disable=not progress) as bar:
         if workers > 1:

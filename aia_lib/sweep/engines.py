@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..files import UserError
+from ..files import UserError, cores
 from ..verification import one_line
 
 
@@ -68,11 +68,6 @@ class Engine(Protocol):
         Closing the iterator, or an exception in its caller, ends all work that is under way.
         """
         ...
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalEngine:
