@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 
 from .config import SPLIT_FRACTIONS, AutoencoderConfig, Profile
 from .datasets import load_faces
-from .datasets.cache import cache_folder, decode_batch, decoding_notes, pillow_warnings, refuse_too_many
+from .datasets.cache import cache_folder, decode_batch, decoding_notes, pillow_warnings, read_entry, refuse_too_many
 from .datasets.common import Index, Layout
 from .faces import Faces
 from .files import UserError, atomic_write, cores, explain_os_errors, locked
@@ -240,8 +240,9 @@ def prepare_faces(
                 return work.put_together(file)
 
     faces = load_faces(source, root, cache=cache, decode_all=decode_all, **settings)
-    # The entry is whole: its shards have done their duty, those of a call that was killed just here, too.
-    shutil.rmtree(_shards_of(cache_folder(cache) / f"{source}-{faces.size}-{faces.cache_key[:20]}"), ignore_errors=True)
+    for entry in cache_folder(cache).glob(f"{source}-{faces.size}-*"):
+        if read_entry(entry) is not None:  # its shards have done their duty, those of a call that was killed just here, too
+            shutil.rmtree(_shards_of(entry), ignore_errors=True)
     return faces
 
 

@@ -220,7 +220,7 @@ class Faces:
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that name these very faces: from the cache key if they were loaded, else the SHA-256 of all they hold."""
+        """64 hexadecimal digits that name these very faces: from `cache_key` if they were loaded, else the SHA-256 of all they hold."""
         if self.cache_key:
             return self.cache_key
         digest = hashlib.sha256(repr((self.images.shape, sorted(self.attributes))).encode())

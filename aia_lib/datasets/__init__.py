@@ -98,7 +98,7 @@ def load_faces(
         split_seed=seed,
         notes=(*listing.notes, *entry.notes),
         names=entry.names,
-        cache_key=key,
+        cache_key=entry.content,
     )
 
 

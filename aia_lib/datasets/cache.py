@@ -143,7 +143,10 @@ def _formats() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the cache holds of a source: arrays as in `Faces`, people's names, attributes left out with the reason, and notes."""
+    """What the cache holds of a source: arrays as in `Faces`, people's names, attributes left out with the reason, and notes.
+
+    `content` is 64 hexadecimal digits of the arrays and the attributes' names: wherever the same faces are decoded, they are the same.
+    """
 
     images: np.ndarray
     identity: np.ndarray
@@ -151,6 +154,7 @@ class Entry:
     names: tuple[str, ...]
     left_out: dict[str, str]
     notes: tuple[str, ...]
+    content: str
 
 
 def cache_folder(cache: str | os.PathLike | None = None) -> Path:
@@ -161,7 +165,7 @@ def cache_folder(cache: str | os.PathLike | None = None) -> Path:
 
 
 def cache_key(layout: Layout, listing: Listing, size: int, limit: int | None, seed: int) -> str:
-    """64 hexadecimal digits that name the source's content and the settings.
+    """64 hexadecimal digits that name the source's files and the settings, and with them an entry of the cache.
 
     From the SHA-256 of the label files, the images' paths, sizes and modification times, and all that decides what decoding gives. The
     place of the root is not part of it, nor is the seed where nothing is drawn.
@@ -201,7 +205,7 @@ def read_entry(folder: Path) -> Entry | None:
         if (identity.shape, attributes.shape) != ((count,), (len(meta["attributes"]), count)) or identity.max() >= len(meta["names"]):
             return None
         named = dict(zip(meta["attributes"], attributes, strict=True))
-        return Entry(images, identity, named, tuple(meta["names"]), meta["left_out"], tuple(meta["notes"]))
+        return Entry(images, identity, named, tuple(meta["names"]), meta["left_out"], tuple(meta["notes"]), meta["content"])
     except PermissionError as error:
         raise UserError(f"{folder}: the cache cannot be read (permission denied). Name another folder with cache= or AIA_CACHE.") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError):
@@ -246,7 +250,9 @@ def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress:
             index = index.subset(kept)
         np.save(temporary / "identity.npy", index.identity)
         np.save(temporary / "attributes.npy", np.array(list(index.attributes.values()), dtype=np.int8).reshape(-1, len(kept)))
+        arrays = [sha256(temporary / f"{name}.npy") for name in ("images", "identity", "attributes")]
         meta = {
+            "content": hashlib.sha256(json.dumps([*arrays, *index.attributes]).encode()).hexdigest(),
             "count": len(kept),
             "size": size,
             "bytes": (temporary / "images.npy").stat().st_size,
