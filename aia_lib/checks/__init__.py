@@ -38,7 +38,7 @@ def check(number: str, *answer: object) -> bool:
         known = ", ".join(exercises(number[:2])) or "none in that chapter"
         raise UserError(f"There is no exercise {number!r} with a checker; there are {known}.")
     if any(value is None or value is ... for value in answer):
-        hint = "nothing to check yet: replace the ... by your answer."
+        hint = "replace the ... by your answer."
     else:
         try:
             hint = checker(*answer)

@@ -114,4 +114,4 @@ def test_an_answer_that_breaks_is_told_and_does_not_break_the_notebook(capsys):
     assert not check("01.1", lambda identity: identity.no_such_thing)
     assert "could not be used" in capsys.readouterr().out
     assert not check("01.3", ...)
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert "not yet: replace the ..." in capsys.readouterr().out

@@ -105,4 +105,4 @@ def test_an_answer_that_breaks_is_told_and_does_not_break_the_notebook(capsys):
     assert not check("02.3", lambda images, rebuilt: images @ "text")
     assert "could not be used" in capsys.readouterr().out
     assert not check("02.2", ...)
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert "not yet: replace the ..." in capsys.readouterr().out

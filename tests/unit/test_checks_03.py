@@ -116,4 +116,4 @@ def test_an_answer_that_breaks_is_told_and_does_not_break_the_notebook(capsys):
     assert not check("03.2", lambda scores, labels: scores["text"])
     assert "could not be used" in capsys.readouterr().out
     assert not check("03.1", ...)
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert "not yet: replace the ..." in capsys.readouterr().out

@@ -118,4 +118,4 @@ def test_an_answer_that_fails_is_the_readers_to_see(capsys):
     assert not check("05.2", lambda logits: logits)
     assert "could not be used" in capsys.readouterr().out
     assert not check("05.3", ...)
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert "not yet: replace the ..." in capsys.readouterr().out

@@ -115,4 +115,4 @@ def test_interval_hints(answer, hint):
 
 def test_what_is_not_there_yet(capsys):
     assert not check("06.3", ...)
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert "not yet: replace the ..." in capsys.readouterr().out

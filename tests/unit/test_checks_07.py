@@ -144,4 +144,4 @@ def test_an_answer_that_fails_is_the_readers_to_see(capsys):
     assert not check("07.2", lambda leak: 0.0)
     assert "could not be used" in capsys.readouterr().out
     assert not check("07.1", ...)
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert "not yet: replace the ..." in capsys.readouterr().out

@@ -157,4 +157,4 @@ def test_cheat_hints(answer, hint):
 
 def test_what_is_not_there_yet(capsys):
     assert not check("09.4", ...)
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert "not yet: replace the ..." in capsys.readouterr().out

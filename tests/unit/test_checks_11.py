@@ -106,4 +106,4 @@ def test_starters_are_not_judged_and_errors_do_not_break_the_notebook(capsys):
         assert not check(number, lambda *inputs: ...), "the starter's function"
     assert not check("11.2", lambda decisions, labels: decisions["text"])
     out = capsys.readouterr().out
-    assert out.count("nothing to check yet") == 4 == out.count("returns nothing yet") and "could not be used" in out
+    assert out.count("not yet: replace the ...") == 4 == out.count("returns nothing yet") and "could not be used" in out
