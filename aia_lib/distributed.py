@@ -240,9 +240,9 @@ def prepare_faces(
                 return work.put_together(file)
 
     faces = load_faces(source, root, cache=cache, decode_all=decode_all, **settings)
-    for entry in cache_folder(cache).glob(f"{source}-{faces.size}-*"):
-        if read_entry(entry) is not None:  # its shards have done their duty, those of a call that was killed just here, too
-            shutil.rmtree(_shards_of(entry), ignore_errors=True)
+    for shards in cache_folder(cache).glob(f"{source}-{faces.size}-*.shards"):
+        if read_entry(shards.with_suffix("")) is not None:  # they have done their duty, those of a call that was killed just here, too
+            shutil.rmtree(shards, ignore_errors=True)
     return faces
 
 

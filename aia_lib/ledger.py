@@ -132,26 +132,26 @@ def side_record(folder: str, name: str, root: str | os.PathLike | None = None) -
         UserError: the record is not valid JSON.
     """
     path = _root(root) / folder / f"{name}.json"
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}).") from error
+    return _parse(path) if path.is_file() else None
 
 
 def read(path: str | os.PathLike) -> dict:
     """The report in the file `path`, checked. Raises UserError, naming the file, where it is missing or not a report."""
     try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        report = _parse(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a report.json that `aia run` wrote.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}).") from error
     try:
         return check(report)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _parse(path: str | os.PathLike) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}).") from error
 
 
 def _root(root: str | os.PathLike | None) -> Path:
