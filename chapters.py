@@ -30,8 +30,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from aia_lib import ledger
 from aia_lib.checks import FIGURES, beside
 from aia_lib.config import get_profile
-from aia_lib.files import UserError, write_json, write_text
-from aia_lib.training import pick_device
+from aia_lib.machine.device import pick_device
+from aia_lib.machine.files import UserError, write_json, write_text
 
 ROOT = Path(__file__).resolve().parent
 NOTEBOOKS = ROOT / "notebooks"

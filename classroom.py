@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from pybtex.database import BibliographyData, parse_file
 
 from aia_lib.checks import questions
-from aia_lib.files import UserError, write_text
+from aia_lib.machine.files import UserError, write_text
 
 ROOT = Path(__file__).resolve().parent
 

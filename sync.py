@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 
 from aia_lib import __version__, ledger
-from aia_lib.files import UserError, atomic_write, sha256, write_json, write_text
+from aia_lib.machine.files import UserError, atomic_write, sha256, write_json, write_text
 
 ROOT = Path(__file__).resolve().parent
 RUN = "celeba10k-64"
@@ -569,9 +569,9 @@ def draw_card(source: str) -> None:
 
 def ship(run: Path) -> None:
     """Write what `load_pretrained` loads: the methods of a run's first seed as float16, and a manifest that says how they were made."""
-    from aia_lib.anonymizers import PRETRAINED, load_anonymizer
     from aia_lib.audit import AuditReport
     from aia_lib.run import FOLDERS
+    from aia_lib.saving import PRETRAINED, load_anonymizer
 
     report = ledger.read(run / "report.json")
     origin = report["provenance"]

@@ -19,25 +19,29 @@ and a fresh verifier on g, and reports what they find on people whom nobody has 
 Names are loaded when they are first used, so that `import aia_lib` needs neither torch nor matplotlib.
 """
 
+from __future__ import annotations
+
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import ledger, plots
-    from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, load_pretrained
+    from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask
     from .audit import AuditReport, DeepConfig, audit, deep_audit, group_rates, interaction_audit, parity_bound, parity_gap
     from .config import PROFILES, AuditConfig, Profile, get_profile
     from .datasets import SOURCES, load_faces
-    from .defences import CertifiedNoise, Compact, Erased, HardenedAIA, load_defence
+    from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
     from .faces import Faces
-    from .files import UserError
+    from .machine.files import UserError
+    from .report import ledger, plots
+    from .saving import load_anonymizer, load_pretrained
     from .sweep import SweepConfig, SweepResult, parse_range, run_sweep
+
 
 __version__ = "0.1.0"
 
-# Public name: the submodule that defines it; None where the name is the submodule itself.
+# Public name: the submodule that defines it; of the package `report` the names are modules.
 _HOME = {
     "AIA": "anonymizers",
     "AIAWithoutTask": "anonymizers",
@@ -56,21 +60,20 @@ _HOME = {
     "SOURCES": "datasets",
     "SweepConfig": "sweep",
     "SweepResult": "sweep",
-    "UserError": "files",
+    "UserError": "machine.files",
     "audit": "audit",
     "deep_audit": "audit",
     "get_profile": "config",
     "group_rates": "audit",
     "interaction_audit": "audit",
-    "ledger": None,
-    "load_anonymizer": "anonymizers",
-    "load_defence": "defences",
+    "ledger": "report",
+    "load_anonymizer": "saving",
     "load_faces": "datasets",
-    "load_pretrained": "anonymizers",
+    "load_pretrained": "saving",
     "parity_bound": "audit",
     "parity_gap": "audit",
     "parse_range": "sweep",
-    "plots": None,
+    "plots": "report",
     "run_sweep": "sweep",
 }
 
@@ -100,7 +103,6 @@ __all__ = [
     "interaction_audit",
     "ledger",
     "load_anonymizer",
-    "load_defence",
     "load_faces",
     "load_pretrained",
     "parity_bound",
@@ -115,9 +117,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOME[name]
-    if home is None:
-        return import_module(f".{name}", __name__)
-    value = getattr(import_module(f".{home}", __name__), name)
+    value = import_module(f".{home}.{name}", __name__) if home == "report" else getattr(import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value
 

@@ -15,31 +15,19 @@ import copy
 import dataclasses
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .config import PROFILES, Profile, SiameseConfig, as_dict, get_profile
-from .faces import Faces
-from .files import UserError
+from .config import Profile, SiameseConfig, as_dict, get_profile
+from .faces import Faces, with_attribute
+from .machine.device import autocast, build, pick_device
+from .machine.files import UserError
+from .machine.stage import Checkpoint, History
 from .models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork, latent_shape
-from .training import (
-    Checkpoint,
-    History,
-    autocast,
-    build,
-    finetune,
-    load_module,
-    pick_device,
-    train_adversary,
-    train_autoencoder,
-    train_siamese,
-)
-
-if TYPE_CHECKING:
-    from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
+from .training import finetune, train_adversary, train_autoencoder, train_siamese
 
 
 @runtime_checkable
@@ -179,10 +167,6 @@ class Original:
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
         _save(self, folder, {"profile": self.profile.name}, half)
-
-
-PRETRAINED = ("original", "aia")
-"""What `load_pretrained` knows."""
 
 
 class AIA:
@@ -351,71 +335,6 @@ class RandomMask:
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write `anonymizer.json` and the weights of `base` (safetensors) into `folder`, atomically; `half` stores them as float16."""
         _save(self, folder, {"profile": self.base.profile.name, "per_image": self.per_image, "share": self.share}, half)
-
-
-def load_anonymizer(
-    folder: str | Path, device: torch.device | None = None, key: bytes | None = None
-) -> Original | AIA | RandomMask | Compact | Erased | CertifiedNoise | HardenedAIA:
-    """The anonymizer that `save` wrote into `folder`: one of the paper's four, or a defence.
-
-    Args:
-        folder: what was passed to `save`.
-        device: where its networks live; None takes the best there is.
-        key: that of a `CertifiedNoise` which was made with one; keys are never written.
-
-    Raises:
-        UserError: there is none, it was made by something else, its files are truncated or changed (SHA-256), or it needs a key.
-    """
-    checkpoint = Checkpoint(folder, "anonymizer")
-    loaded = checkpoint.load()
-    if loaded is None:
-        raise UserError(f"There is no saved anonymizer in {folder}: {checkpoint.index.name} is missing. Pass a folder that save() wrote.")
-    tensors, state = loaded
-    kind = state.get("kind")
-    if kind not in ("Original", "AIA", "RandomMask"):
-        from .defences.store import restore  # the defences wrap anonymizers: this module comes before them
-
-        return restore(checkpoint, tensors, state, device, key)
-    try:
-        arguments, described = state["arguments"], state["networks"]
-        nets = Networks(**described, device=device)
-        name = arguments["profile"]  # one of ours, or a user's own, of whose settings only the name is kept
-        profile = dataclasses.replace(PROFILES.get(name, Profile()), name=name, size=nets.size)
-        if kind == "AIA":
-            made = AIA(profile, state["seed"], device, **arguments["finetune"])
-        else:
-            made = Original(profile, state["seed"], device)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint.index} is not an anonymizer that this version of aia_lib can read ({error!r}).") from error
-    for name, module in nets.modules().items():
-        load_module(module, tensors, name, checkpoint.index)
-        module.eval()
-    made.networks, made.attribute, made.history = nets, state["attribute"], state["history"]
-    if kind == "RandomMask":
-        return RandomMask(made, arguments["per_image"], arguments["share"], state["seed"])
-    return made
-
-
-def load_pretrained(name: str, device: torch.device | None = None) -> Original | AIA:
-    """A method that ships with the package, trained on the embedded faces at 64 px: "original" (stages 1 to 3) or "aia" (Eq. 8 too).
-
-    Their people are those of the split `train` of `load_faces("embedded")`; aia_lib/checkpoints/manifest.json says how they were made.
-
-    Raises:
-        UserError: there is none of that name, or its files are missing or changed.
-    """
-    root = Path(__file__).parent / "checkpoints"
-    if name not in PRETRAINED:
-        raise UserError(f"There is no pretrained method {name!r}; there are {', '.join(PRETRAINED)}.")
-    return load_anonymizer(root / name, device)
-
-
-def with_attribute(faces: Faces, attribute: str | None) -> Faces:
-    """`faces` with `attribute` as its private attribute; None keeps the one it has. UserError where there is no such attribute."""
-    if attribute is None or attribute == faces.attribute:
-        return faces
-    faces.labels(attribute)  # says which there are
-    return dataclasses.replace(faces, attribute=attribute)
 
 
 def fitted(anonymizer: Original | AIA | RandomMask) -> Networks:

@@ -15,10 +15,9 @@ All choices (regularisation, when to stop, how many neighbours) are made by the 
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,9 +34,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from .config import AuditConfig
-from .files import UserError
+from .machine.device import autocast, pick_device, seeded
 from .models import CNNAdversary
-from .training import autocast, pick_device, seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,110 +414,3 @@ ATTACKERS: dict[str, Callable[[AuditConfig], Attacker]] = {
     "cnn_reconstruction": _cnn_reconstruction,
 }
 """Name -> function of an `AuditConfig` that makes an attacker: the eight families of the protocol. Add your own."""
-
-
-# Attackers of your own ------------------------------------------------------------------------------------------------
-
-_TAKES = (
-    "a name in attackers.ATTACKERS, a scikit-learn classifier with decision_function or predict_proba, a torch module that gives one "
-    "logit an image, an attacker with fit(train, val, seed) and score(data), or a function of an AuditConfig that makes one"
-)
-
-
-class _OneLogit(nn.Module):
-    """A module whose answer is brought to one logit an image: (B, 1) is squeezed, of two classes (B, 2) the difference is taken."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        logits = self.module(inputs)
-        if logits.ndim == 2 and logits.shape[1] == 1:
-            return logits[:, 0]
-        if logits.ndim == 2 and logits.shape[1] == 2:
-            return logits[:, 1] - logits[:, 0]
-        if logits.shape != (len(inputs),):
-            raise ValueError(f"the module must give one logit an image, shape ({len(inputs)},), not {tuple(logits.shape)}")
-        return logits
-
-
-def one_logit(module: nn.Module) -> nn.Module:
-    """`module` as a network (B, ...) -> (B,), for `TorchAttacker`: its answer may also be of shape (B, 1), or (B, 2) for two classes."""
-    return _OneLogit(module)
-
-
-def resolve(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
-    """Attackers in any of their forms, mixed, to functions that make one: what `audit(attackers=...)` takes.
-
-    Args:
-        attackers: a list, or a mapping from names of your choice. Each item is one of
-
-            * a name in `ATTACKERS`;
-            * a scikit-learn classifier or pipeline with `decision_function` or `predict_proba`, cloned for each seed;
-            * a torch module, features float32 (B, k) to one logit an image, (B,) or (B, 1): each seed trains a copy of it, from the weights
-              that it has;
-            * an attacker, `fit(train, val, seed)` and `score(data)`: each seed fits a copy;
-            * a function of an `AuditConfig` that makes an attacker, as in `ATTACKERS`: each seed calls it.
-
-            Estimators and modules read the standardised features; an attribute `reads` of theirs names another field of `AttackSet`.
-
-    Raises:
-        UserError: there is none, or an item is none of these.
-    """
-    if isinstance(attackers, Mapping):
-        items = list(attackers.items())
-    elif isinstance(attackers, (list, tuple)):
-        items = [(None, item) for item in attackers]
-    else:
-        raise UserError(f"attackers must be a list or a mapping, not {_shown(attackers)}; put it into brackets: [{_shown(attackers)}].")
-    if not items:
-        raise UserError(f"attackers is empty; leave it out to take all of {', '.join(ATTACKERS)}.")
-    made: dict[str, Callable[[AuditConfig], Attacker]] = {}
-    for given, item in items:
-        if given is not None and (not isinstance(given, str) or not given.strip()):
-            raise UserError(f"An attacker's name must be a text, not {given!r}.")
-        name = given or (item if isinstance(item, str) else type(item).__name__)
-        if given is None and not isinstance(item, str) and inspect.isroutine(item):
-            name = getattr(item, "__name__", name)
-        if name in made and isinstance(item, str):
-            raise UserError(f"The attacker {name!r} is named twice.")
-        number, unique = 2, name
-        while unique in made:
-            number, unique = number + 1, f"{name} {number}"
-        made[unique] = _maker(item)
-    return made
-
-
-def _maker(item: Any) -> Callable[[AuditConfig], Attacker]:
-    if isinstance(item, str):
-        if item not in ATTACKERS:
-            raise UserError(f"There is no attacker {item!r}; there are {', '.join(ATTACKERS)}.")
-        return ATTACKERS[item]
-    if inspect.isclass(item):
-        raise UserError(f"{item.__name__} is a class; give an object of it, such as {item.__name__}(). An attacker is {_TAKES}.")
-    reads = getattr(item, "reads", "features")
-    readable = [field.name for field in fields(AttackSet) if field.name not in ("labels", "map_shape", "repeats")]
-    if reads not in readable:
-        raise UserError(f"The attacker {type(item).__name__} reads {reads!r}; there are {', '.join(readable)}.")
-    if isinstance(item, nn.Module):
-        return lambda config: TorchAttacker(
-            lambda train: one_logit(copy.deepcopy(item)), reads=reads, epochs=config.epochs, min_steps=config.min_steps
-        )
-    if hasattr(item, "get_params") and hasattr(item, "fit"):  # scikit-learn's way; its fit and score are not an attacker's
-        if not hasattr(item, "decision_function") and not hasattr(item, "predict_proba"):
-            raise UserError(
-                f"{type(item).__name__} gives no scores: an attacker needs decision_function or predict_proba, "
-                "since an AUC orders images. Take another classifier, or wrap it in CalibratedClassifierCV."
-            )
-        return lambda config: SklearnAttacker(item, reads)
-    if callable(getattr(item, "fit", None)) and callable(getattr(item, "score", None)):
-        return lambda config: copy.deepcopy(item)
-    if callable(item):
-        return item
-    raise UserError(f"{_shown(item)} is no attacker. An attacker is {_TAKES}.")
-
-
-def _shown(item: Any) -> str:
-    text = repr(item).split("\n")[0]
-    return text if len(text) <= 60 else type(item).__name__

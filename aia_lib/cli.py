@@ -23,182 +23,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
+from .attributes import PICTURED, SHOWN, _chosen, _face, _photograph, _shortened, _words
+from .cli_help import (
+    ATTRIBUTES_EXAMPLES,
+    ATTRIBUTES_HELP,
+    AUDIT_EXAMPLES,
+    AUDIT_HELP,
+    CHECK_EXAMPLES,
+    CHECK_HELP,
+    DATA_HELP,
+    DOWNLOAD_EXAMPLES,
+    DOWNLOAD_HELP,
+    EXAMPLES,
+    HELP,
+    PREPARE_EXAMPLES,
+    PREPARE_HELP,
+    RENDER_EXAMPLES,
+    RENDER_HELP,
+    RUN_EXAMPLES,
+    RUN_HELP,
+    SWEEP_EXAMPLES,
+    SWEEP_HELP,
+)
 from .config import PROFILES, Profile, check_size, get_profile
 from .datasets import SOURCES
-from .faces import value_words
-from .files import UserError, explain_os_errors, write_json
-
-HELP = """\
-Hide an attribute in face representations, then measure what still leaks."""
-
-EXAMPLES = """\
-a first hour with CelebA, whose folder is here called CelebA:
-  aia data check --data celeba --root CelebA
-  aia run --data celeba --root CelebA --profile fast --limit 1500 --out runs/first
-  aia attributes photo.jpg --run runs/first
-
-`aia COMMAND --help` explains a command, with examples."""
-
-RUN_HELP = """\
-Trains Original, Random, AIA\\T and AIA on the people of one split, audits each on the
-people of three others, and writes report.json, table.md, index.html, figures and
-all trained models into one folder. Each method is measured twice:
-
-  paper regime      by the adversary and the Siamese network it was trained with
-  retrained regime  by attackers and a verifier trained afresh on what it releases
-
-The first tells whether a method beats its own opponent, the second whether it hides
-anything. With --harden the method that this library recommends stands beside the
-paper's. Stop a run whenever you like: with --resume it goes on where it was."""
-
-RUN_EXAMPLES = """\
-examples:
-  a first look, in about a minute:
-    aia run --data celeba --root CelebA --profile fast --limit 1500
-  the paper's table, with its spread over three seeds:
-    aia run --data celeba --root CelebA --seeds 3 --out runs/celeba
-  the same, after it was stopped:
-    aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume
-  a finished run, and the recommended method as a fifth row:
-    aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume --harden
-  your own faces, and another attribute to hide:
-    aia run --data folder --root my_faces --attribute glasses --beta 1"""
-
-AUDIT_HELP = """\
-Freezes an anonymizer, trains fresh attackers and a fresh verifier on what it
-releases, and prints what they reach on people whom nobody has trained on.
-
-ANONYMIZER is a folder that `aia run` or save() wrote, or module:object, a Python
-function of your own (or a class that can be made without arguments):
-
-  images, float32 tensor (N, 1, H, W) in [0, 1]
-      -> representations, float (N, k), as a tensor or a numpy array
-
-The module is looked for in the current folder first. Where your function has learned
-something, let it learn from the people of the split `train` alone:
-
-  aia_lib.load_faces(...).split().train
-
-with the same source, root, size, attribute, limit and seed (--split-seed) as here."""
-
-AUDIT_EXAMPLES = """\
-examples:
-  aia audit runs/celeba/seed-0/AIA --data celeba --root CelebA
-  aia audit my_method:pixelate --data folder --root my_faces --seeds 3 --out audit.json
-  all questions, and a privacy card to hand over with what is released:
-    aia audit my_method:pixelate --data folder --root my_faces --deep --card card.html
-  the same, compared with another method:
-    aia audit my_method:pixelate --root faces --original my_method:pixels --card card.md"""
-
-SWEEP_HELP = """\
-Trains AIA at every point of a grid of alpha and beta (Eq. 8 of the paper), audits each
-in the paper regime and in the retrained regime, and writes one table (sweep.parquet),
-report.json, table.md and figures into one folder: Fig. 2 with its intervals, maps of a
-full grid, the Pareto front. A range is start:stop:step, a list as 0,0.5,1, or a number.
-
-  --grid cross   alpha varies while beta is 0.5, and the other way round: the paper's
-  --grid full    every alpha with every beta
-
-Stop a sweep whenever you like: the same command goes on where it was, and does again
-what failed. More weights and seeds can be added that way; no other setting may change."""
-
-SWEEP_EXAMPLES = """\
-examples:
-  a first look, in some minutes:
-    aia sweep --profile fast --limit 3000 --alpha 0:1:0.25 --beta 0:1:0.25 --seeds 1
-  the paper's Fig. 2 over three seeds, and the setting to take if 0.6 may leak:
-    aia sweep --data celeba --root CelebA --size 32 --max-leak 0.6 --out runs/fig2
-  the whole map:
-    aia sweep --profile fast --grid full --seeds 3 --out runs/map"""
-
-DATA_HELP = """\
-Looks after data sets. Faces are read from the folder in which the data set was
-unpacked, decoded once, and kept in a cache (AIA_CACHE, else ~/.cache/aia). The folder
-itself is never written to."""
-
-CHECK_HELP = """\
-Reads a data set and says what it holds: images, people, the attributes with their
-rates, the split by identity, and all that was skipped. Exit status 2 where `aia run`
-could not use it."""
-
-CHECK_EXAMPLES = """\
-examples:
-  aia data check --data celeba --root CelebA
-  aia data check --data folder --root my_faces --attribute glasses --size 32
-
-a folder of your own holds one folder a person, and a table with one line a person:
-  my_faces/labels.csv            identity,gender
-                                 ada,female
-                                 bob,male
-  my_faces/ada/1.jpg
-  my_faces/bob/1.png"""
-
-PREPARE_HELP = """\
-Decodes a data set into the cache, ahead of time. `aia run` does the same when it
-needs to; an entry holds for one --size and one --limit.
-
-  --engine local   in threads of this process
-  --engine ray     in shards, on a Ray cluster or the CPUs of this machine, for
-                   millions of images. Needs the extra `scale`. Stop it when you
-                   like: the same command goes on, finished shards are kept"""
-
-PREPARE_EXAMPLES = """\
-examples:
-  aia data prepare --data celeba --root CelebA --size 64
-  aia data prepare --data vggface2 --root VGGFace2 --engine ray
-  aia data prepare --data vggface2 --root VGGFace2 --engine ray --ray-address head:6379"""
-
-RENDER_HELP = """\
-Renders faces of nobody: heads of real geometry with drawn shape, skin, hair, glasses,
-expression, pose and light. The same settings give the same faces, on a CPU bit for
-bit. Written in shards: stop it whenever you like, and give the same command to go on.
-Needs the extra `render` of aia-book; the first time, some minutes to prepare the head."""
-
-RENDER_EXAMPLES = """\
-examples:
-  the set that ships with the package:
-    aia data render --identities 1000 --out faces
-  as large as CelebA:
-    aia data render --identities 10177 --images 20 --size 64 --out many
-  what it gave, and a first run on it:
-    aia data check --data embedded --root faces
-    aia run --data embedded --root faces --profile fast --limit 1500"""
-
-DOWNLOAD_HELP = """\
-Downloads CelebA (1.4 GB), for non-commercial research under its authors' terms.
-Nothing else here uses the network. Needs the extra `download` of aia-book."""
-
-DOWNLOAD_EXAMPLES = """\
-examples:
-  aia data download celeba --root CelebA
-  aia data download celeba --root CelebA --mirror hub     when the drive refuses"""
-
-ATTRIBUTES_HELP = """\
-The example on the paper's poster. An attacker that was trained on other people's
-representations says which attributes a face has: first from the auto-encoder's
-representation (before), then from AIA's (after). Needs the folder of a finished
-`aia run`, whose models it uses.
-
-A percentage is how sure the attacker is. How far to believe it says the AUC, measured
-on the test people: 1 is always right, 0.5 a coin. Attributes are those that the data
-set labels; "gender" is a label that somebody gave to pictures."""
-
-ATTRIBUTES_EXAMPLES = """\
-examples:
-  aia attributes photo.jpg --run runs/celeba
-  aia attributes *.jpg --run runs/celeba --only gender,Smiling,Eyeglasses --out three.png"""
-
-SHOWN = 12
-"""Attributes that `aia attributes` shows unless --only names some."""
-
-READABLE = 0.6
-"""It shows those alone that the attacker reads off the auto-encoder's g with at least this AUC."""
-
-SURE = 0.6
-"""An answer less certain than this counts as none, as does one of an attacker whose AUC is below `READABLE`."""
-
-PICTURED = 8
-"""Faces in the picture of `aia attributes`; the text has all."""
+from .machine.files import UserError, explain_os_errors, write_json
+from .report import face_plots
 
 MAX_SEEDS = 1000
 
@@ -505,10 +355,10 @@ def _run(options: argparse.Namespace) -> None:
     _settings(options, profile.size)  # what cannot be is refused before anything is imported or read
     _check_place(options.out)
 
-    from .config import HardenedConfig
-    from .ledger import table
+    from .defences.settings import HardenedConfig
+    from .machine.device import pick_device
+    from .report.ledger import table
     from .run import check_out, run_paper
-    from .training import pick_device
 
     check_out(options.out, options.resume)
     device = pick_device(options.device)
@@ -533,11 +383,11 @@ def _sweep(options: argparse.Namespace) -> None:
     _settings(options, profile.size)
     _check_place(options.out)
 
-    from .plots import save
+    from .machine.device import pick_device
+    from .report.plots import save
     from .sweep import SweepConfig, get_engine, parse_range, run_sweep
-    from .sweep.run import check_out
+    from .sweep.runner import check_out
     from .sweep.tradeoff import check_max_leak
-    from .training import pick_device
 
     config = SweepConfig(parse_range(options.alpha), parse_range(options.beta), options.grid, tuple(options.seeds), profile)
     engine = get_engine(options.engine, options.workers, options.ray_address)
@@ -589,9 +439,10 @@ def _audit(options: argparse.Namespace) -> None:
             _check_place(os.path.dirname(path) or ".", name)
 
     from .audit import audit, deep_audit
-    from .card import check_name, claim_lines, privacy_card
-    from .ledger import provenance
-    from .training import pick_device
+    from .audit.card import check_name, privacy_card
+    from .audit.claims import claim_lines
+    from .machine.device import pick_device
+    from .report.ledger import provenance
 
     if options.card:
         check_name(options.card)
@@ -637,7 +488,7 @@ def _find_anonymizer(name: str, device):
     """The anonymizer that `aia audit` was given: a saved one's folder, or module:object."""
     module_name, colon, path = name.partition(":")
     if os.path.isdir(name):
-        from .anonymizers import load_anonymizer
+        from .saving import load_anonymizer
 
         if not os.path.exists(os.path.join(name, "anonymizer.json")) and (
             saved := sorted(str(found.parent) for found in Path(name).glob("seed-*/*/anonymizer.json"))
@@ -690,7 +541,7 @@ def _check(options: argparse.Namespace) -> None:
 def _prepare(options: argparse.Namespace) -> None:
     load = None
     if options.engine == "ray":
-        from .distributed import prepare_faces
+        from .scale.cluster import prepare_faces
 
         load = functools.partial(prepare_faces, address=options.ray_address, workers=options.workers)
     elif options.workers is not None or options.ray_address is not None:
@@ -735,9 +586,9 @@ def _attributes(options: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from . import plots
+    from .machine.device import pick_device, to_images
+    from .report import plots
     from .run import read_attributes, run_size, run_source
-    from .training import pick_device, to_images
 
     size, source = run_size(options.run), run_source(options.run)
     pixels = np.stack([_photograph(path, size, source) for path in options.images])[:, None]  # (N, 1, size, size)
@@ -753,7 +604,7 @@ def _attributes(options: argparse.Namespace) -> None:
         print(
             f"Shown are {len(names)} of {len(readers['before'].attributes)} attributes, those that can be read best; --only names others."
         )
-    picture = plots.attribute_bars(
+    picture = face_plots.attribute_bars(
         images[:PICTURED].cpu(),
         rebuilt[:PICTURED].cpu(),
         {which: values[:PICTURED] for which, values in chosen.items()},
@@ -765,49 +616,6 @@ def _attributes(options: argparse.Namespace) -> None:
     print(f"picture: {options.out}{more}")
 
 
-def _face(names: Sequence[str], before: Sequence[float], after: Sequence[float], aucs: Sequence[tuple[float, float]]) -> str:
-    """What is read off one face: in the poster's words, and attribute by attribute."""
-    lines = [
-        f"  before  {_poster(names, before, [auc for auc, _ in aucs])}",
-        f"  after   {_poster(names, after, [auc for _, auc in aucs])}",
-    ]
-    labels = ["gender as labelled" if name == "gender" else _words(name) for name in names]
-    width = max(len("attribute"), *map(len, labels))
-    lines += ["", f"  {'attribute':<{width}}   {'before':<15}{'after':<15}attacker's AUC before, after"]
-    for name, label, *values, (auc_before, auc_after) in zip(names, labels, before, after, aucs, strict=True):
-        answers = "".join(f"{f'{word} {100 * share:.0f} %':<15}" for word, share in (_answer(name, value) for value in values))
-        lines.append(f"  {label:<{width}}   {answers}{auc_before:.2f}, {auc_after:.2f}")
-    return "\n".join(lines)
-
-
-def _poster(names: Sequence[str], values: Sequence[float], aucs: Sequence[float]) -> str:
-    """The poster's line: "gender as labelled: male; has Smiling, Young; lacks Eyeglasses; not sure: Bald"."""
-    said: dict[str, list[str]] = {"gender as labelled:": [], "has": [], "lacks": [], "not sure:": []}
-    for name, value, auc in zip(names, values, aucs, strict=True):
-        word, share = _answer(name, value)
-        if share < SURE or auc < READABLE:
-            said["not sure:"].append(_words(name))
-        elif name == "gender":
-            said["gender as labelled:"].append(word)
-        else:
-            said["has" if word == "yes" else "lacks"].append(_words(name))
-    return "; ".join(f"{key} {', '.join(found)}" for key, found in said.items() if found)
-
-
-def _answer(name: str, probability: float) -> tuple[str, float]:
-    """The attacker's answer as a word, and how sure it is of it, in [0.5, 1]."""
-    no, yes = value_words(name)
-    return (yes, float(probability)) if probability >= 0.5 else (no, 1 - float(probability))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _shortened(name: str, most: int = 36) -> str:
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
-
-
 def _check_picture(out: str, images: Sequence[str]) -> None:
     """Raise a UserError where the picture cannot be `out`: not a PNG, a folder, or one of the photographs themselves."""
     if not out.lower().endswith(".png") or os.path.isdir(out):
@@ -815,48 +623,6 @@ def _check_picture(out: str, images: Sequence[str]) -> None:
     if os.path.exists(out) and any(os.path.exists(path) and os.path.samefile(out, path) for path in images):
         raise UserError(f"--out {out} is one of the photographs and would be overwritten. Choose another name.")
     _check_place(os.path.dirname(out) or ".")
-
-
-def _photograph(path: str, size: int, source: str):
-    """The grey square that the run's networks read, uint8 (size, size); of an image like those of the run's `source`, the same part."""
-    from PIL import Image
-
-    from .datasets import celeba
-    from .datasets.cache import SkippedImage, decode
-    from .datasets.common import WHOLE
-
-    crop = WHOLE
-    try:
-        if source == "celeba":
-            with contextlib.suppress(Exception), Image.open(path) as image:  # what is wrong with it, decode says
-                if abs(image.width / image.height - 178 / 218) < 0.005:
-                    crop = celeba.CROP
-        pixels, remarks = decode(path, size, crop)
-    except SkippedImage as error:
-        reason = {"not images": "not an image"}.get(str(error), str(error))
-        raise UserError(f"{path} cannot be used: {reason}.") from error
-    for remark in remarks:
-        print(f"note: images that {remark}: {path}")
-    return pixels
-
-
-def _chosen(only: str | None, reader) -> list[str]:
-    """The attributes to show: those asked for, or the private one and those that the attacker reads best."""
-    if only is None:
-        private, *others = reader.attributes
-        doubled = {"gender", "Male"} - {private}  # in CelebA two names of nearly the same labels
-        others = [
-            name for name in others if reader.test_auc[name] >= READABLE and (private not in ("gender", "Male") or name not in doubled)
-        ]
-        return [private, *sorted(others, key=lambda name: -reader.test_auc[name])[: SHOWN - 1]]
-    known = {_words(name).casefold(): name for name in reader.attributes}
-    names = [name for part in only.split(",") if (name := _words(part).strip())]
-    for name in names:
-        if name.casefold() not in known:
-            raise UserError(f"There is no attribute {name!r}; the run's attackers know {', '.join(reader.attributes)}.")
-    if not names:
-        raise UserError(f"--only {only!r} names no attribute; the run's attackers know {', '.join(reader.attributes)}.")
-    return list(dict.fromkeys(known[name.casefold()] for name in names))
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------

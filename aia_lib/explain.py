@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from pytorch_grad_cam import GradCAM, HiResCAM
 from torch import Tensor, nn
 
-from .files import UserError
+from .machine.files import UserError
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ numpy only: nothing here needs torch, so a data set can be looked at without loa
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .config import SPLIT_FRACTIONS
-from .files import UserError
+from .machine.files import UserError
 
 SPLIT_NAMES = ("train", "attack", "val", "test")
 
@@ -465,3 +466,11 @@ def _draw_impostors(people: _People, count: int, rng: np.random.Generator) -> tu
     a, b = people.rows[first], people.rows[second]
     swap = rng.random(count) < 0.5  # `a` is not always the person with the lower code
     return np.where(swap, b, a), np.where(swap, a, b)
+
+
+def with_attribute(faces: Faces, attribute: str | None) -> Faces:
+    """`faces` with `attribute` as its private attribute; None keeps the one it has. UserError where there is no such attribute."""
+    if attribute is None or attribute == faces.attribute:
+        return faces
+    faces.labels(attribute)  # says which there are
+    return dataclasses.replace(faces, attribute=attribute)

@@ -25,20 +25,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import plots
-from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask, load_anonymizer, with_attribute
+from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask
 from .attributes import AttributeReader, train_reader
 from .audit import AuditReport, audit, enough_people
-from .config import HardenedConfig, Profile, as_dict, settings_differences
+from .config import Profile, as_dict, settings_differences
 from .defences import HardenedAIA
 from .defences.hardened import FEW_PEOPLE
+from .defences.settings import HardenedConfig
 from .explain import gradcam
-from .faces import Faces, Splits, value_words
-from .files import UserError, write_json
-from .ledger import provenance, read
+from .faces import Faces, Splits, value_words, with_attribute
+from .machine.device import build, pick_device, to_images
+from .machine.files import UserError, write_json
 from .models import CNNAdversary
-from .report import write_report
-from .training import build, pick_device, to_images, train_adversary
+from .report import face_plots, plots
+from .report.ledger import provenance, read
+from .report.page import write_report
+from .saving import load_anonymizer
+from .training import train_adversary
 
 FOLDERS = {"Original": "Original", "Random": "Random", "AIA\\T": "AIA-without-task", "AIA": "AIA"}
 """The paper's methods in its order, and the folder each is saved in."""
@@ -298,12 +301,12 @@ def _figures(
     return {
         "faces": (
             "What a decoder makes of g",
-            plots.faces_grid({"photograph": images, **rebuilt}, columns),
+            face_plots.faces_grid({"photograph": images, **rebuilt}, columns),
             "What people see says nothing about what attackers read.",
         ),
         "gradcam": (
             "Where a classifier finds its evidence",
-            plots.gradcam_panel(images, rebuilt["AIA"], maps, columns=columns, positive=words[1]),
+            face_plots.gradcam_panel(images, rebuilt["AIA"], maps, columns=columns, positive=words[1]),
             "Evidence in units of the logit, on one scale; the classifier was trained on photographs.",
         ),
         "roc-attackers": (

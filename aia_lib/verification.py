@@ -12,203 +12,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 from sklearn.utils.extmath import randomized_svd
 
 from .faces import Pairs
-from .files import UserError
 from .losses import contrastive_loss
+from .machine.device import adam, pick_device, seeded
+from .machine.files import UserError, one_line
 from .models import SiameseNetwork
-from .training import adam, pick_device, seeded
-
-MIN_PEOPLE = 10
-"""People of each label that an interval needs. With fewer, resampling people says little about people who were not drawn."""
-
-_CHUNK = 4_000_000
-"""Weights that the bootstrap holds at a time; five arrays of this size are alive, 160 MB."""
-
-
-# Figures --------------------------------------------------------------------------------------------------------------
-
-
-def roc_auc(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties counting one half.
-
-    Args:
-        scores: higher speaks for positive, shape (N,).
-        positive: 1 or True where positive, shape (N,).
-        weights: how often each row counts, shape (N,); None counts each once.
-
-    Raises:
-        UserError: only one class is there.
-    """
-    scores, positive, weights = _checked(scores, positive, weights)
-    return float(roc_auc_score(positive, scores, sample_weight=weights))
-
-
-def eer(distances: ArrayLike, different: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Equal error rate: where impostors accepted (FAR) and genuine pairs rejected (FRR) are the same share, in [0, 1]; less is better.
-
-    The ROC's corners are joined by straight lines, so a distance that is the same for all pairs has an EER of 0.5.
-    Arguments and errors as for `roc_auc`.
-    """
-    distances, different, weights = _checked(distances, different, weights)
-    far, tar, _ = roc_curve(~different, -distances, sample_weight=weights, drop_intermediate=False)
-    gap = far - (1 - tar)  # from -1 (nobody accepted) to 1 (everybody)
-    after = int(np.argmax(gap >= 0))
-    before = max(after - 1, 0)
-    step = gap[after] - gap[before]
-    share = -gap[before] / step if step > 0 else 0.0
-    return float(far[before] + share * (far[after] - far[before]))
-
-
-def tar_at_far(distances: ArrayLike, different: ArrayLike, far: float, weights: ArrayLike | None = None) -> float:
-    """Share of the genuine pairs accepted (TAR) at the loosest threshold that accepts at most `far` of the impostor pairs.
-
-    No interpolation: it is a threshold one could use. With fewer than 1/far impostor pairs none of them may be accepted, and the
-    figure is then a lower bound. Arguments and errors as for `roc_auc`; `far` is a share in (0, 1).
-    """
-    if not 0 < far < 1:
-        raise UserError(f"FAR must be a share between 0 and 1, not {far!r}.")
-    distances, different, weights = _checked(distances, different, weights)
-    accepted, tar, _ = roc_curve(~different, -distances, sample_weight=weights, drop_intermediate=False)
-    return float(tar[accepted <= far * (1 + 1e-9)].max())  # the margin is for rounding in the curve's cumulative sums
-
-
-def best_threshold(scores: ArrayLike, positive: ArrayLike, balanced: bool = False) -> float:
-    """The threshold t for which "positive where score > t" is most accurate; choose it on val and apply it to test.
-
-    It lies midway between two neighbouring scores; of several that are equally good the middle one is taken.
-
-    Args:
-        scores, positive: as for `roc_auc`.
-        balanced: maximise the mean of both classes' accuracies instead.
-    """
-    scores, positive, _ = _checked(scores, positive, None)
-    weights = np.where(positive, 1 / positive.sum(), 1 / (~positive).sum()) if balanced else np.ones(len(scores))
-    values, group = np.unique(scores, return_inverse=True)
-    below_positive = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights * positive))])  # lost when t is above them
-    below_negative = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights * ~positive))])  # won when t is above them
-    won = below_negative - below_positive  # up to a constant, for t below all values, between neighbours, above all
-    best = np.flatnonzero(won >= won.max() - 1e-12 * len(scores))
-    i = int(best[len(best) // 2])
-    if i == 0:
-        return float(np.nextafter(values[0], -np.inf))
-    return float(values[-1]) if i == len(values) else float(values[i - 1] + (values[i] - values[i - 1]) / 2)
-
-
-def accuracy(scores: ArrayLike, positive: ArrayLike, threshold: float, balanced: bool = False) -> float:
-    """Share of the rows for which "score > threshold" equals `positive`; `balanced` takes the mean of both classes' shares."""
-    scores, positive, _ = _checked(scores, positive, None)
-    guess = scores > threshold
-    return float(balanced_accuracy_score(positive, guess) if balanced else (guess == positive).mean())
-
-
-def _checked(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive).astype(bool)
-    weights = None if weights is None else np.asarray(weights, dtype=np.float64)
-    if scores.ndim != 1 or scores.shape != positive.shape or (weights is not None and weights.shape != scores.shape):
-        raise UserError(f"Scores, classes and weights must be of one length, not of shapes {scores.shape} and {positive.shape}.")
-    if not np.isfinite(scores).all():
-        raise UserError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN or infinite.")
-    if positive.all() or not positive.any():
-        raise UserError(f"All {len(positive)} rows are of one class: there is nothing to tell apart.")
-    return scores, positive, weights
-
-
-# Intervals ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores with their truth and the people they are of: what a bootstrap over people needs.
-
-    Attributes:
-        scores: higher speaks for positive, float (N,).
-        positive: bool (N,).
-        people: the person's code, int (N,); for pairs both people's codes, (N, 2).
-    """
-
-    scores: np.ndarray
-    positive: np.ndarray
-    people: np.ndarray
-
-    @property
-    def auc(self) -> float:
-        """`roc_auc` of these scores."""
-        return roc_auc(self.scores, self.positive)
-
-
-def bootstrap_auc(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """The mean AUC of `measurements` in each bootstrap resample of the people, shape (resamples,).
-
-    Images of one person are not independent, so whole people are drawn with replacement, the same draw for all measurements.
-    An image counts as often as its person was drawn, a genuine pair likewise, an impostor pair as often as the product of
-    its two people's draws (Owen's pigeonhole bootstrap). Each draw sorts nothing: scores are sorted once, and the AUC of a resample is a
-    cumulative sum of its weights. A resample in which a class is missing gives NaN.
-    """
-    codes = np.unique(np.concatenate([m.people.ravel() for m in measurements]))
-    rng = np.random.default_rng(seed)
-    total = np.zeros(resamples)
-    prepared = [_prepare(m, codes) for m in measurements]
-    step = max(1, _CHUNK // max(len(codes), *(len(m.scores) for m in measurements)))
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        draws = np.stack([np.bincount(rng.integers(len(codes), size=len(codes)), minlength=len(codes)) for _ in range(size)])  # (b, P)
-        total[start : start + size] = sum(_weighted_auc(draws, *item) for item in prepared)
-    return total / len(measurements)
-
-
-def _prepare(m: Scored, codes: np.ndarray) -> tuple[np.ndarray, ...]:
-    order = np.argsort(m.scores, kind="stable")
-    scores, positive = np.asarray(m.scores)[order], np.asarray(m.positive, dtype=bool)[order]
-    people = np.searchsorted(codes, m.people[order])
-    if people.ndim == 1:
-        people = people[:, None]
-    chosen = np.flatnonzero(positive)
-    below = np.searchsorted(scores, scores[chosen], side="left")  # rows with a lower score
-    up_to = np.searchsorted(scores, scores[chosen], side="right")  # ... and with the same
-    return positive, people, chosen, below, up_to
-
-
-def _weighted_auc(
-    draws: np.ndarray, positive: np.ndarray, people: np.ndarray, chosen: np.ndarray, below: np.ndarray, up_to: np.ndarray
-) -> np.ndarray:
-    """AUCs (b,) of rows sorted by score, one for each row of `draws` (b, P)."""
-    weights = draws[:, people[:, 0]].astype(np.float64)  # (b, N)
-    if people.shape[1] == 2:  # a genuine pair's two people are one: it counts once, not squared
-        weights *= np.where(people[:, 0] == people[:, 1], 1, draws[:, people[:, 1]])
-    negatives = np.zeros((len(draws), len(positive) + 1))
-    np.cumsum(np.where(positive, 0, weights), axis=1, out=negatives[:, 1:])
-    own = weights[:, chosen]
-    beaten = (own * (negatives[:, below] + negatives[:, up_to])).sum(1) / 2
-    with np.errstate(invalid="ignore"):
-        return beaten / (own.sum(1) * negatives[:, -1])
-
-
-def interval(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the mean AUC of `measurements` under `bootstrap_auc`.
-
-    It holds for other people seen by the same attacker or verifier; that these were trained on other people is in the spread over seeds.
-
-    Raises:
-        UserError: a class rests on fewer than `MIN_PEOPLE` people.
-    """
-    for m in measurements:
-        for value, name in ((True, "positive"), (False, "negative")):
-            people = len(np.unique(m.people[np.asarray(m.positive, dtype=bool) == value]))
-            if people < MIN_PEOPLE:
-                raise UserError(f"Too few people for an interval: {people} in the {name} class, {MIN_PEOPLE} are needed. Load more people.")
-    aucs = bootstrap_auc(measurements, resamples, seed)
-    return limits(aucs, level)
-
-
-def limits(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap draws (R,); those that are NaN, for want of anybody of a group, do not count."""
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
+from .statistics import roc_auc
 
 # The fresh verifier ---------------------------------------------------------------------------------------------------
 
@@ -369,12 +180,6 @@ def fit_verifier(
         raise UserError("No verifier could be trained on this representation: " + "; ".join(f"{k}: {v}" for k, v in failed.items()))
     best = max(fitted, key=lambda kind: fitted[kind][0])
     return FittedVerifier(best, fitted[best][1], fitted[best][0], {kind: auc for kind, (auc, _) in fitted.items()}, failed)
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line: its type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 
 
 def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

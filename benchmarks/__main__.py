@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 
 from .common import ROOT, record
 

@@ -19,10 +19,11 @@ import numpy as np
 
 from aia_lib.anonymizers import Original
 from aia_lib.audit import audit
-from aia_lib.config import AuditConfig, CompactConfig, HardenedConfig, as_dict, get_profile
+from aia_lib.config import AuditConfig, as_dict, get_profile
 from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA, ablation
-from aia_lib.ledger import leak_removed, utility_kept
+from aia_lib.defences.settings import CompactConfig, HardenedConfig
+from aia_lib.report.ledger import leak_removed, utility_kept
 
 from .common import rounded
 

@@ -12,9 +12,10 @@ import sys
 
 from aia_lib.anonymizers import Original
 from aia_lib.audit import DeepConfig, audit, deep_audit, group_rates, interaction_audit
-from aia_lib.config import AuditConfig, HardenedConfig, as_dict, get_profile
+from aia_lib.config import AuditConfig, as_dict, get_profile
 from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA
+from aia_lib.defences.settings import HardenedConfig
 
 from .ablation import QUICK, SEED, SHORT
 from .common import rounded

@@ -22,8 +22,10 @@ from aia_lib.datasets import load_faces
 from aia_lib.datasets.celeba import CROP, locate
 from aia_lib.datasets.common import scan
 from aia_lib.faces import Faces
+from aia_lib.machine.device import build, pick_device
+from aia_lib.machine.stage import Stage
 from aia_lib.models import Decoder, Encoder, latent_shape
-from aia_lib.training import Stage, build, pick_device, train_autoencoder
+from aia_lib.training import train_autoencoder
 
 from .common import as_celeba, clock, draw
 
@@ -82,13 +84,13 @@ def _measure(root: str | Path, size: int, images: int, epochs: int, warm_epochs:
     config = AutoencoderConfig(epochs=epochs, batch_size=BATCH)
 
     encoder, decoder = networks(faces.size, device)
-    with mock.patch("aia_lib.training.keep_freed_memory"):  # not before the plain way has run: it is for the whole process
+    with mock.patch("aia_lib.machine.device.keep_freed_memory"):  # not before the plain way has run: it is for the whole process
         train_autoencoder(faces, encoder, decoder, AutoencoderConfig(epochs=warm_epochs, batch_size=BATCH), progress=False)
     weights = encoder.state_dict(), decoder.state_dict()
     plain_seconds, plain_curve = plain(paths, faces, config, device, weights)
     ours(faces.subset(np.arange(min(4 * BATCH, len(faces)))), AutoencoderConfig(epochs=1, batch_size=BATCH), device, weights)  # allocations
     seconds, curve = ours(faces, config, device, weights)
-    with mock.patch("aia_lib.training.autocast", lambda device: contextlib.nullcontext()):
+    with mock.patch("aia_lib.machine.device.autocast", lambda device: contextlib.nullcontext()):
         float32_seconds, float32_curve = ours(faces, config, device, weights)
     again, _ = ours(faces, config, device, weights)
     shown = len(faces) // BATCH * BATCH * epochs

@@ -27,9 +27,9 @@ from aia_lib.anonymizers import Networks
 from aia_lib.datasets import load_faces
 from aia_lib.datasets.celeba import CROP
 from aia_lib.faces import Faces
-from aia_lib.files import write_json
-from aia_lib.ledger import provenance
-from aia_lib.training import pick_device
+from aia_lib.machine.device import pick_device
+from aia_lib.machine.files import write_json
+from aia_lib.report.ledger import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 

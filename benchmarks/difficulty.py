@@ -17,7 +17,8 @@ from aia_lib.config import AuditConfig
 from aia_lib.datasets import load_faces
 from aia_lib.datasets.embedded import manifest
 from aia_lib.faces import REGIONS, Faces
-from aia_lib.verification import MIN_PEOPLE, Scored, fit_verifier, interval, pair_distances
+from aia_lib.statistics import MIN_PEOPLE, Scored, interval
+from aia_lib.verification import fit_verifier, pair_distances
 
 REGION_SIZE = 32
 """Side of the images that the readers of single regions see: ten convolutional networks at full size would take an hour."""

@@ -22,9 +22,11 @@ from aia_lib.audit import audit
 from aia_lib.config import PROFILES, SPLIT_FRACTIONS, AuditConfig, Profile
 from aia_lib.datasets import load_faces
 from aia_lib.faces import Faces
-from aia_lib.files import cores
+from aia_lib.machine.device import pick_device
+from aia_lib.machine.files import cores
+from aia_lib.machine.stage import Stage
 from aia_lib.sweep import SWEEP_AUDIT
-from aia_lib.training import Stage, finetune, pick_device, train_adversary, train_autoencoder, train_siamese
+from aia_lib.training import finetune, train_adversary, train_autoencoder, train_siamese
 
 from .common import Untrained, as_celeba, clock, devices, draw, now
 

@@ -22,8 +22,8 @@ from torchvision.transforms import functional
 from aia_lib.datasets import load_faces
 from aia_lib.datasets.celeba import CROP, locate
 from aia_lib.datasets.common import Layout, scan
-from aia_lib.files import UserError, cores
-from aia_lib.training import to_images
+from aia_lib.machine.device import to_images
+from aia_lib.machine.files import UserError, cores
 
 from .alone import load
 from .common import add_unread_labels, as_celeba, clock, draw, in_a_process, in_turn, ratio

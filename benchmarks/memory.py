@@ -16,8 +16,8 @@ import torch
 from aia_lib.audit import audit
 from aia_lib.config import PROFILES
 from aia_lib.datasets import load_faces
+from aia_lib.machine.device import pick_device
 from aia_lib.sweep import SWEEP_AUDIT
-from aia_lib.training import pick_device
 
 from .alone import load, peak_megabytes
 from .common import Untrained, as_celeba, draw, in_a_process

@@ -20,9 +20,10 @@ from aia_lib.audit import audit
 from aia_lib.config import PROFILES, AuditConfig, Profile
 from aia_lib.datasets import load_faces
 from aia_lib.faces import Faces
-from aia_lib.files import cores
+from aia_lib.machine.device import pick_device
+from aia_lib.machine.files import cores
 from aia_lib.sweep import SWEEP_AUDIT, LocalEngine, SweepConfig, finetune_stack, run_sweep
-from aia_lib.training import finetune, pick_device
+from aia_lib.training import finetune
 
 from .common import clock, devices, in_turn, ratio
 

@@ -24,8 +24,9 @@ from aia_lib.anonymizers import Networks, Original
 from aia_lib.config import PROFILES, AdversaryConfig, FinetuneConfig, Profile, SiameseConfig
 from aia_lib.datasets import load_faces
 from aia_lib.faces import Faces
+from aia_lib.machine.stage import Stage
 from aia_lib.models import Decoder
-from aia_lib.training import PairBatches, Stage, finetune, train_adversary, train_siamese
+from aia_lib.training import PairBatches, finetune, train_adversary, train_siamese
 
 from .common import devices, in_turn, ratio
 
@@ -85,7 +86,7 @@ def _compare(stage: str, faces: Faces, start: Networks, profile: Profile, shown:
         return own(faces, copy.deepcopy(start), profile)
 
     def in_float32() -> list[float]:
-        with mock.patch("aia_lib.training.autocast", lambda device, enabled=True: contextlib.nullcontext()):
+        with mock.patch("aia_lib.machine.device.autocast", lambda device, enabled=True: contextlib.nullcontext()):
             return library()
 
     def by_hand() -> list[float]:

@@ -15,14 +15,16 @@ card: what may be claimed and what not.
 and whom a verifier's errors fall on.
 """
 
+from __future__ import annotations
+
 from .adaptive import Averaged
+from .audit_report import AuditReport
 from .deep import PARTS, DeepConfig
 from .fairness import GroupRates, ParityBound, ParityGap, group_rates, parity_bound, parity_gap
 from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
+from .protocol import CONTROL_ATTACKERS, audit, deep_audit, enough_people
 from .released import BATCH, MIRROR_BELOW, RECONSTRUCTION_SIZE, represent
-from .report import AuditReport, SeedScores
-from .run import CONTROL_ATTACKERS, audit, deep_audit, enough_people
-from .trial import FARS
+from .trial import FARS, SeedScores
 
 __all__ = [
     "AuditReport",

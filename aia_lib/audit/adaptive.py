@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attackers import ATTACKERS, Attacker, AttackSet, TorchAttacker, one_logit, resolve
+from ..attackers import ATTACKERS, Attacker, AttackSet, TorchAttacker
 from ..config import AuditConfig
 from ..faces import Splits
-from ..files import UserError
-from ..training import to_images
-from ..verification import one_line, roc_auc
+from ..machine.device import to_images
+from ..machine.files import UserError, one_line
+from ..statistics import roc_auc
+from .makers import one_logit, resolve
 from .released import Released, call, name_of, outputs
 from .trial import Makers, attack
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..config import AuditConfig
 from ..faces import Splits
-from ..training import pick_device, seeded
-from ..verification import MIN_PEOPLE, roc_auc
+from ..machine.device import pick_device, seeded
+from ..statistics import MIN_PEOPLE, roc_auc
 from .released import Released
 
 HIDDEN = 512

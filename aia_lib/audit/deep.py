@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..attackers import AttackSet, resolve
+from ..attackers import AttackSet
 from ..config import AuditConfig
 from ..faces import Pairs, Splits
-from ..files import UserError
-from ..verification import Scored, bootstrap_auc, interval, limits, one_line, roc_auc
+from ..machine.files import UserError, one_line
+from ..statistics import Scored, _per_person, bootstrap_auc, interval, limits, mean_limits, person_draws, roc_auc
 from .adaptive import adaptive, views
 from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
+from .makers import resolve
 from .reconstruction import reconstruction
 from .released import Released, name_of
 from .trial import Attacks
 
 if TYPE_CHECKING:
-    from .report import SeedScores
+    from .trial import SeedScores
+
 
 PARTS = ("information", "curve", "creep", "reconstruction", "adaptive")
 """The questions: how many bits leak; what more data would give the attacker (learning curve and online code); what else is told;
@@ -216,29 +218,8 @@ def combine(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], 
     return result
 
 
-def person_draws(people: int, resamples: int) -> np.ndarray:
-    """How often each person is drawn in each bootstrap resample, (resamples, people)."""
-    return np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), size=resamples)
-
-
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
-
-
-def _per_person(people: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Sums of each column over each person's rows, and the number of rows, each (P,)."""
-    codes, person = np.unique(people, return_inverse=True)
-    return tuple(np.bincount(person, column, minlength=len(codes)) for column in columns) + (np.bincount(person, minlength=len(codes)),)
-
-
-def mean_limits(values: Sequence[np.ndarray], people: Sequence[np.ndarray], resamples: int) -> list[float]:
-    """95 % interval of the mean over rows, then over seeds, by a bootstrap over people: values (N,) and people (N,) of each seed."""
-    total = np.zeros(resamples)
-    for own, codes in zip(values, people, strict=True):
-        sums, counts = _per_person(codes, own)
-        draws = person_draws(len(counts), resamples)
-        total += (draws @ sums) / (draws @ counts)
-    return list(limits(total / len(values)))
 
 
 def _most_frequent(values: Sequence[str]) -> str:

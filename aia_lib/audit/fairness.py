@@ -29,13 +29,14 @@ from tqdm.auto import tqdm
 
 from ..config import AuditConfig
 from ..faces import Faces, Pairs
-from ..files import UserError
-from ..verification import MIN_PEOPLE, accuracy, best_threshold, fit_verifier, limits, pair_distances
-from .deep import person_draws
+from ..machine.files import UserError
+from ..statistics import MIN_PEOPLE, accuracy, best_threshold, limits, rate_draws
+from ..verification import fit_verifier, pair_distances
 from .released import Released, name_of
 
 if TYPE_CHECKING:
     import pandas
+
 
 VALUES = (0, 1)
 
@@ -366,35 +367,6 @@ def threshold_at(distances: ArrayLike, target: float) -> float:
     ordered = np.sort(np.asarray(distances, dtype=np.float64))
     allowed = int(np.floor(target * len(ordered) * (1 + 1e-12)))
     return float(np.nextafter(ordered[allowed], -np.inf)) if allowed < len(ordered) else float(ordered[-1])
-
-
-# Intervals -------------------------------------------------------------------------------------------------------------
-
-
-def rate_draws(values: ArrayLike, people: np.ndarray, everybody: np.ndarray, resamples: int) -> np.ndarray:
-    """The mean of `values` in each bootstrap resample of the people, (resamples,); the same people are drawn for the same `everybody`.
-
-    Args:
-        values: of each row, shape (N,).
-        people: codes of the row's person (N,), or of a pair's two (N, 2): a pair counts as often as both were drawn, and one person's pair
-            as often as that person.
-        everybody: codes of all people to draw from; repeats do not matter.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    codes = np.unique(everybody)
-    draws = person_draws(len(codes), resamples)
-    person = np.searchsorted(codes, people)
-    with np.errstate(invalid="ignore"):
-        if person.ndim == 1:
-            sums, counts = np.bincount(person, values, minlength=len(codes)), np.bincount(person, minlength=len(codes))
-            return (draws @ sums) / (draws @ counts)
-        own = person[:, 0] == person[:, 1]
-        result = np.empty(resamples)
-        for start in range(0, resamples, 100):  # a block of weights at a time
-            part = draws[start : start + 100]
-            weights = part[:, person[:, 0]] * np.where(own, 1, part[:, person[:, 1]])  # (100, N)
-            result[start : start + 100] = (weights @ values) / weights.sum(1)
-        return result
 
 
 def _several(identity: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 
 from ..attackers import AttackSet
 from ..config import AuditConfig
-from ..files import UserError
-from ..verification import roc_auc
+from ..machine.files import UserError
+from ..statistics import roc_auc
 from .trial import Attacks, Makers, attack
 
 FEWEST = 4

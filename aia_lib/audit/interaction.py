@@ -18,18 +18,19 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..attackers import AttackSet, resolve
+from ..attackers import AttackSet
 from ..config import AuditConfig
 from ..faces import Faces, Splits
-from ..files import UserError
-from ..verification import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits
-from .fairness import rate_draws
+from ..machine.files import UserError
+from ..statistics import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits, rate_draws
 from .information import FEWEST, platt
+from .makers import resolve
 from .released import Released, name_of
 from .trial import attack
 
 if TYPE_CHECKING:
     import pandas
+
 
 INTERACTION_ATTACKERS = ("logistic", "svm_rbf", "mlp")
 """Who attacks where nothing else is asked for: quick ones, as there are many questions; one linear, one with a kernel, one network."""

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from ..config import AuditConfig
 from ..faces import Faces, Pairs, Splits
-from ..files import UserError
+from ..machine.device import pick_device, seeded
+from ..machine.files import UserError, one_line
 from ..models import upsample_conv
-from ..training import pick_device, seeded
-from ..verification import fit_verifier, one_line, roc_auc
+from ..statistics import roc_auc
+from ..verification import fit_verifier
 from .creep import WIDEST, ridge
 from .released import Released, reconstruct, standardiser
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..attackers import AttackSet
 from ..faces import Splits
-from ..files import UserError
-from ..training import to_images
-from ..verification import one_line, principal_components
+from ..machine.device import to_images
+from ..machine.files import UserError, one_line
+from ..verification import principal_components
 
 BATCH = 256
 """Images that an anonymizer is given at a time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 from ..attackers import Attacker, AttackSet
 from ..config import AuditConfig
 from ..faces import Pairs, Splits
-from ..files import UserError
-from ..verification import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, one_line, pair_distances, roc_auc, tar_at_far
+from ..machine.files import UserError, one_line
+from ..statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, roc_auc, tar_at_far
+from ..verification import pair_distances
 
 FARS = ("1e-1", "1e-2", "1e-3")
 """The false accept rates at which the true accept rate is reported."""
@@ -124,3 +125,32 @@ def utility(
         for far in FARS:
             figures[f"tar_at_far_{far}{suffix}"] = tar_at_far(distances, test.different, float(far))
     return figures, scored
+
+
+@dataclass(frozen=True, eq=False)
+class SeedScores:
+    """What one seed's attackers and verifier said about the test people; intervals, ROC curves and histograms come from it.
+
+    Attributes:
+        labels: the attribute of the T labelled test images, bool (T,).
+        people: their people's identity codes, int (T,).
+        attackers: each attacker's scores, oriented on val so that higher speaks for label 1, float (T,).
+        worst: the attacker that was best on val.
+        free, same: distances of the test pairs with free and with same-attribute impostors.
+        adversary: scores of the co-trained adversary, oriented on val, or None.
+        more: what the intervals of `deep_audit` need, by name; empty after a plain audit.
+    """
+
+    labels: np.ndarray
+    people: np.ndarray
+    attackers: dict[str, np.ndarray]
+    worst: str
+    free: Scored
+    same: Scored
+    adversary: np.ndarray | None = None
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def leak(self) -> Scored:
+        """The worst attacker's scores."""
+        return Scored(self.attackers[self.worst], self.labels, self.people)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from importlib import import_module, resources
 
-from ..files import UserError
+from ..machine.files import UserError
 
 FIGURES = "application/vnd.aia.figures+json"
 """Media type of the output in which `compare` leaves a chapter's figures, for programs that execute it."""
@@ -99,7 +99,7 @@ def compare(chapter: str, figures: Mapping[str, float], tolerance: float = 0.05)
     from IPython.display import display
 
     from ..config import get_profile
-    from ..ledger import chapter_record
+    from ..report.ledger import chapter_record
 
     here = {name: float(value) for name, value in figures.items()}
     for name, value in here.items():
@@ -132,7 +132,7 @@ def about() -> None:
 
     from .. import __version__
     from ..config import get_profile
-    from ..training import pick_device
+    from ..machine.device import pick_device
 
     device, threads = pick_device(), torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} thread{'s' * (threads != 1)}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 _UNEVEN = np.array([0, 0, 0, 1, 1, 2])
+
 _EVEN = np.repeat(np.arange(4), 3)
 
 

@@ -82,7 +82,7 @@ def _accuracies(answer: Callable) -> str | None:
 
 def _person_interval(answer: Callable) -> str | None:
     """`person_interval(scores, labels, people, resamples, seed)`: 95 % interval of the AUC, people resampled."""
-    from ..verification import Scored, interval, roc_auc
+    from ..statistics import Scored, interval, roc_auc
 
     rng = np.random.default_rng(0)
     people = np.repeat(np.arange(40), 10)

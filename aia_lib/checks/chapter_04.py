@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..verification import roc_auc, tar_at_far
+from ..statistics import roc_auc, tar_at_far
 
 
 def _loss_of_lfw_pairs(answer: float) -> str | None:

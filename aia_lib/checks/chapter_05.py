@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..losses import LOG2, privacy_gain
-from ..verification import roc_auc
+from ..statistics import roc_auc
 
 
 def _leak(answer: Callable) -> str | None:

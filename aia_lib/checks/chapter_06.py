@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..ledger import published
-from ..verification import Scored, interval
+from ..report.ledger import published
+from ..statistics import Scored, interval
 
 
 def _exchange(answer: object) -> str | None:

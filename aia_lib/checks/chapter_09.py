@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from ..verification import roc_auc
+from ..statistics import roc_auc
 
 
 def _bits(answer: Callable) -> str | None:

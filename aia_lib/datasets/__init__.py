@@ -9,7 +9,7 @@ import numpy as np
 
 from ..config import check_size
 from ..faces import SPLIT_NAMES, Faces
-from ..files import UserError
+from ..machine.files import UserError
 from . import celeba, embedded, folder, lfw, vggface, vggface2
 from .cache import DecodeAll, build_entry, cache_folder, cache_key, read_entry
 from .common import scan

@@ -29,7 +29,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from ..files import UserError, cores, explain_os_errors, sha256
+from ..machine.files import UserError, cores, explain_os_errors, sha256
 from .common import WHOLE, Crop, Index, Layout, Listing, some
 
 CODE_VERSION = 1
@@ -42,6 +42,7 @@ MIN_SIDE = 8
 """Images with a shorter side below this many pixels are skipped: there is no face on them."""
 
 _BATCH = 64
+
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import UserError
+from ..machine.files import UserError
 from .common import (
     IMAGE_SUFFIXES,
     Crop,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import UserError
+from ..machine.files import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".webp")
 

@@ -16,14 +16,19 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ..files import UserError, atomic_write, explain_os_errors, write_text
+from ..machine.files import UserError, atomic_write, explain_os_errors, write_text
 from .common import check_zip
 
 HUB_NAME, HUB_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
+
 _ARCHIVE = "img_align_celeba.zip"
+
 _FILES = (_ARCHIVE, "list_attr_celeba.txt", "identity_CelebA.txt", "list_eval_partition.txt")
+
 _MEMBER = re.compile(r"img_align_celeba/\d{6}\.jpg")
+
 _MAX_MEMBER = 8 << 20  # bytes; CelebA's images are below 40 kB
+
 _PARTS = {"train": 0, "valid": 1, "test": 2}
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..faces import REGIONS, Faces
-from ..files import UserError, cores, explain_os_errors
+from ..machine.files import UserError, cores, explain_os_errors
 from .cache import _explain, _publish, _temporary
 from .common import WHOLE, Layout, check_root, wrong_layout
 

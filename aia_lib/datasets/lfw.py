@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import UserError
+from ..machine.files import UserError
 from .common import Crop, Index, Layout, check_root, find_file, is_number, line_error, majority, read_lines, some, subfolders, wrong_layout
 
 CROP = Crop(side=0.5, x=0.5, y=0.53)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..files import UserError
+from ..machine.files import UserError
 from .common import WHOLE, Index, Layout, check_root, index_people, is_name_gender, match_name, read_table, subfolders, wrong_layout
 
 LICENCE = "VGG-Face: non-commercial research only; each image belongs to its owner (Parkhi et al. 2015)"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..files import UserError
+from ..machine.files import UserError
 from .common import WHOLE, Index, Layout, check_root, find_file, index_people, read_table, subfolders, wrong_layout
 
 LICENCE = "VGGFace2: non-commercial research only; each image belongs to its owner (Cao et al. 2018)"

@@ -10,14 +10,17 @@
 ========================  ================================================================================================
 
 All have `fit(faces, attribute)`, where `attribute` is one name or several, are functions of images, and are saved with `save(folder)`
-and loaded with `load_defence(folder)`.
+and loaded with `saving.load_anonymizer(folder)`.
 """
 
+from __future__ import annotations
+
 from .compact import Compact
-from .erasure import ERASERS, AttributeScore, Discriminants, Erased, KernelErasure, Leace, Sample, ScoreErasure
+from .erasers import ERASERS, Discriminants, KernelErasure, Leace, Sample, ScoreErasure
+from .erasure import Erased
 from .hardened import HardenedAIA, ablation
 from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc, parity_gap_bound
-from .store import load_defence
+from .score import AttributeScore
 
 __all__ = [
     "ERASERS",
@@ -34,7 +37,6 @@ __all__ = [
     "ablation",
     "auc_bound",
     "balanced_accuracy_bound",
-    "load_defence",
     "mu_for_auc",
     "parity_gap_bound",
 ]

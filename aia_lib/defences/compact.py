@@ -16,14 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..anonymizers import with_attribute
-from ..config import CompactConfig, as_dict
-from ..faces import Faces
-from ..files import UserError
-from ..losses import adversary_loss, distribution_gap, gradient_reversal, privacy_gain, reconstruction_loss, verification_loss
-from ..models import CompactEncoder, ConditionalDecoder, VectorAdversary
-from ..training import FaceBatches, History, Stage, adam, autocast, build, pick_device, seeded, stage_settings
-from .erasure import AttributeScore, as_attribute, labels_of, private, release, unlabelled
+from ..config import as_dict
+from ..faces import Faces, with_attribute
+from ..losses import adversary_loss, privacy_gain, reconstruction_loss
+from ..machine.device import adam, autocast, build, pick_device, seeded
+from ..machine.files import UserError
+from ..machine.stage import History, Stage, save_parts
+from ..training import FaceBatches, stage_settings
+from .labels import as_attribute, labels_of, private, release, unlabelled
+from .networks import CompactEncoder, ConditionalDecoder, VectorAdversary
+from .objectives import distribution_gap, gradient_reversal, verification_loss
+from .score import AttributeScore
+from .settings import CompactConfig
 
 MEMORY = 4
 """How many of the latest batches the adversaries learn from: with older ones they would chase an encoder that has moved on."""
@@ -236,9 +240,7 @@ class Compact:
 
     def save(self, folder: str | Path) -> None:
         """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically."""
-        from .store import save
-
-        save(self, folder)
+        save_parts(self, folder)
 
     def parts(self) -> dict[str, nn.Module]:
         """What is saved, by name."""
@@ -252,7 +254,7 @@ class Compact:
 
     @classmethod
     def restore(cls, state: dict, device: torch.device | None) -> Compact:
-        """An anonymizer as `describe` says, with fresh weights for `store.load_defence` to fill."""
+        """An anonymizer as `describe` says, with fresh weights for `store.load_anonymizer` to fill."""
         made = cls(CompactConfig(**state["config"]), state["seed"], device)
         made._build(state["size"], how_many(state["attribute"]))
         return made
@@ -508,7 +510,7 @@ def decode_with(decoder: ConditionalDecoder, g: Tensor, condition: Tensor | None
 def fitted(anonymizer: object, part: object) -> object:
     """`part`, which fit or load made. UserError where neither has happened."""
     if part is None:
-        raise UserError(f"This {type(anonymizer).__name__} has not been trained: call fit(faces) first, or load_defence(folder).")
+        raise UserError(f"This {type(anonymizer).__name__} has not been trained: call fit(faces) first, or load_anonymizer(folder).")
     return part
 
 

@@ -9,13 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..config import CompactConfig, HardenedConfig, as_dict
+from ..config import as_dict
 from ..faces import Faces
-from ..models import ConditionalDecoder
-from ..training import History, build
+from ..machine.device import build
+from ..machine.stage import History, save_parts
 from .compact import Compact, decode_with, fitted, how_many, train_decoder, with_settings
-from .erasure import ERASERS, Erased, as_attribute, moving, private, release, unlabelled
+from .erasers import ERASERS, moving
+from .erasure import Erased
+from .labels import as_attribute, private, release, unlabelled
+from .networks import ConditionalDecoder
 from .noise import CertifiedNoise
+from .settings import CompactConfig, HardenedConfig
 
 FEW_PEOPLE = 300
 """With fewer people to learn from, the recommended method cannot be recommended: `python -m benchmarks ablation`, "fewer_people"."""
@@ -146,9 +150,7 @@ class HardenedAIA:
 
     def save(self, folder: str | Path) -> None:
         """Write everything (safetensors) into `folder`, each file atomically."""
-        from .store import save
-
-        save(self, folder)
+        save_parts(self, folder)
 
     def parts(self) -> dict[str, nn.Module]:
         """What is saved, by name."""
@@ -162,7 +164,7 @@ class HardenedAIA:
 
     @classmethod
     def restore(cls, state: dict, base: Compact | Erased | CertifiedNoise, device: torch.device | None) -> HardenedAIA:
-        """An anonymizer as `describe` says, with a fresh decoder for `load_defence` to fill."""
+        """An anonymizer as `describe` says, with a fresh decoder for `load_anonymizer` to fill."""
         config = {**state["config"], "compact": CompactConfig(**state["config"]["compact"])}
         made = cls(HardenedConfig(**config), state["seed"], device)
         made.base = base

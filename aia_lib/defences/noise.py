@@ -20,8 +20,10 @@ from torch import Tensor
 
 from ..anonymizers import Anonymizer
 from ..faces import Faces
-from ..files import UserError
-from .erasure import Sample, as_attribute, fit_wrapped, private, unlabelled
+from ..machine.files import UserError
+from ..machine.stage import save_parts
+from .erasers import Sample
+from .labels import as_attribute, fit_wrapped, private, unlabelled
 
 
 def auc_bound(mu: float) -> float:
@@ -127,7 +129,7 @@ class CertifiedNoise:
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [0, 1] to clipped and noisy g (N, k)."""
         if self.centre is None:
-            raise UserError("This CertifiedNoise has not been fitted: call fit(faces) first, or load_defence(folder).")
+            raise UserError("This CertifiedNoise has not been fitted: call fit(faces) first, or load_anonymizer(folder).")
         g = self.base(images)
         centre = self.centre.to(g.device)
         g = self.clipped(g - centre)
@@ -154,9 +156,7 @@ class CertifiedNoise:
 
     def save(self, folder: str | Path) -> None:
         """Write base and certificate into `folder`, each file atomically. A key of your own is not written: pass it when loading."""
-        from .store import save
-
-        save(self, folder)
+        save_parts(self, folder)
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """What is saved, by name."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..datasets.cache import cache_folder
-from ..files import UserError, atomic_write
+from ..machine.files import UserError, atomic_write
 from .mesh import EYE, LASH, MOUTH, SKIN, TEETH
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from ..datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
 from ..faces import REGIONS
-from ..files import UserError, atomic_write, cores, explain_os_errors, locked, write_json
+from ..machine.files import UserError, atomic_write, cores, explain_os_errors, locked, write_json
 from . import GENERATOR_VERSION, require_extra
 
 QUALITY = 90

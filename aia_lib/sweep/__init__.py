@@ -9,10 +9,14 @@ result.figures()["figure-2"]
 print(result.recommend(max_leak=0.6))
 """
 
-from .engines import ENGINES, Engine, Failure, LocalEngine, get_engine
+from __future__ import annotations
+
+from ..scale import ENGINES, get_engine
+from ..scale.engines import Engine, Failure
+from ..scale.local import LocalEngine
 from .grid import SWEEP_AUDIT, Point, SweepConfig, parse_range
 from .result import SweepResult, recorded
-from .run import run_sweep
+from .runner import run_sweep
 from .stack import finetune_stack
 from .tradeoff import Recommendation, hypervolume, pareto_front, recommend
 

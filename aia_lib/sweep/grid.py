@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..config import AuditConfig, Profile, get_profile
-from ..files import UserError
+from ..machine.files import UserError
 
 MAX_WEIGHTS = 1000
 """Values of one weight, at most: a range with more of them is a slip of the pen."""

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .. import ledger
 from ..audit import AuditReport
-from ..files import UserError, atomic_write, write_json, write_text
-from ..verification import Scored, interval
+from ..machine.files import UserError, atomic_write, write_json, write_text
+from ..report import ledger, tradeoff_plots
+from ..statistics import Scored, interval
 from .grid import Point
 from .tradeoff import REFERENCE, Recommendation, hypervolume, pareto_front, recommend
 
 if TYPE_CHECKING:
-    from ..plots import Picture
+    from ..report.plots import Picture
+
 
 TABLE, REPORT, FAILED = "sweep.parquet", "report.json", "failed.json"
 
@@ -88,7 +89,7 @@ class SweepResult:
 
     def save(self) -> None:
         """Write table, report, summary and figures into `folder`, each whole or not at all."""
-        from .. import plots
+        from ..report import plots
 
         with atomic_write(self.folder / TABLE) as file:
             self.table.to_parquet(file, engine="pyarrow", index=False)
@@ -163,18 +164,17 @@ class SweepResult:
         Args:
             max_leak: mark in the front the setting that is recommended for it.
         """
-        from .. import plots
 
         pictures = {}
         chart, (alpha, beta) = self.chart(), self.held
         if any(chart.loc[np.isclose(chart[fixed], at), varied].nunique() > 1 for fixed, at, varied in _cuts(alpha, beta)):
-            pictures["figure-2"] = plots.tradeoff_curve(chart, alpha, beta)
+            pictures["figure-2"] = tradeoff_plots.tradeoff_curve(chart, alpha, beta)
         if min(chart["alpha"].nunique(), chart["beta"].nunique()) > 1 and self.report["settings"]["grid"] == "full":
-            pictures["maps"] = plots.tradeoff_maps(chart)
+            pictures["maps"] = tradeoff_plots.tradeoff_maps(chart)
         both = pd.concat([self.settings(regime, original=True).assign(regime=regime) for regime in UTILITY], ignore_index=True)
         choice = None if max_leak is None else self.recommend(max_leak)
         marked = (choice.alpha, choice.beta) if choice is not None and choice.met else None
-        pictures["front"] = plots.tradeoff_front(both, REFERENCE, marked)
+        pictures["front"] = tradeoff_plots.tradeoff_front(both, REFERENCE, marked)
         return pictures
 
     def markdown(self) -> str:

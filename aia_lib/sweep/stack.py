@@ -22,9 +22,11 @@ from torch.func import functional_call, vmap
 from ..anonymizers import Networks
 from ..config import AdversaryConfig, FinetuneConfig, SiameseConfig, as_dict
 from ..faces import Faces
-from ..files import UserError
 from ..losses import adversary_loss, contrastive_loss, privacy_gain, reconstruction_loss, total_loss
-from ..training import FaceBatches, History, PairBatches, Stage, autocast
+from ..machine.device import autocast
+from ..machine.files import UserError
+from ..machine.stage import History, Stage
+from ..training import FaceBatches, PairBatches
 
 WEIGHTS = ("alpha", "beta", "gamma")
 """What may differ within a stack."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..files import UserError
+from ..machine.files import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 REFERENCE = (1.0, 0.5)
 """The worst that can be had, as (leak, utility): the attribute is read off every face, and no two people are told apart."""

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 import chapters  # noqa: E402
 from aia_lib import ledger  # noqa: E402
 from aia_lib.checks import FIGURES  # noqa: E402
-from aia_lib.files import UserError  # noqa: E402
+from aia_lib.machine.files import UserError  # noqa: E402
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPARE = 'from aia_lib.checks import compare\ncompare("{}", {{"leak": {}}}, tolerance=0.05)'

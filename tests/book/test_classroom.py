@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 import classroom  # noqa: E402
 from aia_lib.checks import exercises, questions  # noqa: E402
-from aia_lib.files import UserError  # noqa: E402
+from aia_lib.machine.files import UserError  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BOOKS = classroom.parse_file(str(ROOT / "book" / "references.bib"))

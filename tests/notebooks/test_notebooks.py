@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from aia_lib.files import cores
+from aia_lib.machine.files import cores
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,19 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from aia_lib.anonymizers import (
-    AIA,
-    AIAWithoutTask,
-    Anonymizer,
-    Original,
-    RandomMask,
-    load_anonymizer,
-    with_attribute,
-)
+from aia_lib.anonymizers import AIA, AIAWithoutTask, Anonymizer, Original, RandomMask
 from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
-from aia_lib.faces import Faces
-from aia_lib.files import UserError
-from aia_lib.training import signed, to_images
+from aia_lib.faces import Faces, with_attribute
+from aia_lib.machine.device import to_images
+from aia_lib.machine.files import UserError
+from aia_lib.machine.stage import signed
+from aia_lib.saving import load_anonymizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -177,7 +171,7 @@ def test_fitting_writes_checkpoints_that_the_next_call_resumes_from(faces, tmp_p
     second = AIA(TINY, device=CPU).fit(faces, folder=tmp_path, progress=False)
     stages = {path.stem for path in tmp_path.glob("*.json")}
     assert stages == {"autoencoder", "adversary", "siamese", "finetune", "finetune-without-task", "siamese-without-task"}
-    monkeypatch.setattr("aia_lib.training.Stage.log", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("aia_lib.machine.stage.Stage.log", lambda *_, **__: pytest.fail("trained again"))
     for made, method in ((first, AIAWithoutTask), (second, AIA)):
         assert torch.equal(method(TINY, device=CPU).fit(faces, folder=tmp_path, progress=False)(images), made(images))
     with pytest.raises(UserError, match="finetune.json is of other settings .beta was 0.5, is 0.7"):

@@ -12,9 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from aia_lib.attackers import ATTACKERS, AttackSet, GalleryKNN, SklearnAttacker, TorchAttacker, resolve
+from aia_lib.attackers import ATTACKERS, AttackSet, GalleryKNN, SklearnAttacker, TorchAttacker
+from aia_lib.audit.makers import resolve
 from aia_lib.config import AuditConfig
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 
 CONFIG = AuditConfig(epochs=8)
 SHAPE = (2, 8, 8)

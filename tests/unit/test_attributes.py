@@ -12,9 +12,10 @@ import torch
 from aia_lib import attributes
 from aia_lib.attributes import AttributeReader, train_reader
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
-from aia_lib.training import signed, to_images
-from aia_lib.verification import roc_auc
+from aia_lib.machine.device import to_images
+from aia_lib.machine.files import UserError
+from aia_lib.machine.stage import signed
+from aia_lib.statistics import roc_auc
 
 CPU = torch.device("cpu")
 

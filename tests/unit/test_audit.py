@@ -17,8 +17,8 @@ from aia_lib.attackers import ATTACKERS, Logistic
 from aia_lib.audit import AuditReport, audit, represent
 from aia_lib.config import AuditConfig
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
-from aia_lib.verification import roc_auc
+from aia_lib.machine.files import UserError
+from aia_lib.statistics import roc_auc
 
 QUICK = AuditConfig(attackers=("logistic", "svm_rbf"), epochs=2, pairs=400, bootstrap=200, controls=False)
 

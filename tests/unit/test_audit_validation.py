@@ -29,8 +29,8 @@ from aia_lib.audit.information import code_lengths, entropy, platt
 from aia_lib.audit.reconstruction import FreshDecoder, psnr, ssim
 from aia_lib.config import AuditConfig
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
-from aia_lib.verification import Scored, interval, roc_auc
+from aia_lib.machine.files import UserError
+from aia_lib.statistics import Scored, interval, roc_auc
 
 QUICK = AuditConfig(attackers=("logistic",), epochs=1, min_steps=20, pairs=100, bootstrap=200, controls=False)
 CODE = 14

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from aia_lib import defences
-from aia_lib.config import PROFILES, AuditConfig, CompactConfig, HardenedConfig
+from aia_lib.config import PROFILES, AuditConfig
 from aia_lib.datasets import load_faces
-from aia_lib.ledger import PROVENANCE
+from aia_lib.defences.settings import CompactConfig, HardenedConfig
+from aia_lib.report.ledger import PROVENANCE
 from aia_lib.training import train_adversary
 from benchmarks import __main__ as command
 from benchmarks import ablation, attributes, audit, autoencoder, common, difficulty, growth, loading, memory, sweep, training
@@ -145,7 +146,7 @@ def test_slopes_are_those_of_the_last_decade():
 
 
 def test_sweep(monkeypatch):
-    monkeypatch.setattr("aia_lib.sweep.engines.cores", lambda: 1)  # in this process, on one thread, as one by one
+    monkeypatch.setattr("aia_lib.scale.engines.cores", lambda: 1)  # in this process, on one thread, as one by one
     monkeypatch.setattr(sweep, "STACKS", {"cpu": (2,)})
     stacked = sweep.stacked
     monkeypatch.setattr(sweep, "stacked", lambda train, *rest: stacked(train.subset(np.arange(128)), *rest))

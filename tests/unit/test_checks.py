@@ -6,7 +6,7 @@ import pytest
 
 from aia_lib import checks
 from aia_lib.checks import beside, compare, questions
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 
 
 def test_figures_beside_the_recorded_ones():

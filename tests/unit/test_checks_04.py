@@ -5,7 +5,7 @@ import pytest
 
 from aia_lib import UserError
 from aia_lib.checks import check, exercises
-from aia_lib.verification import roc_auc, tar_at_far
+from aia_lib.statistics import roc_auc, tar_at_far
 
 DISTANCES, TWO = np.array([0.4, 1.5, 1.2, 2.6]), np.array([0, 1, 0, 1])
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from aia_lib.checks import check, exercises
 from aia_lib.losses import privacy_gain
-from aia_lib.verification import roc_auc
+from aia_lib.statistics import roc_auc
 
 
 def leak(val_scores, val_labels, test_scores, test_labels):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from aia_lib.checks import check, exercises
-from aia_lib.ledger import published
-from aia_lib.verification import Scored, interval, roc_auc
+from aia_lib.report.ledger import published
+from aia_lib.statistics import Scored, interval, roc_auc
 
 PRIVACY, UTILITY = "privacy_accuracy", "utility_accuracy"
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from aia_lib.checks import check, exercises
-from aia_lib.verification import roc_auc
+from aia_lib.statistics import roc_auc
 
 
 def entropy(rate):

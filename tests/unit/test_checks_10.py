@@ -7,7 +7,7 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
 from aia_lib.checks import check, exercises
-from aia_lib.verification import roc_auc
+from aia_lib.statistics import roc_auc
 
 
 def hint(number, *answer):

@@ -23,7 +23,7 @@ from PIL import Image
 
 from aia_lib.datasets import SOURCES, cache, celeba, check, choose_people, common, download, lfw, load_faces, load_lfw_pairs
 from aia_lib.datasets.common import Crop, Table, binary_column, read_lines, read_table
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 
 
 def load(source, root, **changes):
@@ -966,7 +966,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(own):
         """
         import resource, sys
         from aia_lib.datasets import load_faces
-        from aia_lib.files import UserError
+        from aia_lib.machine.files import UserError
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
         try:
             load_faces("folder", sys.argv[1], size=32, progress=False)

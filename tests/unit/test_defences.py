@@ -16,8 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from torch import nn
 
-from aia_lib.anonymizers import Anonymizer, Networks, Original, load_anonymizer
-from aia_lib.config import ADVERSARY_KINDS, CompactConfig, HardenedConfig
+from aia_lib.anonymizers import Anonymizer, Networks, Original
 from aia_lib.defences import (
     AttributeScore,
     CertifiedNoise,
@@ -32,17 +31,20 @@ from aia_lib.defences import (
     ablation,
     auc_bound,
     balanced_accuracy_bound,
-    load_defence,
     mu_for_auc,
     parity_gap_bound,
 )
 from aia_lib.defences.compact import Memory, Partners, augment, closeness, train_decoder
-from aia_lib.defences.erasure import release
+from aia_lib.defences.labels import release
+from aia_lib.defences.networks import CompactEncoder, ConditionalDecoder, VectorAdversary
+from aia_lib.defences.objectives import distribution_gap, gradient_reversal, verification_loss
+from aia_lib.defences.settings import ADVERSARY_KINDS, CompactConfig, HardenedConfig
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
-from aia_lib.losses import adversary_loss, distribution_gap, gradient_reversal, verification_loss
-from aia_lib.models import CompactEncoder, ConditionalDecoder, VectorAdversary
-from aia_lib.training import Stage, to_images
+from aia_lib.losses import adversary_loss
+from aia_lib.machine.device import to_images
+from aia_lib.machine.files import UserError
+from aia_lib.machine.stage import Stage
+from aia_lib.saving import load_anonymizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -149,7 +151,7 @@ def test_a_killed_training_goes_on_where_it_was(methods, faces, images, name, ki
 
     die.steps = 0
     with monkeypatch.context() as patch:
-        patch.setattr("aia_lib.training.SAVE_EVERY", 0.0)
+        patch.setattr("aia_lib.machine.stage.SAVE_EVERY", 0.0)
         patch.setattr(Stage, "log", die)
         with pytest.raises(RuntimeError, match="killed"):
             MAKERS[name]().fit(faces, folder=tmp_path, progress=False)
@@ -175,7 +177,7 @@ def test_erasers_wrap_the_papers_methods_and_any_function(faces, images, tmp_pat
     assert erased(images).shape == original(images).shape and erased.name == "Original + leace"
     assert erased.decode(erased(images)).shape == images.shape
     erased.save(tmp_path)
-    assert torch.equal(load_defence(tmp_path, CPU)(images), erased(images))
+    assert torch.equal(load_anonymizer(tmp_path, CPU)(images), erased(images))
     bare = Erased(pixelate, ("score", "leace")).fit(faces)
     assert bare(images).shape == (64, 16)
     with pytest.raises(UserError, match="cannot be saved"):
@@ -184,11 +186,11 @@ def test_erasers_wrap_the_papers_methods_and_any_function(faces, images, tmp_pat
 
 def test_a_damaged_or_mixed_folder_is_refused(methods, tmp_path):
     with pytest.raises(UserError, match="no saved anonymizer"):
-        load_defence(tmp_path, CPU)
+        load_anonymizer(tmp_path, CPU)
     methods["leace"].save(tmp_path)
     methods["reversal"].save(tmp_path / "base")
     with pytest.raises(UserError, match="not the one that was saved"):
-        load_defence(tmp_path, CPU)
+        load_anonymizer(tmp_path, CPU)
 
 
 # ---------------------------------------------------------------------------------------------------------- networks and losses
@@ -483,7 +485,7 @@ def test_the_attribute_score_judges_no_image_of_a_person_that_it_learned_from(st
 
 def test_of_many_images_the_score_learns_from_enough_and_the_rest_is_new_to_it(striped, monkeypatch):
     faces, _ = striped
-    monkeypatch.setattr("aia_lib.defences.erasure.ENOUGH", 500)
+    monkeypatch.setattr("aia_lib.defences.labels.ENOUGH", 500)
     score = AttributeScore().fit(faces)
     assert score.train_scores.shape == (1200,) and roc_auc_score(faces.labels(), score.train_scores) > 0.85
     shuffled = np.random.default_rng(0).permutation(faces.labels())
@@ -540,7 +542,7 @@ def test_the_key_is_secret(methods, faces, images, tmp_path):
     mine.save(tmp_path)
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert key not in written and key.hex().encode() not in written
-    for load in (load_anonymizer, load_defence):
+    for load in (load_anonymizer, load_anonymizer):
         with pytest.raises(UserError, match="key"):
             load(tmp_path, CPU)
         assert torch.equal(load(tmp_path, CPU, key=key)(images), mine(images))
@@ -616,7 +618,7 @@ def test_a_method_that_hides_two_attributes_is_an_anonymizer_and_is_saved(hidden
         assert not torch.equal(g, methods[name](images)), "the second attribute has a part in it"
     torch.testing.assert_close(torch.cat([method(image[None]) for image in images[:3]]), g[:3], atol=2e-5, rtol=0)
     method.save(tmp_path)
-    loaded = load_defence(tmp_path, CPU)
+    loaded = load_anonymizer(tmp_path, CPU)
     assert torch.equal(loaded(images), g) and tuple(loaded.attribute) == BOTH
     if hasattr(method, "decode"):
         told = torch.tensor([[1.0, -1.0]]).expand(64, 2)
@@ -677,7 +679,7 @@ def test_two_attributes_killed_and_resumed(hidden_both, faces, images, tmp_path,
 
     die.left = 4
     with monkeypatch.context() as patch:
-        patch.setattr("aia_lib.training.SAVE_EVERY", 0.0)
+        patch.setattr("aia_lib.machine.stage.SAVE_EVERY", 0.0)
         patch.setattr(Stage, "log", die)
         with pytest.raises(RuntimeError, match="killed"):
             MAKERS["recommended"]().fit(faces, BOTH, folder=tmp_path, progress=False)

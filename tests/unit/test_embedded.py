@@ -18,7 +18,7 @@ from rendered import Drawing, write_set
 from aia_lib import load_faces
 from aia_lib.datasets import check, choose_people, embedded
 from aia_lib.faces import REGIONS, RowView
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 from aia_lib.render.people import sample_people
 from aia_lib.render.store import encode_strip
 from aia_lib.render.views import sample_views

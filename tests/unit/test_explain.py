@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aia_lib.explain import evidence_share, gradcam, last_convolution
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 from aia_lib.models import CNNAdversary, Encoder
 
 SIZE = 32

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from aia_lib.config import SPLIT_FRACTIONS
 from aia_lib.faces import Faces, RowView
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 
 
 def faces_of(identity, labels=None, **changes) -> Faces:

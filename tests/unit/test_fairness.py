@@ -11,10 +11,11 @@ from scipy.stats import norm
 from torch import Tensor
 
 from aia_lib.audit import group_rates, interaction_audit, parity_bound, parity_gap
-from aia_lib.audit.fairness import rate_draws, threshold_at
+from aia_lib.audit.fairness import threshold_at
 from aia_lib.config import AuditConfig
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
+from aia_lib.statistics import rate_draws
 
 QUICK = AuditConfig(epochs=1, min_steps=20, pairs=1200, bootstrap=300)
 LINEAR = ("logistic",)

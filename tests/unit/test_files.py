@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aia_lib.files import UserError, atomic_write, explain_os_errors, locked, sha256, write_json, write_text
+from aia_lib.machine.files import UserError, atomic_write, explain_os_errors, locked, sha256, write_json, write_text
 
 
 def only(folder: Path, *names: str) -> bool:
@@ -69,7 +69,7 @@ def test_results_can_be_read_by_others_as_the_umask_allows(tmp_path):
 
 FULL_DISK = """
 import resource, sys
-from aia_lib.files import UserError, write_text
+from aia_lib.machine.files import UserError, write_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 write_text(sys.argv[1] + "/small", "fits")
 try:
@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from aia_lib.files import atomic_write
+from aia_lib.machine.files import atomic_write
 with atomic_write(sys.argv[1] + "/a.txt", "w") as file:
     file.write("half")
     file.flush()
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 HOLDER = """
 import sys
-from aia_lib.files import locked
+from aia_lib.machine.files import locked
 with locked(sys.argv[1], "held already"):
     print("held", flush=True)
     sys.stdin.read()

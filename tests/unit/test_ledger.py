@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reports import made_up_report
 
 from aia_lib import ledger
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 
 
 def test_record_and_load_give_back_the_report(tmp_path: Path) -> None:
@@ -306,6 +306,6 @@ def test_table_holds_both_regimes_with_intervals_and_the_papers_numbers() -> Non
 
 def test_the_ledger_imports_nothing_heavy() -> None:
     """`aia --help` and sync tools use it."""
-    code = "import sys, aia_lib.ledger; print([m for m in ('torch', 'matplotlib', 'pandas', 'sklearn') if m in sys.modules])"
+    code = "import sys, aia_lib.report.ledger; print([m for m in ('torch', 'matplotlib', 'pandas', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(ledger.__file__).parent.parent)
     assert done.stdout.strip() == "[]"

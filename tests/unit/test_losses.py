@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aia_lib.losses import (
-    LOG2,
-    adversary_loss,
-    contrastive_loss,
-    privacy_gain,
-    reconstruction_floor,
-    reconstruction_loss,
-    total_loss,
-)
+from aia_lib.losses import LOG2, adversary_loss, contrastive_loss, privacy_gain, reconstruction_floor, reconstruction_loss, total_loss
 
 KINDS = ("literal", "capped", "maxent")
 

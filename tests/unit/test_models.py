@@ -9,16 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from aia_lib.models import (
-    CNNAdversary,
-    Decoder,
-    Encoder,
-    MLPAdversary,
-    SiameseNetwork,
-    count_parameters,
-    latent_shape,
-    upsample_conv,
-)
+from aia_lib.models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork, count_parameters, latent_shape, upsample_conv
 
 SIZES = (16, 20, 32, 64)
 

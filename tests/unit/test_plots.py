@@ -14,7 +14,8 @@ from reports import made_up_report
 
 from aia_lib import plots
 from aia_lib.explain import CamResult
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
+from aia_lib.report import face_plots, tradeoff_plots
 
 
 def sweep(seeds: int = 3) -> pd.DataFrame:
@@ -48,10 +49,10 @@ HISTORY = {"autoencoder": {"reconstruction": [0.7, 0.6]}, "AIA": {"total": [0.4]
 DRAW: dict[str, Callable[[], plots.Picture]] = {
     "regimes": lambda: plots.regimes(made_up_report()),
     "attackers": lambda: plots.attackers(made_up_report()),
-    "tradeoff_curve": lambda: plots.tradeoff_curve(sweep()),
-    "faces_grid": lambda: plots.faces_grid({"photograph": FACES, "AIA": FACES[:, 0] / 255}, ["a", "b", "c"], "Faces"),
-    "gradcam_panel": lambda: plots.gradcam_panel(FACES, FACES, [cam(1.0, 2.0), cam(0.001, 0.0)], positive="male"),
-    "attribute_bars": lambda: plots.attribute_bars(
+    "tradeoff_curve": lambda: tradeoff_plots.tradeoff_curve(sweep()),
+    "faces_grid": lambda: face_plots.faces_grid({"photograph": FACES, "AIA": FACES[:, 0] / 255}, ["a", "b", "c"], "Faces"),
+    "gradcam_panel": lambda: face_plots.gradcam_panel(FACES, FACES, [cam(1.0, 2.0), cam(0.001, 0.0)], positive="male"),
+    "attribute_bars": lambda: face_plots.attribute_bars(
         FACES / 255, FACES, READ, ["male (as labelled)", "Eyeglasses"], ["a.png", "b$1$.png", "c.png"]
     ),
     "training_curves": lambda: plots.training_curves(HISTORY),
@@ -97,7 +98,7 @@ def test_alt_text_is_demanded() -> None:
 
 
 def test_series_differ_without_colour() -> None:
-    labelled = [line for line in plots.tradeoff_curve(sweep(1)).axes[0].get_lines() if not line.get_label().startswith("_")]
+    labelled = [line for line in tradeoff_plots.tradeoff_curve(sweep(1)).axes[0].get_lines() if not line.get_label().startswith("_")]
     assert len(labelled) == 4
     assert len({line.get_marker() for line in labelled}) == len({str(line.get_linestyle()) for line in labelled}) == 4
     curves = plots.roc({str(i): ([0, 1], [0, 1]) for i in range(4)}).axes[0].get_lines()[:4]
@@ -134,15 +135,15 @@ def test_attackers_fills_the_worst_only() -> None:
 
 def test_tradeoff_means_bands_and_bad_tables() -> None:
     rows = sweep()
-    picture = plots.tradeoff_curve(rows)
+    picture = tradeoff_plots.tradeoff_curve(rows)
     assert len(picture.axes) == 2 and "beta" in picture.alt and "alpha" in picture.alt
     lines = {line.get_label(): line for line in picture.axes[0].get_lines()}
     line = lines["attribute, worst fresh attacker"]
     cut = rows[(rows.alpha == 0.5) & (rows.regime == "retrained") & (rows.metric == "leak_auc")]
     np.testing.assert_allclose(line.get_ydata(), cut.groupby("beta").value.mean())
-    low, high = plots._t_interval(np.array([0.5, 0.6, 0.7]))
+    low, high = tradeoff_plots._t_interval(np.array([0.5, 0.6, 0.7]))
     assert low == pytest.approx(0.6 - 4.3027 * 0.1 / 3**0.5, abs=1e-4) and high == pytest.approx(0.6 + 4.3027 * 0.1 / 3**0.5, abs=1e-4)
-    assert len(plots.tradeoff_curve(rows[rows.alpha == 0.5]).axes) == 1
+    assert len(tradeoff_plots.tradeoff_curve(rows[rows.alpha == 0.5]).axes) == 1
     for table, words in (
         (rows.drop(columns=["seed", "value"]), "seed, value"),
         (rows.assign(metric="accuracy"), "'accuracy'"),
@@ -150,7 +151,7 @@ def test_tradeoff_means_bands_and_bad_tables() -> None:
         (rows[:0], "Nothing to draw"),
     ):
         with pytest.raises(UserError, match=words):
-            plots.tradeoff_curve(table)
+            tradeoff_plots.tradeoff_curve(table)
 
 
 def test_gradcam_panel_keeps_the_true_scale() -> None:
@@ -159,28 +160,28 @@ def test_gradcam_panel_keeps_the_true_scale() -> None:
     def maps(picture: plots.Picture) -> list:
         return [image for axes in picture.axes for image in axes.images if image.get_cmap().name == "inferno"]
 
-    both = plots.gradcam_panel(FACES, FACES, [cam(1.0, 2.0), cam(0.001, 0.0)])
+    both = face_plots.gradcam_panel(FACES, FACES, [cam(1.0, 2.0), cam(0.001, 0.0)])
     limits = {image.get_clim() for image in maps(both)}
     assert limits == {(0.0, float(cam(1.0, 2.0).raw.max()))}
     brightest = [image.get_array().max() / image.get_clim()[1] for image in maps(both)]
     assert max(brightest[:3]) == pytest.approx(1) and max(brightest[3:]) < 0.01
-    alone = plots.gradcam_panel(FACES, None, {"useless": cam(0.001, 0.0)}, scale=1.0)
+    alone = face_plots.gradcam_panel(FACES, None, {"useless": cam(0.001, 0.0)}, scale=1.0)
     assert all(image.get_clim() == (0, 1) for image in maps(alone))
     texts = [axes.get_xlabel() for axes in alone.axes]
     assert any("max 0.00" in text and "P(1) = 0.50" in text for text in texts)
-    nothing = plots.gradcam_panel(FACES, None, [cam(0.0, 0.0)])
+    nothing = face_plots.gradcam_panel(FACES, None, [cam(0.0, 0.0)])
     assert all(image.get_clim() == (0, 1) for image in maps(nothing))
     for arguments in ((FACES[:2], None), (FACES, FACES[:2])):
         with pytest.raises(UserError, match="do not fit"):
-            plots.gradcam_panel(*arguments, [cam(1.0, 1.0)])
+            face_plots.gradcam_panel(*arguments, [cam(1.0, 1.0)])
 
 
 def test_bad_data_are_named() -> None:
     cases = [
-        (lambda: plots.faces_grid({}), "no rows"),
-        (lambda: plots.faces_grid({"a": FACES, "b": FACES[:2]}), "one length"),
-        (lambda: plots.faces_grid({"a": FACES}, columns=["x"]), "1 headings for 3"),
-        (lambda: plots.faces_grid({"a": FACES[0, 0]}), r"\(16, 16\)"),
+        (lambda: face_plots.faces_grid({}), "no rows"),
+        (lambda: face_plots.faces_grid({"a": FACES, "b": FACES[:2]}), "one length"),
+        (lambda: face_plots.faces_grid({"a": FACES}, columns=["x"]), "1 headings for 3"),
+        (lambda: face_plots.faces_grid({"a": FACES[0, 0]}), r"\(16, 16\)"),
         (lambda: plots.training_curves({}), "no training history"),
         (lambda: plots.training_curves({"siamese": {}}), "'siamese'"),
         (lambda: plots.score_histograms({"a": [0.1, float("nan")]}), "1 finite of 2"),
@@ -193,7 +194,7 @@ def test_bad_data_are_named() -> None:
 
 def test_tensors_are_faces_too() -> None:
     torch = pytest.importorskip("torch")
-    assert plots.faces_grid({"a": torch.rand(2, 1, 8, 8, requires_grad=True)}).axes
+    assert face_plots.faces_grid({"a": torch.rand(2, 1, 8, 8, requires_grad=True)}).axes
 
 
 def test_table1_is_numbers_with_marks_that_need_no_colour() -> None:
@@ -211,7 +212,9 @@ def test_table1_is_numbers_with_marks_that_need_no_colour() -> None:
 
 
 def test_attribute_bars_are_as_long_as_the_probabilities_and_told_apart_without_colour() -> None:
-    picture = plots.attribute_bars(FACES[:1] / 255, FACES[:1], {k: v[:1] for k, v in READ.items()}, ["male (as labelled)", "Eyeglasses"])
+    picture = face_plots.attribute_bars(
+        FACES[:1] / 255, FACES[:1], {k: v[:1] for k, v in READ.items()}, ["male (as labelled)", "Eyeglasses"]
+    )
     bars = picture.axes[2].patches
     assert [round(bar.get_width()) for bar in bars] == [90, 20, 60, 30]
     assert bars[0].get_hatch() == bars[1].get_hatch() != bars[2].get_hatch() == bars[3].get_hatch()
@@ -234,4 +237,4 @@ def test_attribute_bars_are_as_long_as_the_probabilities_and_told_apart_without_
 def test_attribute_bars_refuse_what_does_not_fit(change: dict) -> None:
     given = {"images": FACES, "rebuilt": FACES, "probabilities": READ, "names": ["male", "Eyeglasses"], "titles": ["a", "b", "c"]}
     with pytest.raises(UserError):
-        plots.attribute_bars(**{**given, **change})
+        face_plots.attribute_bars(**{**given, **change})

@@ -9,10 +9,11 @@ import torch
 
 import aia_lib
 from aia_lib import UserError, load_faces, load_pretrained
-from aia_lib.anonymizers import PRETRAINED, fitted
+from aia_lib.anonymizers import fitted
 from aia_lib.audit import represent
-from aia_lib.files import sha256
-from aia_lib.verification import roc_auc
+from aia_lib.machine.files import sha256
+from aia_lib.saving import PRETRAINED
+from aia_lib.statistics import roc_auc
 
 ROOT = Path(aia_lib.__file__).parent / "checkpoints"
 MANIFEST = json.loads((ROOT / "manifest.json").read_text(encoding="utf-8"))

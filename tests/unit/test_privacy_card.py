@@ -15,10 +15,10 @@ from test_report import Page
 
 from aia_lib import cli, ledger
 from aia_lib.audit import AuditReport, DeepConfig, audit, deep_audit
-from aia_lib.card import Limits, claims
+from aia_lib.audit.claims import Limits, claims
 from aia_lib.config import PROFILES, AuditConfig, Profile
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 
 DEEP = DeepConfig(attackers=("logistic",), shares=(0.25, 0.5, 1.0), decoder_steps=8, queries=2)
 

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
-import json
 import logging
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,16 +23,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
-from aia_lib import distributed, training
 from aia_lib.config import AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig, get_profile
-from aia_lib.datasets import load_faces
-from aia_lib.distributed import Speeds, connect, pack, part_backward, prepare_faces, sweep_cost, train_autoencoder_on_ray, unpack
-from aia_lib.files import UserError
-from aia_lib.models import Decoder, Encoder
-from aia_lib.sweep import Failure, LocalEngine, SweepConfig, engines, get_engine, ray_engine, run_sweep
-from aia_lib.training import FaceBatches, build, train_autoencoder
+from aia_lib.machine.files import UserError
+from aia_lib.scale import engines, ray_engine
+from aia_lib.scale.cluster import connect, pack, unpack
+from aia_lib.scale.cost import Speeds, sweep_cost
+from aia_lib.sweep import Failure, LocalEngine, SweepConfig, get_engine, run_sweep
 
 psutil = pytest.importorskip("psutil")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
@@ -202,162 +196,6 @@ def test_a_sweep_whose_worker_is_killed_gives_the_table_of_the_local_engine(ray_
     pd.testing.assert_frame_equal(again.table, ours.table, check_exact=True)
 
 
-# ------------------------------------------------------------------------------------------------------------------ decoding
-
-
-SHARD = 24
-
-
-@pytest.fixture
-def source(celeba_like, tmp_path) -> tuple[Path, Path, Path]:
-    """A CelebA of 120 drawn images, of which the last but one is a pipe that lets its reader wait, and the real image in its place."""
-    root = celeba_like(30, 4)
-    pipe = root / "celeba" / "img_align_celeba" / "000119.jpg"
-    real = tmp_path / "000119.jpg"
-    pipe.rename(real)
-    os.mkfifo(pipe)
-    (pipe.parent / "000003.jpg").write_bytes(b"no image")  # of 120, one may be skipped
-    return root, pipe, real
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """The one entry of a cache, file by file."""
-    (entry,) = folder.iterdir()
-    return {path.name: path.read_bytes() for path in entry.iterdir()}
-
-
-def shards(cache: Path) -> list[Path]:
-    return sorted(cache.glob("*.shards/rows-*.npz"))
-
-
-def test_decoding_survives_a_killed_worker_and_gives_the_same_bytes(ray_address, source, tmp_path):
-    root, pipe, real = source
-
-    def kill() -> None:
-        until(lambda: len(shards(tmp_path / "ray")) == 4)  # the others; the fifth waits at the pipe
-        (worker,) = until(lambda: busy("Map"))
-        os.rename(real, pipe)
-        os.kill(worker, signal.SIGKILL)
-
-    with meanwhile(kill):
-        ours = prepare_faces("celeba", root, size=32, cache=tmp_path / "ray", workers=2, shard=SHARD, progress=False)
-    local = load_faces("celeba", root, size=32, cache=tmp_path / "local", progress=False)
-    assert len(ours) == 119 and ours.notes == local.notes and any("not images: 1" in note for note in ours.notes)
-    assert content(tmp_path / "ray") == content(tmp_path / "local")  # no shards are left, either
-    np.testing.assert_array_equal(ours.images, local.images)
-
-
-def test_decoding_goes_on_where_the_whole_was_killed_and_decodes_no_finished_shard_again(ray_address, source, tmp_path):
-    root, pipe, real = source
-    cache = tmp_path / "ray"
-    code = (
-        "import sys; from aia_lib.distributed import prepare_faces; root, cache, address, shard = sys.argv[1:]\n"
-        "prepare_faces('celeba', root, size=32, cache=cache, address=address, shard=int(shard), progress=False)"
-    )
-    first = subprocess.Popen([sys.executable, "-c", code, str(root), str(cache), ray_address, str(SHARD)])
-    try:
-        until(lambda: len(shards(cache)) == 4 or first.poll() is not None)
-        assert first.poll() is None
-        with pytest.raises(UserError, match="Another process is decoding the same faces"):
-            prepare_faces("celeba", root, size=32, cache=cache, shard=SHARD, progress=False)
-    finally:
-        first.kill()
-        first.wait()
-    until(lambda: not busy("Map"))  # Ray ends what a dead driver has begun
-    finished = {path: path.read_bytes() for path in shards(cache)}
-    assert len(finished) == 4
-    folder = shards(cache)[0].parent
-    # Images of a finished shard change, but not their sizes and times: only one who decodes them again can tell
-    for path in sorted(pipe.parent.iterdir())[:SHARD]:
-        status = path.stat()
-        path.write_bytes(bytes(status.st_size))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    feeder = threading.Thread(target=lambda: pipe.write_bytes(real.read_bytes()), daemon=True)  # waits for the reader
-    feeder.start()
-    faces = prepare_faces("celeba", root, size=32, cache=cache, workers=2, shard=SHARD, progress=False)
-    feeder.join(PATIENCE)
-    with np.load(io.BytesIO(min(finished.items())[1])) as shard:
-        np.testing.assert_array_equal(faces.images[: SHARD - 1, 0], shard["pixels"])
-    assert len(faces) == 119 and faces.images[0].any() and not folder.exists()
-
-
-def test_a_damaged_shard_is_decoded_again_and_too_many_bad_images_are_refused(ray_address, celeba_like, tmp_path):
-    root = celeba_like(30, 4)
-    images = sorted((root / "celeba" / "img_align_celeba").iterdir())
-    good = {path: path.read_bytes() for path in images[:10]}
-    for path in good:
-        path.write_bytes(b"no image")
-    with pytest.raises(UserError, match="cannot be used, more than 5%: .* not images"):
-        prepare_faces("celeba", root, size=32, cache=tmp_path / "ray", shard=60, progress=False)
-    for path, pixels in good.items():
-        path.write_bytes(pixels)
-    # Where half of an entry is there already
-    listing = {}
-
-    def first_only(file, folder, layout, index, size, progress):
-        listing.update(folder=folder, layout=layout, index=index)
-        raise UserError("stop here")
-
-    with pytest.raises(UserError, match="stop here"):
-        load_faces("celeba", root, size=32, cache=tmp_path / "ray", decode_all=first_only, progress=False)
-    half = distributed._shards_of(listing["folder"])
-    half.mkdir()
-    (half / "rows-000000000-000000060.npz").write_bytes(b"PK half")
-    with pytest.raises(UserError, match="is damaged .* was removed; the same command decodes it again"):
-        prepare_faces("celeba", root, size=32, cache=tmp_path / "ray", shard=60, progress=False)
-    faces = prepare_faces("celeba", root, size=32, cache=tmp_path / "ray", shard=60, progress=False)
-    np.testing.assert_array_equal(faces.images, load_faces("celeba", root, size=32, cache=tmp_path / "local", progress=False).images)
-
-
-# ------------------------------------------------------------------------------------------------------------------ training
-
-
-def networks(size: int) -> tuple[Encoder, Decoder]:
-    cpu = torch.device("cpu")
-    return build(Encoder, cpu, 0, "encoder"), build(lambda: Decoder((12, size // 4, size // 4)), cpu, 0, "decoder")
-
-
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(toy_faces):
-    faces = toy_faces(10, 3, 16)
-    data, rows = FaceBatches(faces, torch.device("cpu")), np.arange(25)  # parts of 13 and 12 images
-    gradients, losses = [], []
-    for rank, world in ((0, 1), (0, 2), (1, 2)):
-        model = nn.Sequential(*networks(16))
-        losses.append(part_backward(model, data, rows, rank, world, bf16=False))
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
-    whole, first, second = gradients
-    torch.testing.assert_close((first + second) / 2, whole, rtol=1e-4, atol=1e-7)
-    torch.testing.assert_close(losses[1] + losses[2], losses[0])
-    assert (first - whole).norm() > 0.01 * whole.norm()  # one part by itself is another gradient
-
-
-def test_two_workers_of_which_one_is_killed_train_what_one_process_trains(ray_address, toy_faces, tmp_path, monkeypatch):
-    faces, config = toy_faces(60, 5, 32), AutoencoderConfig(epochs=3, batch_size=25)
-    index, seen = tmp_path / "two" / "autoencoder.json", []
-
-    def kill() -> None:
-        worker = until(lambda: busy("RayTrainWorker"))[-1]
-        seen.append(until(lambda: index.exists() and json.loads(index.read_text())["step"], every=0.005))
-        os.kill(worker, signal.SIGKILL)
-
-    ours = networks(32)
-    with meanwhile(kill):
-        history = train_autoencoder_on_ray(faces, *ours, config, folder=tmp_path / "two", workers=2, bf16=False, save_every=0)
-    assert 1 <= seen[0] < 3 * 12 and not list((tmp_path / "two").glob(".ray-*"))
-    monkeypatch.setattr(training, "autocast", lambda *arguments: contextlib.nullcontext())
-    alone = networks(32)
-    expected = train_autoencoder(faces, *alone, config, progress=False)
-    np.testing.assert_allclose(history["reconstruction"], expected["reconstruction"], rtol=1e-5)
-    for network, other, start in zip(ours, alone, networks(32), strict=True):
-        for value, wanted, first in zip(network.parameters(), other.parameters(), start.parameters(), strict=True):
-            assert (value - wanted).norm() < 0.01 * (wanted - first).norm()  # Adam makes more of a rounding with every step
-    # The checkpoint is that of one process: another call only loads it
-    monkeypatch.setattr(training, "reconstruction_loss", lambda *arguments: pytest.fail("trained again"))
-    loaded = networks(32)
-    assert train_autoencoder(faces, *loaded, config, folder=tmp_path / "two", progress=False) == history
-    assert all(torch.equal(a, b) for a, b in zip(loaded[1].parameters(), ours[1].parameters(), strict=True))
-
-
 # --------------------------------------------------------------------------------------------------------- what can go wrong
 
 
@@ -369,14 +207,6 @@ def test_what_cannot_be_is_said_in_one_sentence(ray_address, toy_faces, tmp_path
             get_engine("ray", workers)
     with pytest.raises(UserError, match="The engine 'local' takes no address"):
         get_engine("local", None, ray_address)
-    with pytest.raises(UserError, match="the rendered faces of 'embedded' have none"):
-        prepare_faces("embedded", None)
-    with pytest.raises(UserError, match="at least 1, not 0"):
-        prepare_faces("folder", tmp_path, shard=0)
-    faces = toy_faces(10, 2, 16)
-    for workers in (0, 21):
-        with pytest.raises(UserError, match=f"20 images a batch can be shared .* not by {workers}"):
-            train_autoencoder_on_ray(faces, *networks(16), AutoencoderConfig(batch_size=32), folder=tmp_path, workers=workers)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"needs Ray, which is not installed .*pip install \"aia-book\[scale\]\""):
         get_engine("ray")
@@ -446,8 +276,8 @@ def test_the_cost_is_what_the_formula_says():
     assert four.hours["prepare"] == pytest.approx(cost.hours["prepare"] / 50) and four.device_hours == pytest.approx(cost.device_hours)
     stacked = sweep_cost(100_000, 21, speeds, profile, seeds=3, stack=24)
     assert stacked.hours["stage 4"] == pytest.approx(cost.hours["stage 4"])  # on one device only the speed decides
-    vggface2, celeba = (sweep_cost(n, 21, speeds, profile) for n in (distributed.VGGFACE2_IMAGES, distributed.CELEBA_IMAGES))
-    assert vggface2.total / celeba.total == pytest.approx(distributed.VGGFACE2_IMAGES / distributed.CELEBA_IMAGES)
+    vggface2, celeba = (sweep_cost(n, 21, speeds, profile) for n in (cost.VGGFACE2_IMAGES, cost.CELEBA_IMAGES))
+    assert vggface2.total / celeba.total == pytest.approx(cost.VGGFACE2_IMAGES / cost.CELEBA_IMAGES)
     with pytest.raises(UserError, match="Speeds.audit must be a positive number, not 0"):
         dataclasses.replace(speeds, audit=0)
     with pytest.raises(UserError, match="devices must be a whole number"):

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("anny")
 pytest.importorskip("warp")
 
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 from aia_lib.render import head as head_module
 from aia_lib.render import mesh, scene
 from aia_lib.render.head import load_head, need_render

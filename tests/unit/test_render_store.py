@@ -22,7 +22,7 @@ from rendered import write_set
 
 from aia_lib import cli, load_faces
 from aia_lib.datasets import embedded
-from aia_lib.files import UserError
+from aia_lib.machine.files import UserError
 from aia_lib.render import store
 from aia_lib.render.store import render_set
 

@@ -10,8 +10,8 @@ import pytest
 from reports import made_up_report
 
 from aia_lib import ledger, plots
-from aia_lib.files import UserError
-from aia_lib.report import markdown, write_report
+from aia_lib.machine.files import UserError
+from aia_lib.report.page import markdown, write_report
 
 
 class Page(HTMLParser):

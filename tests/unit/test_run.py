@@ -17,15 +17,18 @@ import torch
 from PIL import Image
 from tiny import TINY
 
-from aia_lib import ledger, run, training
-from aia_lib.anonymizers import AIA, Original, RandomMask, load_anonymizer
+from aia_lib import ledger, run
+from aia_lib.anonymizers import AIA, Original, RandomMask
 from aia_lib.audit import AuditReport
-from aia_lib.config import CompactConfig, HardenedConfig
 from aia_lib.defences import HardenedAIA
+from aia_lib.defences.settings import CompactConfig, HardenedConfig
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
+from aia_lib.machine import stage
+from aia_lib.machine.device import to_images
+from aia_lib.machine.files import UserError
+from aia_lib.machine.stage import Stage
 from aia_lib.run import FOLDERS, read_attributes, run_paper, run_size
-from aia_lib.training import Stage, to_images
+from aia_lib.saving import load_anonymizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -213,7 +216,7 @@ FORKS.set_forkserver_preload(["pytest", "aia_lib.run"])
 
 def run_in_a_process(connection: Connection, faces: Faces, out: Path) -> None:
     torch.set_num_threads(1)
-    training.SAVE_EVERY = 0
+    stage.SAVE_EVERY = 0
     run._figures = lambda *_: {}
     run.plots.save = blank
     connection.send("ready")

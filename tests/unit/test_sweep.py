@@ -28,9 +28,10 @@ from aia_lib.anonymizers import AIA, Networks
 from aia_lib.audit import AuditReport
 from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
 from aia_lib.faces import Faces, RowView
-from aia_lib.files import UserError, locked
-from aia_lib.sweep import Failure, LocalEngine, Point, SweepConfig, SweepResult, engines, finetune_stack, parse_range, run_sweep
-from aia_lib.sweep import run as runner
+from aia_lib.machine.files import UserError, locked
+from aia_lib.report import tradeoff_plots
+from aia_lib.scale import engines, local
+from aia_lib.sweep import Failure, LocalEngine, Point, SweepConfig, SweepResult, finetune_stack, parse_range, run_sweep, runner
 from aia_lib.sweep.tradeoff import hypervolume, pareto_front, recommend
 from aia_lib.training import finetune, train_autoencoder
 
@@ -270,7 +271,7 @@ def test_maps_show_the_means_of_a_full_grid_in_both_regimes():
             if (a, b) != (1.0, 1.0)
         ]
     )
-    picture = plots.tradeoff_maps(rows)
+    picture = tradeoff_plots.tradeoff_maps(rows)
     maps = [np.asarray(axes.images[0].get_array(), dtype=float) for axes in picture.axes if axes.images and axes.get_title("left")]
     leak = np.array([[0.81, 0.61], [0.81, 0.61], [0.81, np.nan]])  # rising alpha by rising beta
     np.testing.assert_allclose(maps[0], leak)
@@ -279,9 +280,9 @@ def test_maps_show_the_means_of_a_full_grid_in_both_regimes():
     assert [text.get_text() for text in picture.axes[0].texts] == ["81", "61", "81", "61", "81"]
     assert "0.61 to 0.81" in plots.alt_text(picture)
     with pytest.raises(UserError, match="needs two values of alpha and of beta"):
-        plots.tradeoff_maps(rows[rows["beta"] == 0])
+        tradeoff_plots.tradeoff_maps(rows[rows["beta"] == 0])
     with pytest.raises(UserError, match="lacks the columns seed"):
-        plots.tradeoff_maps(rows.drop(columns="seed"))
+        tradeoff_plots.tradeoff_maps(rows.drop(columns="seed"))
 
 
 # ------------------------------------------------------------------------------------------------------- stopping and going on
@@ -444,7 +445,7 @@ def halve(shared: dict, job: int) -> float:
 def test_workers_yield_every_job_with_its_result_or_its_failure(tmp_path):
     np.save(tmp_path / "images.npy", np.ones((4, 8), dtype=np.uint8))
     mapped = RowView(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(2))
-    assert len(engines._packed(np.ones(1000))) > 8000 and b"images.npy" in engines._packed(mapped), "a mapped file is sent by name"
+    assert len(local._packed(np.ones(1000))) > 8000 and b"images.npy" in local._packed(mapped), "a mapped file is sent by name"
     shared = {"kills": 4, "unpicklable": 8, "images": mapped}
     drawn: list[int] = []
 

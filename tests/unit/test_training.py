@@ -20,29 +20,18 @@ import torch
 import torch.nn.functional as F
 from numpy.testing import assert_array_equal
 
-from aia_lib import training
-from aia_lib.anonymizers import AIA, Networks, load_anonymizer
+from aia_lib.anonymizers import AIA, Networks
 from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, FinetuneConfig, Profile, SiameseConfig
 from aia_lib.faces import Faces
-from aia_lib.files import UserError
 from aia_lib.losses import LOG2
+from aia_lib.machine import device, stage
+from aia_lib.machine.device import build, derive_seed, pick_device, seeded, to_images
+from aia_lib.machine.files import UserError
+from aia_lib.machine.stage import Checkpoint, Stage
 from aia_lib.models import CNNAdversary, Decoder, Encoder
-from aia_lib.training import (
-    Checkpoint,
-    FaceBatches,
-    PairBatches,
-    Stage,
-    build,
-    derive_seed,
-    finetune,
-    pick_device,
-    seeded,
-    to_images,
-    train_adversary,
-    train_autoencoder,
-    train_siamese,
-)
-from aia_lib.verification import roc_auc
+from aia_lib.saving import load_anonymizer
+from aia_lib.statistics import roc_auc
+from aia_lib.training import FaceBatches, PairBatches, finetune, train_adversary, train_autoencoder, train_siamese
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -82,13 +71,13 @@ def parts(toy_faces) -> tuple[Faces, Faces]:
 
 
 @pytest.fixture(scope="module")
-def learned(parts) -> tuple[Networks, dict[str, training.History]]:
+def learned(parts) -> tuple[Networks, dict[str, stage.History]]:
     """Networks after stages 1 to 3 of LEARN, and the stages' histories. Tests copy the networks before they change them."""
     nets = Networks(16, device=CPU)
     return nets, three_stages(parts[0], nets, LEARN)
 
 
-def three_stages(faces: Faces, nets: Networks, profile: Profile, **settings) -> dict[str, training.History]:
+def three_stages(faces: Faces, nets: Networks, profile: Profile, **settings) -> dict[str, stage.History]:
     settings = {"progress": False, **settings}
 
     def read(images: torch.Tensor) -> torch.Tensor:
@@ -101,7 +90,7 @@ def three_stages(faces: Faces, nets: Networks, profile: Profile, **settings) -> 
     }
 
 
-def fine_tuned(faces: Faces, nets: Networks, profile: Profile = TINY, **changes) -> tuple[Networks, training.History]:
+def fine_tuned(faces: Faces, nets: Networks, profile: Profile = TINY, **changes) -> tuple[Networks, stage.History]:
     """A copy of `nets` after stage 4 with some settings changed, and its history."""
     nets = copy.deepcopy(nets)
     config = dataclasses.replace(profile.finetune, **changes)
@@ -149,16 +138,16 @@ def shuffled_between_people(faces: Faces) -> Faces:
 def test_each_stage_lowers_its_loss_and_notes_one_mean_an_epoch(learned, parts):
     nets, histories = learned
     _, histories["finetune"] = fine_tuned(parts[0], nets, LEARN, beta=0.0)
-    for stage, loss, others in (
+    for trained, loss, others in (
         ("autoencoder", "reconstruction", set()),
         ("adversary", "adversary", {"accuracy"}),
         ("siamese", "siamese", set()),
         ("finetune", "total", {"reconstruction", "siamese", "adversary", "accuracy"}),
     ):
-        history = histories[stage]
+        history = histories[trained]
         assert history.keys() == {loss, *others}
-        assert {len(values) for values in history.values()} == {getattr(LEARN, stage).epochs}
-        assert history[loss][-1] < history[loss][0], stage
+        assert {len(values) for values in history.values()} == {getattr(LEARN, trained).epochs}
+        assert history[loss][-1] < history[loss][0], trained
     assert histories["adversary"]["accuracy"][-1] > histories["adversary"]["accuracy"][0]
     assert histories["finetune"]["accuracy"][-1] > 0.8, "an adversary that nobody works against goes on reading"
     assert histories["finetune"]["reconstruction"][-1] < histories["autoencoder"]["reconstruction"][-1]
@@ -224,7 +213,7 @@ def test_frozen_networks_do_not_move_and_alternating_ones_do(few):
 @pytest.mark.parametrize("changes", [{}, {"alpha": 0.0}, {"attach": "image", "adversary_loss": "maxent"}], ids=str)
 def test_the_encoders_step_spares_the_adversarys_gradients_and_ends_in_the_same_bits(few, monkeypatch, precision, changes):
     bf16 = precision == "bfloat16"
-    monkeypatch.setattr(training, "autocast", lambda *_: torch.autocast("cpu", torch.bfloat16, enabled=bf16))
+    monkeypatch.setattr(device, "autocast", lambda *_: torch.autocast("cpu", torch.bfloat16, enabled=bf16))
     config = dataclasses.replace(TINY.finetune, epochs=1, **changes)  # three steps, two of the adversary in each
 
     def trained() -> tuple[Networks, int]:
@@ -431,7 +420,7 @@ def in_a_process(target, *arguments, limit: float = 600) -> multiprocessing.Proc
 def train_everything(connection: Connection, faces: Faces, folder: Path, kill_at: int | None = None) -> None:
     """All four stages, with a checkpoint after every step. With `kill_at`, SIGKILL at that one of the moments around a file operation."""
     torch.set_num_threads(1)
-    training.SAVE_EVERY = 0
+    stage.SAVE_EVERY = 0
     if kill_at is not None:
         passed = iter(range(1, kill_at + 1))
 
@@ -505,7 +494,7 @@ def test_a_finished_stage_is_not_trained_again(few, undisturbed, monkeypatch):
     assert not any(module.training for module in again.networks.modules().values())
 
 
-def autoencoder(faces: Faces, folder: Path | None, hook=None, **changes) -> tuple[dict, training.History]:
+def autoencoder(faces: Faces, folder: Path | None, hook=None, **changes) -> tuple[dict, stage.History]:
     """Weights and history of stage 1; `hook` is called in each step."""
     encoder, decoder = build(Encoder, CPU, 0, "encoder"), build(lambda: Decoder((12, 4, 4)), CPU, 0, "decoder")
     if hook:
@@ -690,7 +679,7 @@ def test_adam_goes_on_with_moments_that_lie_as_the_weights_do(few, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         autoencoder(few, tmp_path, at_step(2, interrupt))
     encoder, decoder = build(Encoder, CPU, 1), build(lambda: Decoder((12, 4, 4)), CPU, 1)
-    optimizer = training.adam([*encoder.parameters(), *decoder.parameters()], 1e-3, CPU)
+    optimizer = device.adam([*encoder.parameters(), *decoder.parameters()], 1e-3, CPU)
     settings = json.loads((tmp_path / "autoencoder.json").read_text())["settings"]
     stage = Stage(
         "autoencoder",

@@ -10,20 +10,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from aia_lib.faces import Pairs
-from aia_lib.files import UserError
-from aia_lib.verification import (
-    MIN_PEOPLE,
-    Scored,
-    accuracy,
-    best_threshold,
-    bootstrap_auc,
-    eer,
-    fit_verifier,
-    interval,
-    pair_distances,
-    roc_auc,
-    tar_at_far,
-)
+from aia_lib.machine.files import UserError
+from aia_lib.statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, bootstrap_auc, eer, interval, roc_auc, tar_at_far
+from aia_lib.verification import fit_verifier, pair_distances
 
 
 def test_auc_counts_the_pairs_in_order_and_ties_half() -> None:

@@ -1,9 +1,4 @@
-"""Engines: where the jobs of a sweep are done.
-
-An engine knows nothing of sweeps. It is given a function, something that all jobs share, and jobs; it calls `work(shared, job)` for
-each of them, wherever it likes, and yields each job with its result, or with a `Failure`, as it finishes. What the results are
-worth keeping, and where, is its caller's business: an engine writes no files.
-"""
+"""The engine `local`: worker processes of this machine."""
 
 from __future__ import annotations
 
@@ -19,55 +14,13 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-from ..files import UserError, cores
-from ..verification import one_line
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What an engine yields in the place of a result.
-
-    Attributes:
-        reason: in one sentence.
-        details: the traceback, or "".
-    """
-
-    reason: str
-    details: str = ""
-
-
-Work = Callable[[Any, Any], Any]
-"""Of what all jobs share, and of a job, to a result. A function of a module, so that other processes can import it."""
-
-
-class Engine(Protocol):
-    """Does jobs.
-
-    Attributes:
-        sees_folders: the folders of this machine can be read and written where the jobs are done. Where they cannot, jobs keep no
-            checkpoints: one that is interrupted starts again.
-    """
-
-    sees_folders: bool
-
-    def run(self, work: Work, shared: Any, jobs: Iterable[Any], at_once: int | None = None) -> Iterator[tuple[Any, Any]]:
-        """Yield (job, `work(shared, job)`) for each job, in the order of finishing; in the place of a result a `Failure`, and go on.
-
-        Args:
-            work: what to do.
-            shared: sent to each worker once.
-            jobs: drawn from no sooner than they can be started: each may hold some megabytes.
-            at_once: do so many at once at most, each with more threads.
-
-        Closing the iterator, or an exception in its caller, ends all work that is under way.
-        """
-        ...
+from ..machine.files import UserError, cores, one_line
+from .engines import Failure, Work, _outcome, _threads
 
 
 class LocalEngine:
@@ -102,37 +55,11 @@ class LocalEngine:
             yield from _in_processes(work, shared, iter(jobs), workers, threads)
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Inside, torch and the libraries of numpy and scikit-learn use `count` threads."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _outcome(work: Work, shared: Any, job: Any) -> Any:
-    try:
-        return work(shared, job)
-    except UserError as error:
-        return Failure(str(error))
-    except MemoryError:
-        return Failure("out of memory; take fewer workers")
-    except Exception as error:
-        return Failure(one_line(error), traceback.format_exc())
-
-
 # --- worker processes -------------------------------------------------------------------------------------------------
 # Not multiprocessing: its children import the user's script again, and stay behind when their parent is killed. Here a child reads pickles
 # on stdin and answers on stdout; as soon as stdin is closed, whatever it is doing, it ends.
 
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from aia_lib.sweep.engines import serve; serve()"
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from aia_lib.scale.engines import serve; serve()"
 
 
 class _Pickler(pickle.Pickler):
@@ -269,22 +196,3 @@ def serve() -> None:
     except BaseException:  # not by the interpreter's own way out, which would wait for the thread that reads
         traceback.print_exc()
         os._exit(1)
-
-
-def _ray_engine(workers: int | None = None, address: str | None = None) -> Engine:
-    from .ray_engine import RayEngine
-
-    return RayEngine(workers, address)
-
-
-ENGINES: dict[str, Callable[..., Engine]] = {"local": LocalEngine, "ray": _ray_engine}
-"""Name -> function of the number of workers (None: the engine's choice) that makes an engine."""
-
-
-def get_engine(name: str, workers: int | None = None, address: str | None = None) -> Engine:
-    """The engine called `name`; `address` is that of a Ray cluster. UserError where there is none, or an argument does not suit it."""
-    if name not in ENGINES:
-        raise UserError(f"There is no engine {name!r}; choose one of {', '.join(ENGINES)}.")
-    if address is not None and name != "ray":
-        raise UserError(f"The engine {name!r} takes no address ({address!r}); only the engine 'ray' does.")
-    return ENGINES[name](workers) if address is None else ENGINES[name](workers, address)

@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..distributed import MAX_LOST, Cluster, connect, pack, unpack
-from ..verification import one_line
+from ..machine.files import one_line
+from .cluster import MAX_LOST, Cluster, connect, pack, unpack
 from .engines import Failure, Work, _outcome, _threads
 
 log = logging.getLogger(__name__)

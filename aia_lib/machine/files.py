@@ -14,7 +14,9 @@ from typing import IO, Any
 
 # RLIMIT_FSIZE and quotas answer with other codes than a full disk; to the user all three are one problem.
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
 _WRONG_KIND = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -129,3 +131,9 @@ def sha256(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line: its type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__

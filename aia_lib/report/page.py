@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from ..machine.files import UserError, write_json, write_text
 from . import ledger
-from .files import UserError, write_json, write_text
 
 Figure = tuple[str, str, str, str]
 """A figure of the page: title, file name in figures/, caption, alternative text."""

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..attackers import ATTACKERS, AttackSet, resolve
+from ..attackers import ATTACKERS, AttackSet
 from ..config import AuditConfig
 from ..faces import Faces, Pairs, Splits
-from ..files import UserError
+from ..machine.device import build
+from ..machine.files import UserError
 from ..models import Encoder, latent_shape
-from ..training import build
-from ..verification import MIN_PEOPLE, accuracy, best_threshold, fit_verifier, roc_auc
+from ..statistics import MIN_PEOPLE, accuracy, best_threshold, roc_auc
+from ..verification import fit_verifier
+from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
+from .makers import resolve
 from .released import Released, name_of, outputs
-from .report import AuditReport, SeedScores, combine
-from .trial import Attacks, Makers, attack, draw_pairs, utility
+from .trial import Attacks, Makers, SeedScores, attack, draw_pairs, utility
 
 CONTROL_ATTACKERS = ("logistic", "mlp")
 """Who attacks the controls: quick, one linear, one not. Neither reads principal components."""

@@ -26,14 +26,16 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .. import ledger
-from ..anonymizers import AIA, Original, load_anonymizer, with_attribute
+from ..anonymizers import AIA, Original
 from ..audit import AuditReport, enough_people
 from ..config import as_dict, settings_differences
-from ..faces import Faces
-from ..files import UserError, explain_os_errors, locked, write_json
-from ..training import pick_device
-from .engines import Engine, Failure, get_engine
+from ..faces import Faces, with_attribute
+from ..machine.device import pick_device
+from ..machine.files import UserError, explain_os_errors, locked, write_json
+from ..report import ledger
+from ..saving import load_anonymizer
+from ..scale import get_engine
+from ..scale.engines import Engine, Failure
 from .grid import Point, SweepConfig
 from .points import Finetuning, Measurement, Shared, SharedStages, measure_point, train_shared, train_stack
 from .result import FAILED, SweepResult, tidy

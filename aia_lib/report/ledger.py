@@ -27,8 +27,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .files import UserError, cores, write_json
+from .. import __version__
+from ..machine.files import UserError, cores, write_json
 
 PAPER_FIGURES = ("privacy_accuracy", "privacy_auc", "utility_accuracy", "utility_auc")
 """What `paper` holds of the co-trained adversary (privacy) and Siamese network (utility), of one of them at least. All in [0, 1]."""
@@ -49,12 +49,14 @@ RETRAINED_FIGURES = (
 """What `retrained` must hold: fresh attackers and a fresh verifier. Numbers in [0, 1], intervals as [low, high]."""
 
 PROVENANCE = ("command", "git", "versions", "device", "seconds", "seeds", "date", "data")
+
 VERSIONS = ("python", "torch", "torchvision", "numpy", "scikit-learn", "aia-book")
 
 PAPER_SOURCE = (
     "Mosallanezhad, Silva, Mancenido and Liu, “Toward Privacy and Utility Preserving Image Representation”, Table 1 (α = β = 0.5): "
     "accuracy of the private-attribute classifier and of the utility task, one run, no intervals given"
 )
+
 PAPER_TABLE1 = {
     "celeba": {
         "Original": {"privacy_accuracy": 0.7801, "utility_accuracy": 0.8887},
@@ -203,9 +205,13 @@ def provenance(
 # An absolute path starts at the beginning or after something that is no part of a path: a blank, a quote, "=", ":", ",", "(".
 # "and/or", "../data", "AIA\T" and "https://host/page" are left alone.
 _ABSOLUTE = r"(?<![\w.\-~/\\])(?:file://)?(?!(?<=:)//)(?:~[\w.-]*(?=[/\\])|[A-Za-z]:(?=[/\\])|(?=/|\\\\))"
+
 _QUOTED_PATH = re.compile(r"""(['"])(?P<path>""" + _ABSOLUTE + r"""[/\\][^'"]*)\1""")
+
 _BARE_PATH = re.compile(r"(?P<path>" + _ABSOLUTE + r"""(?:[/\\]+[^\s'"/\\,:;()]+)+[/\\]*)""")
+
 _OPTION = re.compile(r"(?P<name>-{1,2}[\w-]+=)?(?=" + _ABSOLUTE + r"[/\\])")
+
 _HOME = re.compile(r"(?:(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\][^/\\]+|[/\\]root|~[\w.-]*)[/\\]*")
 
 

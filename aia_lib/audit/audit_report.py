@@ -7,49 +7,21 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import UserError, atomic_write, explain_os_errors
-from ..verification import Scored, interval, one_line
+from ..machine.files import UserError, atomic_write, explain_os_errors, one_line
+from ..statistics import Scored, interval
 from . import deep
-from .trial import FARS
+from .trial import FARS, SeedScores
 
 if TYPE_CHECKING:
     import pandas
 
-    from ..card import Claim, Limits, PrivacyCard
-
-
-@dataclass(frozen=True, eq=False)
-class SeedScores:
-    """What one seed's attackers and verifier said about the test people; intervals, ROC curves and histograms come from it.
-
-    Attributes:
-        labels: the attribute of the T labelled test images, bool (T,).
-        people: their people's identity codes, int (T,).
-        attackers: each attacker's scores, oriented on val so that higher speaks for label 1, float (T,).
-        worst: the attacker that was best on val.
-        free, same: distances of the test pairs with free and with same-attribute impostors.
-        adversary: scores of the co-trained adversary, oriented on val, or None.
-        more: what the intervals of `deep_audit` need, by name; empty after a plain audit.
-    """
-
-    labels: np.ndarray
-    people: np.ndarray
-    attackers: dict[str, np.ndarray]
-    worst: str
-    free: Scored
-    same: Scored
-    adversary: np.ndarray | None = None
-    more: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def leak(self) -> Scored:
-        """The worst attacker's scores."""
-        return Scored(self.attackers[self.worst], self.labels, self.people)
+    from .card import PrivacyCard
+    from .claims import Claim, Limits
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,7 +136,7 @@ class AuditReport:
 
     def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
         """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `card.claims`."""
-        from ..card import claims
+        from .claims import claims
 
         return claims(self, original, limits)
 
@@ -176,7 +148,7 @@ class AuditReport:
             limits: where the claims' lines are drawn; None takes `card.Limits()`.
             **about: description, contact and provenance, see `card.privacy_card`.
         """
-        from ..card import privacy_card
+        from .card import privacy_card
 
         return privacy_card(self, original, limits, **about)
 
@@ -309,7 +281,7 @@ def _table(report: AuditReport) -> str:
     lines += ["", "CONTROLS", *(_row(words[key][0], words[key][1].format(c[key])) for key in words if key in c)]
     if report.deep is not None:
         lines += ["", *_deep_lines(report.deep)]
-        from ..card import claim_lines
+        from .claims import claim_lines
 
         lines += ["", "CLAIMS", *claim_lines(report.claims())]
     if report.notes:

@@ -1,0 +1,413 @@
+"""Closed forms that take an attribute out of a representation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..anonymizers import Anonymizer
+from ..faces import Faces, with_attribute
+from ..machine.device import seeded
+from ..machine.files import UserError
+from .labels import ENOUGH, labels_of, release
+from .score import AttributeScore
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What an eraser is fitted on: the train split, as released so far.
+
+    Attributes:
+        g: representations, float64 (N, k).
+        labels: 1, 0, or -1 (unknown), int8 (N,); of several attributes, int8 (N, m).
+        identity: people's codes, int64 (N,).
+        faces: the images themselves.
+        seed: of random features.
+        attributes: the attributes' names; () for the faces' own.
+    """
+
+    g: Tensor
+    labels: np.ndarray
+    identity: np.ndarray
+    faces: Faces
+    seed: int = 0
+    attributes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes' names, at least one."""
+        return self.attributes or (self.faces.attribute,)
+
+    @property
+    def columns(self) -> list[np.ndarray]:
+        """The labels of each attribute, int8 (N,)."""
+        return list(self.labels.reshape(len(self.labels), -1).T)
+
+    @classmethod
+    def of(cls, anonymizer: Anonymizer, faces: Faces, seed: int = 0, attributes: tuple[str, ...] = ()) -> Sample:
+        """What `anonymizer` makes of `faces`, or of `ENOUGH` of them, drawn at random: more would cost memory and change little."""
+        if len(faces) > ENOUGH:
+            faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), ENOUGH, replace=False)))
+        labels = labels_of(faces, attributes or (faces.attribute,))
+        return cls(release(anonymizer, faces).double(), labels, faces.identity, faces, seed, attributes)
+
+
+class Eraser(Protocol):
+    """An eraser: its kind (the key of `ERASERS`), its settings, and after `fit` the tensors that it applies.
+
+    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'; where it is missing, it is False.
+    """
+
+    kind: ClassVar[str]
+    moves_axes: ClassVar[bool] = False
+    settings: dict
+    tensors: dict[str, Tensor]
+
+    def fit(self, sample: Sample) -> Eraser:
+        """Learn what to take out of representations like those of `sample`."""
+        ...
+
+    def __call__(self, g: Tensor, images: Tensor) -> Tensor:
+        """Representations (N, k) of `images` (N, 1, H, W) without it: (N, k'), float32."""
+        ...
+
+
+class Leace:
+    """Least-squares concept erasure (Belrose et al. 2023): the smallest affine change of g after which no linear attacker beats chance.
+
+    With W = Cov(g)^-1/2 and the direction ``u = W Cov(g, s) / |W Cov(g, s)|`` it is g - W^-1 u u^T W (g - mean): the classes' means become
+    equal, and with them every linear attacker's mean score, on the people it was fitted on. Nonlinear attackers are not its business.
+
+    Of several attributes it erases the span of all their directions and of the products of two of them, so that a linear attacker of one
+    gains nothing from knowing another either. An image without a label of an attribute counts as that attribute's mean.
+    """
+
+    kind: ClassVar[str] = "leace"
+
+    def __init__(self) -> None:
+        self.settings: dict = {}
+        self.tensors: dict[str, Tensor] = {}
+
+    def fit(self, sample: Sample) -> Leace:
+        with warnings.catch_warnings():  # the package compiles a function in a way that recent torch calls old
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from concept_erasure import LeaceFitter
+        concepts = [np.where(column >= 0, column, np.nan) for column in sample.columns]
+        concepts += [a * b for a, b in itertools.combinations(concepts, 2) if np.isfinite(a * b).any()]
+        table = np.stack(concepts, axis=1)  # (N, m + m (m - 1) / 2)
+        known = np.isfinite(table).any(1)
+        table = table[known]
+        table = np.where(np.isfinite(table), table, np.nanmean(table, axis=0))  # the mean has no covariance with anything
+        g, s = sample.g[known], torch.from_numpy(table)
+        # The package's bound on the trace mixes in a projection that does not erase; its threshold would leave weak correlations.
+        fitter = LeaceFitter(g.shape[1], s.shape[1], dtype=torch.float64, constrain_cov_trace=False, svd_tol=1e-9)
+        eraser = fitter.update(g, s).eraser
+        self.tensors = {"left": eraser.proj_left.float(), "right": eraser.proj_right.float(), "bias": eraser.bias.float()}
+        return self
+
+    def __call__(self, g: Tensor, images: Tensor) -> Tensor:
+        left, right, bias = (self.tensors[name].to(g.device) for name in ("left", "right", "bias"))
+        return g - (g - bias) @ right.T @ left.T
+
+
+ENOUGH_A_CELL = 8
+"""People, in units of the representation's length k, that an estimate of a mean and a covariance near one place should rest on."""
+
+
+class ScoreErasure:
+    """Transport to a common distribution along the attribute's score: an eraser that knows what the image looks like.
+
+    Let b(x) = P(s = 1 | x) be the attribute's *balancing score* (Rosenbaum & Rubin 1983). Given b, the label is independent of the image;
+    so a representation that is independent of b is independent of s, whatever the attacker. And b, unlike s, is known at the moment of
+    release. With an estimate of it, `AttributeScore`, g is moved to the same mean and covariance at every score t:
+
+        g' = m + A(t) (g - m(t)),      A(t) the optimal transport from N(0, C(t)) to N(0, C)
+
+    with m(t), C(t) the mean and covariance of g near t, and m, C those of all. What is left to an attacker: what the score does not know
+    of s, differences beyond the second moment, and the error of m(t), C(t), which falls with the number of people and rises with k.
+
+    Of several attributes g would have to be independent of all scores together. One transport after another leaves the first undone where
+    the scores are correlated, and one over all of them jointly has too few people near each combination. So: two rounds along one score
+    after another, which settles means and covariances along each, and then, where `ENOUGH_A_CELL` k people lie near each of the 2^m
+    combinations of low and high scores, one transport along all scores jointly, which takes out what is left of their interaction. (On
+    made-up data with scores correlated by 0.5, k = 16 and a thousand images a cell, the worst of a linear and a Gaussian-kernel attacker
+    reads the first of two attributes with AUC 0.86 before, 0.69 after one round, 0.55 after this; whether the labels agree with 0.69 before
+    and 0.53 after.)
+
+    Args:
+        anchors: places, evenly spread over the scores' quantiles, at which m and C are estimated; in between they are interpolated. 0: as
+            many as leave each at least 8 k people, 2 to 6.
+        covariance: match covariances too, not only means.
+    """
+
+    kind: ClassVar[str] = "score"
+
+    def __init__(self, anchors: int = 0, covariance: bool = True) -> None:
+        if anchors and anchors < 2:
+            raise UserError(f"ScoreErasure needs at least 2 anchors, not {anchors!r}, or 0 to choose by the number of people.")
+        self.settings = {"anchors": anchors, "covariance": covariance}
+        self.tensors: dict[str, Tensor] = {}
+
+    def fit(self, sample: Sample) -> ScoreErasure:
+        several = len(sample.names) > 1
+        scores = [AttributeScore().fit(with_attribute(sample.faces, name), sample.seed) for name in sample.names]
+        places = [torch.from_numpy(score.train_quantiles) for score in scores]
+        g = sample.g
+        n, k = g.shape
+        people = len(np.unique(sample.identity))  # images of one person are alike: not they count, but people do
+        count = self.settings["anchors"] or int(np.clip(people // (ENOUGH_A_CELL * k), 2, 6))
+        self.tensors = {}
+        for j, score in enumerate(scores):
+            self.tensors |= {f"score{j if several else ''}.{name}": value for name, value in score.tensors.items()}
+        for step, axes in enumerate(_rounds(len(scores), people >= ENOUGH_A_CELL * k * 2 ** len(scores))):
+            anchors = _anchors(count if len(axes) == 1 else 2)
+            near = _product([_hats(places[j], anchors) for j in axes])  # (N, J), J = anchors ^ axes
+            sums = near.sum(0).clamp(min=1e-9)
+            means = (near.T @ g) / sums[:, None]  # (J, k)
+            centred = g - near @ means
+            pooled = centred.T @ centred / n
+            maps = torch.eye(k, dtype=torch.float64).repeat(len(sums), 1, 1)
+            if self.settings["covariance"]:
+                for j in range(len(sums)):
+                    own = (centred * near[:, j : j + 1]).T @ centred / sums[j]
+                    here = float(sums[j]) * people / n
+                    share = here / (here + k)  # few people for so many numbers: lean on all of them
+                    maps[j] = _transport(share * own + (1 - share) * pooled, pooled)
+            made = {"anchors": anchors.float(), "means": means.float(), "maps": maps.float(), "mean": g.mean(0).float()}
+            if not several:
+                self.tensors |= made
+                break
+            self.tensors |= {f"step{step}.{name}": value for name, value in made.items()} | {f"step{step}.axes": torch.tensor(axes)}
+            g = g.mean(0) + torch.einsum("nj,nl,jkl->nk", near, centred, maps)
+        return self
+
+    def __call__(self, g: Tensor, images: Tensor) -> Tensor:
+        own = {name: value.to(g.device) for name, value in self.tensors.items()}
+        places = []
+        for start in _numbered(own, "score", "beta") or ["score."]:
+            score = AttributeScore({name.removeprefix(start): value for name, value in own.items() if name.startswith(start)})
+            places.append(score.quantile(score(images.to(g.device))))  # (N,)
+        for start in _numbered(own, "step", "anchors") or [""]:
+            anchors, means, maps, mean = (own[start + name] for name in ("anchors", "means", "maps", "mean"))
+            axes = own[f"{start}axes"].tolist() if start else [0]
+            near = _product([_hats(places[j], anchors) for j in axes])  # (N, J)
+            centred = g - near @ means
+            g = mean + torch.einsum("nj,nl,jkl->nk", near, centred, maps)
+        return g
+
+
+class Discriminants:
+    """Fisher's discriminants between people: the few directions of g in which people differ most, next to what one person's images do.
+
+    Directions u with the greatest ``u^T T u`` under ``u^T W u = 1``, T the covariance of g and W the part of it within people (where
+    nobody has two images: the identity, which makes them principal components). It erases nothing by itself. It comes before erasers:
+    what hardly tells people apart may still tell the attribute, and the fewer numbers are left, the better a covariance is known from the
+    same people. An encoder that is trained with few numbers from the start is not the same: it verifies worse.
+
+    Args:
+        components: numbers in g', at most, where one attribute is hidden. Of m attributes m (m + 1) / 2 - 1 more: so many more directions
+            `Leace` takes out, and as much is left to tell people by.
+    """
+
+    kind: ClassVar[str] = "discriminants"
+    moves_axes: ClassVar[bool] = True
+    RIDGE = 1e-3  # in units of the mean variance within people: directions that hardly vary do not count as certain
+
+    def __init__(self, components: int = 8) -> None:
+        if type(components) is not int or components < 1:
+            raise UserError(f"Discriminants needs a whole number of components, at least 1, not {components!r}.")
+        self.settings = {"components": components}
+        self.tensors: dict[str, Tensor] = {}
+
+    def fit(self, sample: Sample) -> Discriminants:
+        centred = sample.g - sample.g.mean(0)
+        k = centred.shape[1]
+        own = _within(centred, sample.identity)
+        own = torch.eye(k, dtype=torch.float64) if own is None else own
+        white = _root(own + self.RIDGE * own.trace() / k * torch.eye(k, dtype=torch.float64), -0.5)
+        _, directions = torch.linalg.eigh(white @ (centred.T @ centred / len(centred)) @ white)
+        several = len(sample.columns)
+        kept = directions.flip(1)[:, : self.settings["components"] + several * (several + 1) // 2 - 1]
+        self.tensors = {"mean": sample.g.mean(0).float(), "projection": (white @ kept).float()}
+        return self
+
+    def __call__(self, g: Tensor, images: Tensor) -> Tensor:
+        mean, projection = (self.tensors[name].to(g.device) for name in ("mean", "projection"))
+        return (g - mean) @ projection
+
+
+class KernelErasure:
+    """A kernel closed form in the manner of K-T-Opt (Dehdashtian et al. 2024): functions of g that tell people apart, not the attribute.
+
+    phi(g) are random Fourier features of a Gaussian kernel whose width is the median distance (Rahimi & Recht 2007). With C the
+    covariance of phi within the labels, T the part of it that is between people (where nobody has two images: that g explains
+    linearly), m the difference of the labels' means and D the difference of their covariances, directions u solve::
+
+        max  u^T T u - strength u^T |D| u    subject to    u^T C u = 1,  u^T m = 0
+
+    a generalised eigenproblem. K-T-Opt weighs m against T; here m is excluded, and the labels' *covariances* are weighed as well: without
+    that, XOR of two kept coordinates stays readable. What shuffled labels differ by is taken off ``|D|``. g' are the eigenvectors with
+    positive gain, scaled by the root of it. The width of the kernel decides what is seen of either: audit the result. Of several attributes
+    every m is excluded, C is the mean of their covariances within labels, and the ``|D|`` add up.
+
+    Args:
+        components: numbers in g', at most; 0: as many as in g.
+        strength: weight of the covariances' difference.
+        features: random Fourier features.
+    """
+
+    kind: ClassVar[str] = "kernel"
+    moves_axes: ClassVar[bool] = True
+    RIDGE = 1.0  # in units of the mean variance of phi's coordinates: directions of less variance do not count as much
+
+    def __init__(self, components: int = 0, strength: float = 1.0, features: int = 512) -> None:
+        if components < 0 or features < 1 or not strength >= 0:
+            raise UserError(
+                f"KernelErasure needs components >= 0, strength >= 0 and features >= 1, not {components!r}, {strength!r}, {features!r}."
+            )
+        self.settings = {"components": components, "strength": strength, "features": features}
+        self.tensors: dict[str, Tensor] = {}
+
+    def fit(self, sample: Sample) -> KernelErasure:
+        g = sample.g
+        n, k = g.shape
+        features = self.settings["features"]
+        mean, scale = g.mean(0), g.std(0).clamp(min=1e-6)
+        standard = (g - mean) / scale
+        with seeded(sample.seed, "kernel erasure"):
+            width = torch.pdist(standard[torch.randperm(n)[:1000]]).median().clamp(min=1e-6)
+            frequencies = torch.randn(k, features, dtype=torch.float64) / width
+            phases = 2 * math.pi * torch.rand(features, dtype=torch.float64)
+        self.tensors = {"mean": mean.float(), "scale": scale.float(), "frequencies": frequencies.float(), "phases": phases.float()}
+        phi = self._features(g.float()).double()  # (N, D)
+
+        differences, covariances = [], []
+        for labels in sample.columns:
+            ones, zeros = (phi[torch.from_numpy(labels == value)] for value in (1, 0))
+            differences.append(ones.mean(0) - zeros.mean(0))
+            covariances += [torch.cov(part.T, correction=0) for part in (ones, zeros)]
+        total = sum(covariances) / len(covariances)
+        ridge = self.RIDGE * total.trace() / len(total)
+        values, vectors = torch.linalg.eigh(total + ridge * torch.eye(len(total), dtype=torch.float64))
+        lead = min(len(total), max(8, n // 20))  # as many principal directions as the images can say something about
+        white = (vectors / values.sqrt())[:, -lead:]  # columns; white^T C white = I
+        target = white.T @ _signal(phi, standard, sample.identity, total) @ white
+        rng = np.random.default_rng(sample.seed)
+        gap, basis = 0, []
+        for labels, difference in zip(sample.columns, differences, strict=True):
+            gap_values, gap_vectors = _covariance_gap(phi @ white, labels)
+            by_chance, _ = _covariance_gap(phi @ white, rng.permutation(labels))
+            gap = (
+                gap + (gap_vectors * (gap_values.abs() - by_chance.abs().mean())) @ gap_vectors.T
+            )  # |D|, less what any two halves differ by
+            m = white.T @ difference
+            for known in basis:
+                m = m - known * (known @ m)
+            basis.append(F.normalize(m, dim=0))
+        free = torch.eye(lead, dtype=torch.float64) - sum(torch.outer(m, m) for m in basis)
+        gains, directions = torch.linalg.eigh(free @ (target - self.settings["strength"] * gap) @ free)
+        count = min(self.settings["components"] or k, lead - len(basis), max(1, int((gains > 1e-9).sum())))
+        gains, directions = gains.flip(0)[:count].clamp(min=1e-9), directions.flip(1)[:, :count]
+        projection = white @ directions * gains.sqrt()  # (D, r)
+        self.tensors |= {"projection": projection.float(), "offset": (phi.mean(0) @ projection).float()}
+        return self
+
+    def __call__(self, g: Tensor, images: Tensor) -> Tensor:
+        projection, offset = (self.tensors[name].to(g.device) for name in ("projection", "offset"))
+        return self._features(g) @ projection - offset
+
+    def _features(self, g: Tensor) -> Tensor:
+        mean, scale, frequencies, phases = (self.tensors[name].to(g.device) for name in ("mean", "scale", "frequencies", "phases"))
+        return torch.cos(((g - mean) / scale) @ frequencies + phases) * (2 / frequencies.shape[1]) ** 0.5
+
+
+ERASERS: dict[str, type] = {eraser.kind: eraser for eraser in (ScoreErasure, Leace, KernelErasure, Discriminants)}
+"""Kind -> eraser."""
+
+
+def moving(erasers: Sequence[Eraser | type[Eraser]]) -> list[str]:
+    """The kinds of those erasers after which g lies on other axes."""
+    return [eraser.kind for eraser in erasers if getattr(eraser, "moves_axes", False)]
+
+
+def _hats(places: Tensor, anchors: Tensor) -> Tensor:
+    """Weights (N, J) of evenly spaced `anchors` (J,) for `places` (N,): linear interpolation, outside the nearest alone; rows sum to 1."""
+    spacing = anchors[1] - anchors[0]
+    inside = places.clamp(anchors[0], anchors[-1])
+    return (1 - (inside[:, None] - anchors).abs() / spacing).clamp(min=0)
+
+
+def _anchors(count: int) -> Tensor:
+    """`count` places (count,), evenly spread over [0, 1]."""
+    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def _product(weights: list[Tensor]) -> Tensor:
+    """Weights (N, J) along each of several axes to those of their combinations, (N, J ^ axes); rows still sum to 1."""
+    near = weights[0]
+    for other in weights[1:]:
+        near = (near[:, :, None] * other[:, None, :]).flatten(1)
+    return near
+
+
+def _rounds(attributes: int, enough: bool) -> list[list[int]]:
+    """Along which scores the transports of `ScoreErasure` go, in their order."""
+    if attributes == 1:
+        return [[0]]
+    return [[j] for _ in range(2) for j in range(attributes)] + ([list(range(attributes))] if enough else [])
+
+
+def _numbered(tensors: dict[str, Tensor], kind: str, one: str) -> list[str]:
+    """ "kind0.", "kind1." … as far as there are tensors of that name; each has one that is called `one`."""
+    found = itertools.takewhile(lambda start: start + one in tensors, (f"{kind}{i}." for i in itertools.count()))
+    return list(found)
+
+
+def _root(matrix: Tensor, power: float) -> Tensor:
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    values = values.clamp(min=1e-8 * float(values[-1].clamp(min=1e-12)))
+    return (vectors * values**power) @ vectors.T
+
+
+def _transport(source: Tensor, target: Tensor) -> Tensor:
+    """The optimal transport map from N(0, source) to N(0, target): S^-1/2 (S^1/2 T S^1/2)^1/2 S^-1/2, symmetric (k, k)."""
+    root, inverse = _root(source, 0.5), _root(source, -0.5)
+    return inverse @ _root(root @ target @ root, 0.5) @ inverse
+
+
+def _covariance_gap(phi: Tensor, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of the difference of the two labels' covariances of phi (N, D)."""
+    one, zero = (torch.cov(phi[torch.from_numpy(labels == value)].T, correction=0) for value in (1, 0))
+    return torch.linalg.eigh(one - zero)
+
+
+def _signal(phi: Tensor, standard: Tensor, identity: np.ndarray, total: Tensor) -> Tensor:
+    """What is worth keeping of phi (N, D), (D, D): its covariance less that within people; where nobody has two images, what g explains."""
+    own = _within(phi, identity)
+    if own is None:
+        centred = standard - standard.mean(0)
+        cross = (phi - phi.mean(0)).T @ centred / len(phi)  # (D, k)
+        return cross @ torch.linalg.pinv(centred.T @ centred / len(phi), hermitian=True) @ cross.T
+    return total - own
+
+
+def _within(g: Tensor, identity: np.ndarray) -> Tensor | None:
+    """The covariance of g (N, k) within people, (k, k), unbiased; None where nobody has two images."""
+    _, person, count = np.unique(identity, return_inverse=True, return_counts=True)
+    person, count = torch.from_numpy(person), torch.from_numpy(count)
+    several = (count > 1)[person]
+    if not several.any():
+        return None
+    means = torch.zeros(len(count), g.shape[1], dtype=g.dtype).index_add_(0, person, g) / count[:, None]
+    residual = (g - means[person])[several]
+    return residual.T @ residual / (several.sum() - (count > 1).sum())

@@ -1,0 +1,138 @@
+"""The networks of the compact representation: its encoder, its decoder that is told the attribute, and its adversaries."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models import _he_init, upsample_conv
+
+# --- beyond the paper: a compact representation -----------------------------------------------------------------------
+
+
+class CompactEncoder(nn.Module):
+    """Images to k numbers: the bottleneck head that replaces the 0.75 H W near-pixels of `Encoder`.
+
+    Each image is first standardised (brightness and contrast carry nothing worth telling), and a second channel shows it with
+    its local mean removed. Blocks of convolution, batch norm, ReLU and pooling follow until the map is 4 to 7 pixels high, then
+    dropout and one linear layer. From 64 pixels on the first convolution has 5 x 5 weights and stride 2, so that the cost grows
+    with the detail, not with the pixels. On the `sphere`, z is centred over the training set (batch norm without weights) and scaled
+    to length k^1/2: its coordinates have about unit size, and its length tells nothing.
+
+    Args:
+        size: height and width of the images, in pixels.
+        k: numbers in z.
+        width: channels of the first block; the next ones have 2, 3 and 4 times as many.
+        dropout: share of the last map's numbers that are dropped in training.
+        mirror: outside training, z is made of the image and its mirror image, so that both give the same z.
+        sphere: put z on the sphere; else it is what the linear layer says.
+    """
+
+    def __init__(self, size: int, k: int, width: int = 32, dropout: float = 0.2, mirror: bool = True, sphere: bool = True) -> None:
+        super().__init__()
+        self.size, self.k, self.mirror, self.sphere = size, k, mirror, sphere
+        layers: list[nn.Module] = []
+        channels, side, block = 2, size, 1
+        if size >= 64:
+            layers += [nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            channels, side = width, (size + 1) // 2
+        while side >= 8:
+            out = width * min(block, 4)
+            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(), nn.MaxPool2d(2)]
+            channels, side, block = out, side // 2, block + 1
+        self.trunk = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(channels * side * side, k, bias=False)
+        self.centre = nn.BatchNorm1d(k, affine=False) if sphere else nn.Identity()
+        _he_init(self.trunk)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1] to z (N, k)."""
+        z = self._embed(images).float()
+        if self.mirror and not self.training:
+            z = (z + self._embed(images.flip(3)).float()) / 2
+        return F.normalize(z) * self.k**0.5 if self.sphere else z
+
+    def _embed(self, images: Tensor) -> Tensor:
+        mean, deviation = images.mean((2, 3), keepdim=True), images.std((2, 3), keepdim=True)
+        x = (images - mean) / (deviation + 1e-3)  # (N, 1, H, W)
+        local = x - F.interpolate(F.adaptive_avg_pool2d(x, 8), x.shape[2:], mode="bilinear", align_corners=False)
+        h = self.trunk(torch.cat([x, local], dim=1))  # (N, C, 4, 4) or a little larger
+        return self.centre(self.head(self.dropout(h.flatten(1))))  # (N, k)
+
+
+class ConditionalDecoder(nn.Module):
+    """Dec(z, s): representations and the private attribute to images (Moyer et al. 2018).
+
+    A decoder that is told s has no use for an s in z: its reconstruction loss then gives the encoder no reason to keep it.
+    The condition is 1 or -1 for the two labels and 0 for "not told"; what is told to nobody is what `decode` of a released z says.
+
+    Args:
+        size: height and width of the images, in pixels.
+        k: numbers in z.
+        conditions: private attributes that it is told; 0 makes it an ordinary decoder.
+    """
+
+    CHANNELS = 32
+
+    def __init__(self, size: int, k: int, conditions: int = 1) -> None:
+        super().__init__()
+        self.size, self.conditions = size, conditions
+        self.expand = nn.Linear(k + conditions, self.CHANNELS * (size // 4) ** 2)
+        self.conv1 = nn.Conv2d(self.CHANNELS, self.CHANNELS, 3, padding=1)
+        self.conv2 = nn.Conv2d(self.CHANNELS, 1, 3, padding=1)
+        _he_init(self)
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """z (N, k) and conditions (N, conditions), or (N,) for one, to the logits of the images (N, 1, H, W). None tells nothing."""
+        if self.conditions:
+            told = z.new_zeros(len(z), self.conditions) if condition is None else condition.to(z).reshape(len(z), self.conditions)
+            z = torch.cat([z, told], dim=1)
+        h = F.leaky_relu(self.expand(z)).unflatten(1, (self.CHANNELS, self.size // 4, self.size // 4))  # (N, C, H/4, W/4)
+        h = F.leaky_relu(upsample_conv(h, self.conv1))  # (N, C, H/2, W/2)
+        return upsample_conv(h, self.conv2)  # (N, 1, H, W)
+
+
+class VectorAdversary(nn.Module):
+    """An adversary that reads a compact z, of one of several kinds: an encoder that fools them all fools no kind's weak spot.
+
+    Args:
+        features: numbers in z, of about unit size.
+        kind: "linear"; "quadratic" (all products of two coordinates); "rbf" (a linear layer on 512 random cosines, a Gaussian kernel
+            of the width of z's typical distance); "mlp" (one hidden layer of 256); "deep" (256, 128 and 64).
+    """
+
+    KINDS = ("linear", "quadratic", "rbf", "mlp", "deep")
+
+    def __init__(self, features: int, kind: str = "mlp") -> None:
+        super().__init__()
+        if kind not in self.KINDS:
+            raise ValueError(f"kind must be one of {', '.join(self.KINDS)}, not {kind!r}")
+        self.kind = kind
+        hidden = {"mlp": (256,), "deep": (256, 128, 64)}.get(kind, ())
+        inputs = features
+        if kind == "quadratic":
+            rows, columns = torch.triu_indices(features, features)
+            self.register_buffer("rows", rows)
+            self.register_buffer("columns", columns)
+            inputs = features + len(rows)
+        elif kind == "rbf":
+            inputs = 512  # two z's of length k^1/2 are (2 k)^1/2 apart on average: the median heuristic's width
+            self.register_buffer("frequencies", torch.randn(features, inputs) / (2 * features) ** 0.5)
+            self.register_buffer("phases", 2 * torch.pi * torch.rand(inputs))
+        layers: list[nn.Module] = []
+        for units in hidden:
+            layers += [nn.Linear(inputs, units), nn.ReLU()]
+            inputs = units
+        self.layers = nn.Sequential(*layers)
+        self.output = nn.Linear(inputs, 1)
+        _he_init(self.layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z (N, k) to one logit an image (N,); positive speaks for label 1."""
+        if self.kind == "quadratic":
+            z = torch.cat([z, z[:, self.rows] * z[:, self.columns]], dim=1)
+        elif self.kind == "rbf":
+            z = 2**0.5 * torch.cos(z @ self.frequencies + self.phases)  # (N, 512), of unit size
+        return self.output(self.layers(z)).squeeze(1)
