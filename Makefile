@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 export MPLBACKEND := Agg
 
-.PHONY: help setup test lint format book site classroom bench sync lock clean
+.PHONY: help setup test check lint format book site classroom bench sync lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,12 +45,19 @@ $(STAMP): pyproject.toml $(PINS)
 	@touch $@
 	@echo 'Ready: $(BIN)/aia --help'
 
-test: setup lint ## check the style and run all tests (ARGS="-k faces" chooses)
-	@$(BIN)/python -m pytest $(ARGS)
+# One thread a worker: two threads wait for each other after every operation of networks this small, two workers wait for nobody.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadgroup
 
-lint: setup ## check the style
+test: setup lint ## check the style and run all tests, on all cores (ARGS="-k faces" chooses)
+	@$(PYTEST) $(ARGS)
+
+check: setup lint ## check the style and run the quick tests: two minutes
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+lint: setup ## check the style, and that imports go down only
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
 
 format: setup ## put the style right
 	@$(BIN)/ruff check --quiet --fix .

@@ -21,6 +21,13 @@ CELEBA_NAMES = (
 """The 40 attributes of CelebA, in the order of its label file."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers one of them runs all tests of a module, for they share fixtures; each notebook goes by itself."""
+    for item in items:
+        notebook = getattr(item, "callspec", None) and item.callspec.params.get("notebook")
+        item.add_marker(pytest.mark.xdist_group(notebook.stem if notebook else item.module.__name__))
+
+
 @pytest.fixture(scope="session")
 def celeba_root() -> Path:
     """The folder of CelebA in AIA_CELEBA_ROOT; the test is skipped where there is none."""

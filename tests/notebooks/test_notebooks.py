@@ -5,13 +5,10 @@ import re
 import subprocess
 import sys
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
-
-from aia_lib.machine.files import cores
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -61,34 +58,13 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
-def run_alone(notebook: Path, installed: Path, folder: Path, threads: int | None) -> subprocess.CompletedProcess:
-    """nbval on one notebook in the empty `folder`, with the installed package and with so many threads (None: as many as it likes)."""
-    environment = {**os.environ, "AIA_PROFILE": "fast", "PYTHONPATH": str(installed), "AIA_CACHE": str(folder / "cache")}
-    environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    environment.pop("AIA_CELEBA_ROOT", None)
-    where = [sys.executable, "-c", "import aia_lib; print(aia_lib.__file__)"]
-    assert subprocess.run(where, cwd=folder, env=environment, capture_output=True, text=True).stdout.startswith(str(installed))
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "-q", "--rootdir", str(folder), str(notebook)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1500)
-
-
-@pytest.fixture(scope="module")
-def running(request, installed, tmp_path_factory):
-    """The notebooks that are to be tested, each under way or waiting for its turn: one for each core at a time, with one thread each.
-
-    Two threads in one kernel wait for each other after every operation of networks this small; two kernels wait for nobody.
-    """
-    wanted = [item.callspec.params["notebook"] for item in request.session.items if item.name.startswith("test_it_runs_alone[")]
-    at_once = min(cores(), len(wanted))
-    threads = None if at_once == 1 else 1
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        yield {path: pool.submit(run_alone, path, installed, tmp_path_factory.mktemp(path.stem), threads) for path in wanted}
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def test_it_runs_alone(notebook, running):
+def test_it_runs_alone(notebook, installed, tmp_path):
     """From top to bottom in a fresh kernel, in an empty folder, with the installed package: as a reader on Colab has it."""
-    result = running[notebook].result()
+    environment = {**os.environ, "AIA_PROFILE": "fast", "PYTHONPATH": str(installed), "AIA_CACHE": str(tmp_path / "cache")}
+    for name in ("AIA_CELEBA_ROOT", "PYTEST_XDIST_WORKER"):
+        environment.pop(name, None)
+    where = [sys.executable, "-c", "import aia_lib; print(aia_lib.__file__)"]
+    assert subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout.startswith(str(installed))
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), str(notebook)]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1500)
     assert result.returncode == 0, result.stdout[-4000:]
