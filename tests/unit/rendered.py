@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from aia_lib.faces import REGIONS
-from aia_lib.render import GENERATOR_VERSION, store
-from aia_lib.render.people import People
-from aia_lib.render.views import Views
+from aia_render import GENERATOR_VERSION, store
+from aia_render.people import People
+from aia_render.views import Views
 
 
 class Drawing:

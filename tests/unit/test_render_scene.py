@@ -9,13 +9,13 @@ pytest.importorskip("anny")
 pytest.importorskip("warp")
 
 from aia_lib.files import UserError
-from aia_lib.render import head as head_module
-from aia_lib.render import mesh, scene
-from aia_lib.render.head import load_head, need_render
-from aia_lib.render.mesh import BROWS, EYES, HAIR_REGION, JAW, MOUTH_REGION, NOSE, REGIONS, SKIN_REGION, Part, join
-from aia_lib.render.people import SHAPE_NAMES, SUN, sample_people
-from aia_lib.render.scene import Renderer, develop
-from aia_lib.render.views import Views, sample_views
+from aia_render import head as head_module
+from aia_render import mesh, scene
+from aia_render.head import load_head, need_render
+from aia_render.mesh import BROWS, EYES, HAIR_REGION, JAW, MOUTH_REGION, NOSE, REGIONS, SKIN_REGION, Part, join
+from aia_render.people import SHAPE_NAMES, SUN, sample_people
+from aia_render.scene import Renderer, develop
+from aia_render.views import Views, sample_views
 
 PLAIN = {
     **dict.fromkeys(("yaw", "pitch", "roll", "shift_x", "shift_y", "smile", "lip_part", "jaw_open", "brow_raise", "frown", "squint"), 0.0),

@@ -23,8 +23,8 @@ from rendered import write_set
 from aia_lib import cli, load_faces
 from aia_lib.datasets import embedded
 from aia_lib.files import UserError
-from aia_lib.render import store
-from aia_lib.render.store import render_set
+from aia_render import store
+from aia_render.store import render_set
 
 HAVE_EXTRA = all(importlib.util.find_spec(name) for name in ("torch", "anny", "warp"))
 needs_extra = pytest.mark.skipif(not HAVE_EXTRA, reason="the extra `render` is not installed")
@@ -127,7 +127,7 @@ def test_the_faces_are_faces(undisturbed):
 
 KILL = """
 import os, signal, sys
-from aia_lib.render import store
+from aia_render import store
 write, count = store.atomic_write, 0
 def fatal(path):
     global count

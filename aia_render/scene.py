@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files import UserError
+from aia_lib.files import UserError
 from .head import need_render
 
 need_render()

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..datasets.cache import cache_folder
-from ..files import UserError, atomic_write
+from aia_lib.datasets.cache import cache_folder
+from aia_lib.files import UserError, atomic_write
 from .mesh import EYE, LASH, MOUTH, SKIN, TEETH
 
 if TYPE_CHECKING:

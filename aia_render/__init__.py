@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from ..files import UserError
+from aia_lib.files import UserError
 
 GENERATOR_VERSION = 1
 """Written into every set: raise it when the same seed gives other faces than before."""

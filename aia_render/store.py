@@ -39,9 +39,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
-from ..faces import REGIONS
-from ..files import UserError, atomic_write, cores, explain_os_errors, locked, write_json
+from aia_lib.datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
+from aia_lib.faces import REGIONS
+from aia_lib.files import UserError, atomic_write, cores, explain_os_errors, locked, write_json
 from . import GENERATOR_VERSION, require_extra
 
 QUALITY = 90
@@ -374,7 +374,7 @@ def _render_here(folder: Path, settings: Settings, pending: list[int], publish: 
 # Not multiprocessing: its children import the user's script again, and stay behind when their parent is killed. Here a child reads the
 # numbers of shards on stdin and answers on stdout; when either is closed, it ends.
 
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from aia_lib.render.store import serve; serve()"
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from aia_render.store import serve; serve()"
 
 
 class _Worker:
