@@ -37,7 +37,7 @@ class Cut(NamedTuple):
 
 def free_face(cut: Cut, z: np.ndarray) -> np.ndarray:
     """Degrees from the middle of the face that hanging hair keeps free at heights z: up to the temples, or to behind the ears."""
-    free = np.interp(z, *FACE.T)
+    free = np.interp(z, *FACE)
     if cut.front > 90:
         free = np.maximum(free, np.interp(z, (0.745, 0.758, 0.770, 0.785), (cut.front, 88, 74, 0)))
     return free

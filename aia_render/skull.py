@@ -29,45 +29,17 @@ _PHI = 144
 _T = np.linspace(-3.2, np.pi / 2, 128)
 DEGREES = np.arange(0, 181, 2.5)
 
-HAIRLINE = np.array(
-    [
-        # degrees from the middle of the forehead, height in metres where hair begins
-        (0, 0.805),
-        (18, 0.806),
-        (34, 0.809),
-        (46, 0.803),
-        (56, 0.787),
-        (64, 0.772),
-        (70, 0.755),
-        (74, 0.728),
-        (77, 0.712),
-        (83, 0.710),
-        (86, 0.736),
-        (96, 0.744),
-        (105, 0.738),
-        (112, 0.716),
-        (122, 0.692),
-        (140, 0.672),
-        (180, 0.660),
-    ]
+HAIRLINE = (
+    (0, 18, 34, 46, 56, 64, 70, 74, 77, 83, 86, 96, 105, 112, 122, 140, 180),
+    (0.805, 0.806, 0.809, 0.803, 0.787, 0.772, 0.755, 0.728, 0.712, 0.710, 0.736, 0.744, 0.738, 0.716, 0.692, 0.672, 0.660),
 )
+"""Degrees from the middle of the forehead, and the height in metres where hair begins there."""
 
-FACE = np.array(
-    [
-        # height in metres, degrees from the middle within which hair that hangs down keeps the face free
-        (0.50, 62),
-        (0.60, 66),
-        (0.65, 67),
-        (0.69, 66),
-        (0.72, 65),
-        (0.75, 64),
-        (0.772, 62),
-        (0.787, 56),
-        (0.80, 46),
-        (0.806, 20),
-        (0.815, 0),
-    ]
+FACE = (
+    (0.50, 0.60, 0.65, 0.69, 0.72, 0.75, 0.772, 0.787, 0.80, 0.806, 0.815),
+    (62, 66, 67, 66, 65, 64, 62, 56, 46, 20, 0),
 )
+"""Heights in metres, and the degrees from the middle within which hair that hangs down keeps the face free there."""
 
 
 class Skull(NamedTuple):
@@ -113,7 +85,7 @@ def measure(head: Head) -> Skull:
     shape = (len(_T), _PHI + 1, ANCHORS)
     # t of the hairline's heights: the surface's height grows with t.
     rows = np.stack([look_up(np.ascontiguousarray(surface[..., 2]), np.radians(DEGREES), np.full(len(DEGREES), t)) for t in _T])
-    hairline = [np.interp(height, rows[:, i], _T) for i, height in enumerate(np.interp(DEGREES, *HAIRLINE.T))]
+    hairline = [np.interp(height, rows[:, i], _T) for i, height in enumerate(np.interp(DEGREES, *HAIRLINE))]
     return Skull(
         outer,
         inner,

@@ -115,7 +115,7 @@ def test_the_faces_are_faces(undisturbed):
     assert faces.images.std((1, 2, 3)).min() > 5, "no image is empty"
     inside = faces.regions[:, 8:24, 8:24]
     for region in ("skin", "eyes", "nose", "mouth"):
-        assert (inside == embedded.REGIONS.index(region)).any((1, 2)).mean() > 0.5
+        assert (inside == store.REGIONS.index(region)).any((1, 2)).mean() > 0.5
     about = embedded.manifest(undisturbed)
     assert (about["generator"], about["device"], about["versions"]) == (store.GENERATOR_VERSION, "cpu", versions())
     assert about["command"] == "aia data render --identities 3 --images 2 --size 32 --seed 0"
