@@ -53,10 +53,9 @@ def cut_of(style: int, traits: Mapping[str, float], rng: np.random.Generator) ->
         period = 0.085 - 0.055 * wave
     if style == WAVY:
         amplitude, period = 0.006 + 0.006 * wave, 0.095 - 0.045 * wave
-    hang = 0.79
     front = float(rng.uniform(46, 58)) if rng.random() < 0.62 else float(rng.uniform(98, 112))
     plain = {
-        "hang": hang,
+        "hang": 0.79,
         "front": front,
         "wave": amplitude,
         "period": period,

@@ -2,8 +2,7 @@
 
 Hair has three layers. A *cap* lies on the scalp between the hairline and the crown, so that no skin shows through. A *curtain* goes on from
 it, down to the tips, where hair is long. *Locks*, thin ribbons, grow out of both: each follows the direction in which its style is combed,
-falls under gravity, is kept out of the head, and hides the cap's edge. Places on the
-head are given by phi and t, as in `skull`.
+falls under gravity, is kept out of the head, and hides the cap's edge. Places on the head are given by phi and t, as in `skull`.
 """
 
 from __future__ import annotations
@@ -39,9 +38,7 @@ def hair_part(head: Head, traits: Mapping[str, float]) -> Part:
         return join([])
     cut = cut_of(style, traits, rng)
     rim = Rim(skull, cut, style, traits, rng)
-    pieces = [_cap(skull, cut, rim, style, traits, rng)]
-    if cut.locks:
-        pieces.append(_locks(skull, cut, rim, style, traits, rng))
+    pieces = [_cap(skull, cut, rim, style, traits, rng), _locks(skull, cut, rim, style, traits, rng)]
     if style == TIED:
         pieces.append(_knot(traits, rng))
     vertices = np.concatenate([piece[0] for piece in pieces])
@@ -266,9 +263,8 @@ def _comb(
         width = 22 + 24 * cut.fringe
         chosen = (np.abs(np.degrees(phi)) < width) & (inside < 0.012 + 0.022 * cut.fringe) & (t > 0.3)
         sweep = 0.5 * traits["parting"]
-        fall = np.stack([-sweep + 0.9 * root[:, 0] / 0.06, np.full(count, -0.9), np.full(count, -0.8)], 1) + 0.1 * rng.normal(
-            0, 1, (count, 3)
-        )
+        fall = np.stack([-sweep + 0.9 * root[:, 0] / 0.06, np.full(count, -0.9), np.full(count, -0.8)], 1)
+        fall = fall + 0.1 * rng.normal(0, 1, (count, 3))
         comb = np.where(chosen[:, None], fall / np.linalg.norm(fall, axis=1, keepdims=True), comb)
         length = np.where(chosen, inside + 0.012 + 0.040 * cut.fringe, length)
         stand = np.where(chosen, 0.0, stand)

@@ -43,22 +43,6 @@ class Part:
     anchor: np.ndarray
     weight: np.ndarray
 
-    def __post_init__(self) -> None:
-        count = len(self.vertices)
-        shapes = {
-            "vertices": (self.vertices.shape, (count, 3)),
-            "faces": (self.faces.shape, (len(self.faces), 3)),
-            "uv": (self.uv.shape, (count, 2)),
-            "material": (self.material.shape, (len(self.faces),)),
-            "weight": (self.weight.shape, (count, self.anchor.shape[-1])),
-            "anchor": (self.anchor.shape, (count, self.anchor.shape[-1])),
-        }
-        for name, (found, needed) in shapes.items():
-            if found != needed:
-                raise ValueError(f"Part.{name} has the shape {found}, not {needed}")
-        if len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < count:
-            raise ValueError(f"Part.faces has indices from {self.faces.min()} to {self.faces.max()} for {count} vertices")
-
     def attach(self, displacement: np.ndarray) -> np.ndarray:
         """The part's vertices on moved heads.
 

@@ -78,7 +78,7 @@ class Renderer:
         """Images of `people`, P of them, in `views`, N = P · `views.images`.
 
         Returns:
-            images uint8 (N, size, size), regions uint8 (N, size, size) with the places in `mesh.REGIONS`.
+            images uint8 (N, size, size), regions uint8 (N, size, size) with the places in `aia_lib.faces.REGIONS`.
 
         Raises:
             ValueError: the numbers of people and views do not fit together.

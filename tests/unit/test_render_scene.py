@@ -299,12 +299,3 @@ def test_a_part_follows_its_anchors_and_joins():
     np.testing.assert_array_equal(both.faces, [[0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(both.attach(displacement)[0, 3:], triangle.attach(displacement)[0])
     assert len(join([]).vertices) == 0 and join([]).attach(displacement).shape == (1, 0, 3)
-    with pytest.raises(ValueError, match="from 0 to 3 for 3 vertices"):
-        Part(
-            triangle.vertices,
-            triangle.faces + np.array([[0, 0, 1]], np.int32),
-            triangle.uv,
-            triangle.material,
-            triangle.anchor,
-            triangle.weight,
-        )
