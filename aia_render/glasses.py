@@ -28,7 +28,7 @@ def glasses_part(head: Head, traits: Mapping[str, float]) -> Part | None:
     """The glasses of one person.
 
     Args:
-        head: from `load_head`.
+        head: from `reduce.load_head`.
         traits: of `People.person`: glasses, glasses_size, glasses_dark.
 
     Returns:

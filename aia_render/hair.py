@@ -23,7 +23,7 @@ def hair_part(head: Head, traits: Mapping[str, float]) -> Part:
     """The hair of one person.
 
     Args:
-        head: from `load_head`; its template is measured once.
+        head: from `reduce.load_head`; its template is measured once.
         traits: of `People.person`: hair_style, hair_length, hair_volume, hair_wave, hairline, baldness, parting, fringe.
 
     Returns:

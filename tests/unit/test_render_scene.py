@@ -10,11 +10,10 @@ pytest.importorskip("warp")
 
 from aia_lib.faces import REGIONS
 from aia_lib.files import UserError
-from aia_render import head as head_module
 from aia_render import mesh, reduce, require_extra, scene
-from aia_render.head import load_head
 from aia_render.mesh import BROWS, EYES, HAIR_REGION, JAW, MOUTH_REGION, NOSE, SKIN_REGION, Part, join
 from aia_render.people import SHAPE_NAMES, SUN, sample_people
+from aia_render.reduce import load_head
 from aia_render.scene import Renderer, develop
 from aia_render.views import Views, sample_views
 
@@ -119,11 +118,11 @@ def test_lids_stay_outside_the_eyeballs(head):
 
 def test_a_damaged_cache_is_not_read(tmp_path):
     path = tmp_path / "head.npz"
-    assert head_module._read(path) is None
+    assert reduce._read(path) is None
     np.savez(path, corners=np.zeros((2, 9), np.float32))
-    assert head_module._read(path) is not None
+    assert reduce._read(path) is not None
     path.write_bytes(path.read_bytes()[:-40])
-    assert head_module._read(path) is None
+    assert reduce._read(path) is None
 
 
 def test_without_the_extra_the_way_out_is_named(monkeypatch):
