@@ -1,4 +1,4 @@
-"""Anny reduced to a head: its `forward`, called at each corner of its parameters, gives the arrays that `head` evaluates and the cache keeps."""
+"""Anny reduced to a head: `forward`, called at each corner of its parameters, gives the arrays that `head` evaluates, kept in a cache."""
 
 from __future__ import annotations
 
