@@ -550,7 +550,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _render(options: argparse.Namespace) -> None:
-    from .render.store import render_set
+    from aia_render.store import render_set
 
     done = render_set(
         options.identities,

@@ -112,7 +112,15 @@ def train_autoencoder(
 
 
 def train_adversary(
-    faces: Faces, adversary: nn.Module, read: Read, config: AdversaryConfig, seed: int = 0, folder: Folder = None, progress: bool = True
+    faces: Faces,
+    adversary: nn.Module,
+    read: Read,
+    config: AdversaryConfig,
+    *,
+    seed: int = 0,
+    folder: Folder = None,
+    name: str = "adversary",
+    progress: bool = True,
 ) -> History:
     """Stage 2, Eq. 6: the adversary learns the private attribute from what it reads. What it reads does not move."""
     device = device_of(adversary)
@@ -120,7 +128,7 @@ def train_adversary(
     data = FaceBatches(faces, device)
     optimizer = adam(adversary.parameters(), config.learning_rate, device)
     attribute = {"attribute": faces.attribute}
-    stage = _stage("adversary", {"adversary": adversary}, {"adam": optimizer}, data, config, seed, folder, progress, attribute)
+    stage = _stage(name, {"adversary": adversary}, {"adam": optimizer}, data, config, seed, folder, progress, attribute)
     for step in stage:
         rows = stage.rows(step)
         labels = data.labels[rows]  # (B,)

@@ -1,8 +1,8 @@
 """Rendered faces: the set that ships with the package, and sets that `aia data render` wrote.
 
-Nobody's faces: heads of real geometry whose shape, hair, pose and light are drawn at random (`aia_lib.render`). So everything is known
+Nobody's faces: heads of real geometry whose shape, hair, pose and light are drawn at random (`aia_render`). So everything is known
 about them: a region mask of every image, how each was taken, what each person looks like. A set is a folder, whose form is told at
-`aia_lib.render.store`; reading one needs numpy and Pillow only.
+`aia_render.store`; reading one needs numpy and Pillow only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ IMAGE_ATTRIBUTES = {
     "mouth_open": {"jaw_open": 0.1, "lip_part": 0.3},
 }
 """Attributes of an image: 1 where one of these nuisance parameters reaches its threshold. Those of a person (gender, young, eyeglasses,
-beard, long_hair) come with the set: `aia_lib.render.people.People.attributes` defines them."""
+beard, long_hair) come with the set: `aia_render.people.People.attributes` defines them."""
 
 IN_MEMORY = 20_000
 """Of more images than this, a memory-mapped cache is made; fewer are decoded anew each time, which takes a second."""

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from aia_lib.faces import REGIONS
-from aia_lib.render import GENERATOR_VERSION, store
-from aia_lib.render.people import People
-from aia_lib.render.views import Views
+from aia_render import GENERATOR_VERSION, shards, store
+from aia_render.people import People
+from aia_render.views import Views
 
 
 class Drawing:
@@ -41,16 +41,16 @@ def write_set(folder: Path, identities: int = 7, images: int = 3, size: int = 32
 
     def draw_here(place, settings, pending, publish, tell):
         for number in pending:
-            publish(number, store._write_shard(place, settings, Drawing(settings.size), number, tell))
+            publish(number, shards.write_shard(place, settings, Drawing(settings.size), number, tell))
 
     folder.mkdir(parents=True)
     versions = {}
     for name in store.PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    settings = store.Settings(identities, images, size, seed, shard, "cpu", GENERATOR_VERSION, versions)
+    settings = shards.Settings(identities, images, size, seed, shard, "cpu", GENERATOR_VERSION, versions)
     settings, about = store._begin(folder, settings, any_shard=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_render_here", draw_here)
+        patch.setattr(store, "render_here", draw_here)
         store._fill(folder, settings, about, workers=1, progress=False)
     return folder

@@ -19,9 +19,9 @@ from aia_lib import load_faces
 from aia_lib.datasets import check, choose_people, embedded
 from aia_lib.faces import REGIONS, RowView
 from aia_lib.machine.files import UserError
-from aia_lib.render.people import sample_people
-from aia_lib.render.store import encode_strip
-from aia_lib.render.views import sample_views
+from aia_render.people import sample_people
+from aia_render.shards import encode_strip
+from aia_render.views import sample_views
 
 
 @pytest.fixture(scope="module")

@@ -195,9 +195,9 @@ def test_extras_named_in_the_docs_exist():
 def test_every_import_is_declared():
     """A module that the library imports at its top level belongs to Python, to itself or to a dependency."""
     called = {"pillow": "PIL", "scikit-learn": "sklearn", "grad-cam": "pytorch_grad_cam", "warp-lang": "warp"}
-    for path in sorted((ROOT / "aia_lib").rglob("*.py")):
+    for path in sorted([*(ROOT / "aia_lib").rglob("*.py"), *(ROOT / "aia_render").rglob("*.py")]):
         needs = [*PROJECT["dependencies"]]
-        if path.parent.name == "render":  # the generator, an extra
+        if path.is_relative_to(ROOT / "aia_render"):  # the generator, an extra
             needs += PROJECT["optional-dependencies"]["render"]
         declared = {called.get(name, name) for name in requirement_names(needs)}
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -227,9 +227,9 @@ def test_the_sdist_is_complete(distributions):
 
 def test_the_wheel_holds_the_library_and_the_recorded_runs_and_nothing_else(distributions):
     files = {path.relative_to(ROOT).as_posix() for path in tracked()}
-    library = {name for name in files if name.startswith("aia_lib/")}
+    library = {name for name in files if name.startswith(("aia_lib/", "aia_render/"))}
     runs = {f"aia_lib/{name}" for name in files if name.startswith("results/")}
-    assert "aia_lib/py.typed" in library
+    assert {"aia_lib/py.typed", "aia_render/py.typed", "aia_render/store.py"} <= library
     assert {name for name in distributions[1] if ".dist-info/" not in name} == library | runs
 
 

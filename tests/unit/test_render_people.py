@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from aia_lib.render import people as people_module
-from aia_lib.render.people import BALD, BOB, CURLY, SHAPE_NAMES, STRAIGHT, STYLE_NAMES, SUN, TIED, WAVY, sample_people
+from aia_render import people as people_module
+from aia_render.people import BALD, BOB, CURLY, SHAPE_NAMES, STRAIGHT, STYLE_NAMES, SUN, TIED, WAVY, sample_people
 
 COUNT = 2000
 
@@ -183,7 +183,7 @@ def test_hair_goes_with_age_and_ancestry(people):
 def head():
     pytest.importorskip("anny")
     pytest.importorskip("warp")
-    from aia_lib.render.head import load_head
+    from aia_render.reduce import load_head
 
     return load_head()
 
@@ -193,7 +193,7 @@ def outside(head):
     """Signed distances of points to the skin of a head with the given vertices, positive outside, 1 beyond the reach of 0.3 m."""
     import warp as wp
 
-    from aia_lib.render.mesh import SKIN
+    from aia_render.mesh import SKIN
 
     def measure(vertices, places):
         points = wp.array(np.ascontiguousarray(vertices), dtype=wp.vec3, device="cpu")
@@ -233,8 +233,8 @@ def check_anchors(part, head):
 
 
 def test_hair_is_sound(people, head, outside):
-    from aia_lib.render.hair import hair_part
-    from aia_lib.render.mesh import HAIR
+    from aia_render.hair import hair_part
+    from aia_render.mesh import HAIR
 
     for i in one_of_each_style(people):
         traits = people.person(i)
@@ -258,7 +258,7 @@ def test_hair_is_sound(people, head, outside):
 
 
 def test_the_face_is_free_unless_there_is_a_fringe(people, head):
-    from aia_lib.render.hair import hair_part
+    from aia_render.hair import hair_part
 
     for i in one_of_each_style(people, 6):
         traits = people.person(i)
@@ -270,7 +270,7 @@ def test_the_face_is_free_unless_there_is_a_fringe(people, head):
 
 
 def test_hair_is_the_same_for_the_same_person_and_differs_between_people(people, head):
-    from aia_lib.render.hair import hair_part
+    from aia_render.hair import hair_part
 
     first, again = hair_part(head, people.person(1)), hair_part(head, people.person(1))
     np.testing.assert_array_equal(first.vertices, again.vertices)
@@ -284,7 +284,7 @@ def test_hair_is_the_same_for_the_same_person_and_differs_between_people(people,
 
 
 def test_hair_fits_every_head_and_does_not_follow_the_jaw(people, head, outside):
-    from aia_lib.render.hair import hair_part
+    from aia_render.hair import hair_part
 
     rows = [i for i in one_of_each_style(people, 2) if people.traits["hair_style"][i] not in (BALD, TIED)]
     shaped = head.people({name: value[rows] for name, value in people.traits.items()}, people.shape_names, people.shape[rows])
@@ -300,8 +300,8 @@ def test_hair_fits_every_head_and_does_not_follow_the_jaw(people, head, outside)
 
 
 def test_glasses_sit_on_the_nose_and_the_ears(people, head):
-    from aia_lib.render.hair import glasses_part
-    from aia_lib.render.mesh import GLASSES, LENS
+    from aia_render.glasses import glasses_part
+    from aia_render.mesh import GLASSES, LENS
 
     extreme = np.sign(people.shape[:40]) * 0.6  # far beyond what is drawn, in all changes at once
     for name in ("forehead-nubian-incr", "forehead-scale-vert-incr", "head-scale-vert-incr", "nose-point-up"):

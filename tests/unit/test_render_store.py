@@ -23,8 +23,9 @@ from rendered import write_set
 from aia_lib import cli, load_faces
 from aia_lib.datasets import embedded
 from aia_lib.machine.files import UserError
-from aia_lib.render import store
-from aia_lib.render.store import render_set
+from aia_render import shards, store
+from aia_render import workers as workers_module
+from aia_render.store import render_set
 
 HAVE_EXTRA = all(importlib.util.find_spec(name) for name in ("torch", "anny", "warp"))
 needs_extra = pytest.mark.skipif(not HAVE_EXTRA, reason="the extra `render` is not installed")
@@ -83,10 +84,10 @@ def test_a_strip_decodes_to_what_single_jpegs_decode_to(size):
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 200, size)
     images = np.clip(ramp[:, None] + rng.normal(0, 20, (5, size, size)), 0, 255).astype(np.uint8)
-    strip = np.asarray(Image.open(io.BytesIO(store.encode_strip(images))))
+    strip = np.asarray(Image.open(io.BytesIO(shards.encode_strip(images))))
     for i, image in enumerate(images):
         single = io.BytesIO()
-        Image.fromarray(image).save(single, "JPEG", quality=store.QUALITY)
+        Image.fromarray(image).save(single, "JPEG", quality=shards.QUALITY)
         assert_array_equal(strip[:, i * size : (i + 1) * size], np.asarray(Image.open(single)))
 
 
@@ -127,8 +128,8 @@ def test_the_faces_are_faces(undisturbed):
 
 KILL = """
 import os, signal, sys
-from aia_lib.render import store
-write, count = store.atomic_write, 0
+from aia_render import shards, store
+write, count = shards.atomic_write, 0
 def fatal(path):
     global count
     count += 1
@@ -139,7 +140,7 @@ def fatal(path):
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     return write(path)
-store.atomic_write = fatal
+shards.atomic_write = fatal
 store.render_set(identities=3, images=2, size=32, device="cpu", progress=False, out=sys.argv[1], shard=1, workers=1)
 """
 
@@ -179,7 +180,7 @@ def test_a_finished_set_is_left_alone_and_a_damaged_shard_made_again(undisturbed
 def test_a_stop_ends_the_processes_and_keeps_the_finished_shards(undisturbed, tmp_path, monkeypatch):
     workers, write, written = [], store.write_json, []
 
-    class Watched(store._Worker):
+    class Watched(workers_module._Worker):
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)
             workers.append(self)
@@ -190,7 +191,7 @@ def test_a_stop_ends_the_processes_and_keeps_the_finished_shards(undisturbed, tm
         if len(written) == 2:  # the first is the empty manifest
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_Worker", Watched)
+    monkeypatch.setattr(workers_module, "_Worker", Watched)
     monkeypatch.setattr(store, "write_json", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         render_set(**SET, out=tmp_path / "out", shard=1, workers=2)
@@ -234,13 +235,13 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_shard(_head_of_the_user, 
 )
 @needs_extra
 def test_what_happens_to_a_process_is_one_line(tmp_path, monkeypatch, child, pattern):
-    monkeypatch.setattr(store, "_CHILD", child)
+    monkeypatch.setattr(workers_module, "_CHILD", child)
     refused(pattern, out=tmp_path / "out", shard=1, workers=2)
 
 
 @needs_extra
 def test_a_fault_of_a_process_is_no_users_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_CHILD", "raise SystemExit(3)")
+    monkeypatch.setattr(workers_module, "_CHILD", "raise SystemExit(3)")
     with pytest.raises(RuntimeError, match="ended with the status 3"):
         render_set(**SET, out=tmp_path / "out", shard=1, workers=2)
 

@@ -55,11 +55,11 @@ def test_the_generator_makes_the_same_bits_again(faces):
     versions = {name: importlib.metadata.version(name) for name in ABOUT["versions"]}
     if versions != ABOUT["versions"]:
         pytest.skip(f"made with {ABOUT['versions']}, here are {versions}")
-    from aia_lib.render import GENERATOR_VERSION
-    from aia_lib.render.people import sample_people
-    from aia_lib.render.scene import Renderer
-    from aia_lib.render.store import encode_strip
-    from aia_lib.render.views import sample_views
+    from aia_render import GENERATOR_VERSION
+    from aia_render.people import sample_people
+    from aia_render.scene import Renderer
+    from aia_render.shards import encode_strip
+    from aia_render.views import sample_views
 
     assert ABOUT["generator"] == GENERATOR_VERSION
     renderer = Renderer(size=64, device="cpu")

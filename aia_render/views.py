@@ -46,14 +46,6 @@ class Views:
     def __len__(self) -> int:
         return len(self.values["yaw"])
 
-    def __getitem__(self, rows: slice) -> Views:
-        """Some people's views: `rows` is a slice of people."""
-        start, stop, step = rows.indices(len(self) // self.images)
-        if step != 1:
-            raise ValueError(f"people are taken in their order, not with the step {step}")
-        cut = slice(start * self.images, stop * self.images)
-        return Views({name: value[cut] for name, value in self.values.items()}, self.images)
-
 
 def sample_views(people: range, images: int, seed: int) -> Views:
     """Draw the views of `images` images of each of `people`.

@@ -65,42 +65,24 @@ RECESSION = (0.14, 0.36)
 BEARD = {"full": 0.08, "goatee": 0.04, "moustache": 0.02, "stubble": 0.09}
 """Share of the men with each kind of facial hair. A beard is all but decisive, so few have one: the jaw must not give the label away."""
 
-(BALD, BUZZ, CROP, SIDE, QUIFF, CHIN, BOB, STRAIGHT, WAVY, CURLY, TIED) = range(11)
-STYLE_NAMES = (
-    "bald",
-    "buzz",
-    "crop",
-    "side part",
-    "quiff",
-    "to the chin",
-    "bob with fringe",
-    "long straight",
-    "long wavy",
-    "curly",
-    "tied back",
-)
+BALD, BUZZ, CROP, SIDE, QUIFF, CHIN, BOB, STRAIGHT, WAVY, CURLY, TIED = range(11)
+STYLES = {
+    # share of the women and of the men before age and ancestry have their say, shortest and longest hair along the strand in metres
+    "bald": (0.004, 0.045, 0.000, 0.000),
+    "buzz": (0.015, 0.13, 0.003, 0.007),
+    "crop": (0.075, 0.22, 0.015, 0.045),
+    "side part": (0.075, 0.20, 0.035, 0.090),
+    "quiff": (0.05, 0.155, 0.040, 0.100),
+    "to the chin": (0.14, 0.06, 0.170, 0.240),
+    "bob with fringe": (0.11, 0.015, 0.160, 0.230),
+    "long straight": (0.20, 0.05, 0.280, 0.420),
+    "long wavy": (0.20, 0.045, 0.260, 0.400),
+    "curly": (0.055, 0.05, 0.020, 0.260),
+    "tied back": (0.076, 0.04, 0.180, 0.420),
+}
+"""In the order of the names above. The length of curly hair is that of the hair pulled straight."""
 
-STYLES = (
-    # bald  buzz  crop  side  quiff chin  bob   straight wavy curly tied
-    (0.004, 0.015, 0.075, 0.075, 0.05, 0.14, 0.11, 0.20, 0.20, 0.055, 0.076),  # women
-    (0.045, 0.13, 0.22, 0.20, 0.155, 0.06, 0.015, 0.05, 0.045, 0.05, 0.04),  # men
-)
-"""Shares of the hair styles before age and ancestry have their say."""
-
-LENGTHS = (
-    (0.000, 0.000),
-    (0.003, 0.007),
-    (0.015, 0.045),
-    (0.035, 0.090),
-    (0.040, 0.100),
-    (0.170, 0.240),
-    (0.160, 0.230),
-    (0.280, 0.420),
-    (0.260, 0.400),
-    (0.020, 0.260),
-    (0.180, 0.420),
-)
-"""Shortest and longest hair of each style along the strand, metres. For curly hair it is the length once pulled straight."""
+STYLE_NAMES = tuple(STYLES)
 
 GLASSES_SHARES = (0.030, 0.035, 0.022, 0.022, 0.012)
 """Shares of round, rectangular, half-rim, thick dark frames and sun glasses; doubled from the age of 45 on but for the last."""
@@ -216,25 +198,11 @@ ASYMMETRY = 0.07
 
 SHAPE_NAMES = tuple(side + name[1:] if name[0] == "*" else name for name in SHAPE for side in (("l", "r") if name[0] == "*" else ("",)))
 
-_UNIFORMS = (
-    "label",
-    "age",
-    "style",
-    "glasses",
-    "glasses_shape",
-    "makeup",
-    "dyed",
-    "dyed_albedo",
-    "beard",
-    "parting_side",
-    "bald",
-    "fringe",
-    "tone",
-)
+_UNIFORMS = "label age style glasses glasses_shape makeup dyed dyed_albedo beard parting_side bald fringe tone".split()
 _NORMALS = (
     *CUES,
-    *("age_shape", "hair", "eye", "grey_onset", "wave", "parting", "makeup", "recession", "beard_density", "beard_length", "beard_cheeks"),
-    *("moustache", "glasses_size", "glasses_dark", "brow_match"),
+    *"age_shape hair eye grey_onset wave parting makeup recession beard_density beard_length beard_cheeks".split(),
+    *"moustache glasses_size glasses_dark brow_match".split(),
 )
 # A spawn key keeps the stream apart from those that other modules draw from (seed, person, …): a seed sequence pads with zeros.
 _STREAM = 0x70656F70
@@ -357,7 +325,7 @@ def _traits(u: dict[str, np.ndarray], n: dict[str, np.ndarray], ancestry: np.nda
     t["hair_style"] = _styles(u["style"], label, african, t["hair_wave"], t["hairline"])
     bare = np.clip(1.6 * (t["hairline"] - 0.55) + 0.4 * u["bald"], 0, 1) * (t["hairline"] > 0.55)
     t["baldness"] = np.where(np.isin(t["hair_style"], (BALD, BUZZ, CROP)), bare, 0)
-    low, high = np.array(LENGTHS)[t["hair_style"].astype(int)].T
+    low, high = np.array(list(STYLES.values()))[t["hair_style"].astype(int), 2:].T
     t["hair_length"] = low + (high - low) * t["hair_length"]
     t["parting"] = np.where(u["parting_side"] < 0.62, 1, -1) * np.clip(0.55 + 0.3 * n["parting"], 0, 1) * (u["parting_side"] > 0.12)
     bob = t["hair_style"] == BOB
@@ -377,7 +345,7 @@ def _traits(u: dict[str, np.ndarray], n: dict[str, np.ndarray], ancestry: np.nda
 
 def _styles(u: np.ndarray, label: np.ndarray, african: np.ndarray, wave: np.ndarray, hairline: np.ndarray) -> np.ndarray:
     """Hair styles (P,) of uniform draws: the label's shares, weighted by what such hair can do."""
-    shares = np.asarray(STYLES)
+    shares = np.array(list(STYLES.values()))[:, :2].T
     middle, half = shares.mean(0), SEPARATION * (shares[1] - shares[0]) / 2
     weight = np.maximum(middle + half * (2 * label[:, None] - 1), 0)  # (P, styles)
     weight[:, CURLY] *= 0.1 + 4 * wave**2
