@@ -1,4 +1,4 @@
-"""Verification: do two images show one person? Distances to AUC, EER, TAR@FAR and accuracy, their intervals, and the fresh verifier.
+"""Verification: do two images show one person? The fresh verifier, and the distances that the figures of `statistics` are made of.
 
 One convention everywhere: a *score* is higher for what is called positive. For verification the score is the distance of two embeddings
 and positive are the impostor pairs (`different` = 1, as in Eq. 7), so `roc_auc(distances, different)` is the verification AUC.
@@ -7,7 +7,7 @@ and positive are the impostor pairs (`different` = 1, as in Eq. 7), so `roc_auc(
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +17,9 @@ from sklearn.utils.extmath import randomized_svd
 from .faces import Pairs
 from .losses import contrastive_loss
 from .machine.device import adam, pick_device, seeded
-from .machine.files import UserError, one_line
+from .machine.files import UserError
 from .models import SiameseNetwork
 from .statistics import roc_auc
-
-# The fresh verifier ---------------------------------------------------------------------------------------------------
 
 
 class Verifier(Protocol):
@@ -41,14 +39,12 @@ class FittedVerifier:
         verifier: it.
         val_auc: mean of its AUCs on val, over free and same-attribute impostors.
         candidates: the same figure of each kind that was tried.
-        failed: kinds that broke down, with the reason.
     """
 
     name: str
     verifier: Verifier
     val_auc: float
     candidates: dict[str, float]
-    failed: dict[str, str] = field(default_factory=dict)
 
     def embed(self, features: np.ndarray) -> np.ndarray:
         """Features float32 (N, k) to embeddings float32 (N, d)."""
@@ -155,7 +151,7 @@ def fit_verifier(
         principal: mean (k,) and basis (d, k) of the features' principal components where they are known already.
 
     Raises:
-        UserError: nobody has two images, or all kinds broke down.
+        UserError: nobody has two images.
     """
     _, counts = np.unique(identity, return_counts=True)
     if counts.max(initial=0) <= repeats:
@@ -169,17 +165,9 @@ def fit_verifier(
         "lda": lambda: _fit_lda(features, identity, judge, repeats, principal),
         "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, seed),
     }
-    fitted: dict[str, tuple[float, Verifier]] = {}
-    failed: dict[str, str] = {}
-    for kind in kinds:
-        try:
-            fitted[kind] = makers[kind]()
-        except Exception as error:  # one kind that breaks down on unusual features must not cost the audit
-            failed[kind] = one_line(error)
-    if not fitted:
-        raise UserError("No verifier could be trained on this representation: " + "; ".join(f"{k}: {v}" for k, v in failed.items()))
+    fitted = {kind: makers[kind]() for kind in kinds}
     best = max(fitted, key=lambda kind: fitted[kind][0])
-    return FittedVerifier(best, fitted[best][1], fitted[best][0], {kind: auc for kind, (auc, _) in fitted.items()}, failed)
+    return FittedVerifier(best, fitted[best][1], fitted[best][0], {kind: auc for kind, (auc, _) in fitted.items()})
 
 
 def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

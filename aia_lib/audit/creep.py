@@ -74,21 +74,20 @@ def read_all(released: Released, splits: Splits, names: Sequence[str], config: A
         val: AUC on val of each attribute's better reader, (A,); readers: its name; scores: on test, oriented on val, float32 (T, A).
     """
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
-    inputs = {part: _inputs(released, part) for part in tables}
-    repeats = released.sets["attack"].repeats
+    inputs, repeats = narrow(released), released.sets["attack"].repeats
     best = _Best(tables["val"], len(tables["test"]))
     _ridge(inputs, np.tile(tables["attack"], (repeats, 1)), best)
     _network(inputs, tables["attack"], repeats, config, seed, best)
     return {"val": best.auc, "readers": best.reader, "scores": best.scores}
 
 
-def _inputs(released: Released, part: str) -> np.ndarray:
-    data = released.sets[part]
-    return data.features if data.features.shape[1] <= WIDEST else data.components
+def narrow(released: Released) -> dict[str, np.ndarray]:
+    """The features of each split, (N, k); the principal components' scores where k is above `WIDEST`."""
+    return {part: data.features if data.features.shape[1] <= WIDEST else data.components for part, data in released.sets.items()}
 
 
 class _Best:
-    """Keeps, for each attribute, the test scores of whoever was best on val so far; scores that order val backwards are turned round."""
+    """Keeps, for each attribute, the test scores of who was best on val so far; scores that order val backwards are turned round."""
 
     def __init__(self, labels: np.ndarray, test: int) -> None:
         self.labels = labels  # of val, (V, A)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aia_lib import ledger
 from aia_lib.attackers import ATTACKERS, Logistic
-from aia_lib.audit import AuditReport, audit, represent
+from aia_lib.audit import AuditReport, DeepConfig, audit, represent
 from aia_lib.config import AuditConfig
 from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
@@ -25,6 +25,16 @@ QUICK = AuditConfig(attackers=("logistic", "svm_rbf"), epochs=2, pairs=400, boot
 
 def pixels(images: Tensor) -> Tensor:
     return images.flatten(1)
+
+
+def with_networks(adversary: Callable | None = None, siamese: Callable | None = None, **more: object) -> Callable:
+    """`pixels` with the networks that were trained with it."""
+
+    def shown(images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+    vars(shown).update(adversary=adversary, siamese=siamese, **more)
+    return shown
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +161,7 @@ def test_a_flipped_adversary_does_not_look_private() -> None:
     def siamese(g: Tensor) -> Tensor:
         return g[:, 1:3]
 
-    report = audit(pixels, faces, seeds=1, config=QUICK, adversary=flipped, siamese=siamese, progress=False)
+    report = audit(with_networks(flipped, siamese), faces, seeds=1, config=QUICK, progress=False)
     assert report.paper["privacy_accuracy"] < 0.05
     assert report.paper["privacy_auc"] > 0.95 and report.paper["privacy_balanced_accuracy"] < 0.05
     assert report.paper["utility_auc"] > 0.95  # the person's number is in the pixels
@@ -160,21 +170,16 @@ def test_a_flipped_adversary_does_not_look_private() -> None:
 
 
 def test_the_regimes_are_kept_apart(faces: Faces, report: AuditReport) -> None:
-    constant = audit(
-        pixels,
-        faces,
-        seeds=2,
-        config=QUICK,
-        adversary=lambda g: g.new_zeros(len(g)),
-        siamese=lambda g: g[:, :2],
-        progress=False,
-    )
+    networks = {"adversary": lambda g: g.new_zeros(len(g)), "siamese": lambda g: g[:, :2]}
+    constant = audit(with_networks(**networks), faces, seeds=2, config=QUICK, progress=False)
     assert constant.paper["privacy_auc"] == 0.5 and constant.retrained == report.retrained
     text = str(constant)
     assert text.index("PAPER REGIME") < text.index("RETRAINED REGIME") < text.index("CONTROLS")
     assert f"AUC {report.retrained['leak_auc']:.3f}" in text and "co-trained adversary" in text
     assert "not measured" in str(report)
     assert max(map(len, text.splitlines())) <= 120
+    other = audit(with_networks(**networks, attribute="age"), faces, seeds=[0], config=QUICK, progress=False)
+    assert set(other.paper) == {key for key in constant.paper if key.startswith("utility")}, "its adversary reads another attribute"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_the_regimes_are_kept_apart(faces: Faces, report: AuditReport) -> None:
 )
 def test_a_broken_adversary_is_named(faces: Faces, bad: Callable, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        audit(pixels, faces, seeds=1, config=dataclasses.replace(QUICK, attackers=("logistic",)), adversary=bad, progress=False)
+        audit(with_networks(bad), faces, seeds=1, config=dataclasses.replace(QUICK, attackers=("logistic",)), progress=False)
 
 
 # Attackers that fail --------------------------------------------------------------------------------------------------
@@ -198,7 +203,7 @@ class Broken(Logistic):
         raise ValueError("boom\nand more")
 
 
-def test_a_crashing_attacker_is_reported_and_the_audit_goes_on(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crashing_attacker_of_the_readers_is_reported_and_the_audit_goes_on(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTACKERS, "broken", lambda config: Broken())
     config = dataclasses.replace(QUICK, attackers=("broken", "logistic", "cnn"))
     report = audit(pixels, faces, seeds=1, config=config, progress=False)
@@ -206,6 +211,34 @@ def test_a_crashing_attacker_is_reported_and_the_audit_goes_on(faces: Faces, mon
     assert "broken failed: ValueError: boom." in report.notes
     assert any(note.startswith("cnn was left out: the representation is not a map") for note in report.notes)
     assert "boom" in str(report)
+
+
+@pytest.mark.parametrize("name", ["svm_rbf", "lda", "siamese", "shuffled", "curve", "creep", "decoder", "verifier"])
+def test_what_crashes_in_the_library_fails_the_audit(faces: Faces, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Noted and passed over, a defect of an attacker, of a verifier or of a further question would look like privacy."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    config, deep = dataclasses.replace(QUICK, attackers=("logistic", "svm_rbf")), None
+    if name == "svm_rbf":
+        monkeypatch.setattr("aia_lib.attackers.RBFSVM.fit", broken)
+    elif name in ("lda", "siamese"):
+        monkeypatch.setattr(f"aia_lib.verification._fit_{name}", broken)
+    elif name == "shuffled":
+        config = dataclasses.replace(config, controls=True)
+        monkeypatch.setattr("aia_lib.attackers.TorchAttacker.score", broken)
+    else:
+        part, place = {
+            "curve": ("curve", "audit.information._cheapest"),
+            "creep": ("creep", "audit.creep._network"),
+            "decoder": ("reconstruction", "audit.reconstruction._convolutional"),
+            "verifier": ("adaptive", "attackers.GalleryKNN.score"),
+        }[name]
+        deep = DeepConfig(parts=(part,), attackers=("logistic",), decoder_steps=4, queries=2)
+        monkeypatch.setattr(f"aia_lib.{place}", broken)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        audit(with_networks(siamese=lambda g: g[:, :2]), faces, seeds=1, config=config, deep=deep, progress=False)
 
 
 def test_attackers_of_ones_own_join_the_audit_and_one_that_fails_is_noted(faces: Faces) -> None:
@@ -282,6 +315,10 @@ def test_a_module_is_run_in_eval_mode_and_given_back_as_it_was(faces: Faces) -> 
 def test_too_few_people_and_wrong_arguments_are_refused(faces: Faces, toy_faces: Callable[..., Faces]) -> None:
     with pytest.raises(UserError, match="Too few people for an audit: the test split has"):
         audit(pixels, toy_faces(people=40, images=3), seeds=1, config=QUICK, progress=False)
+    tested = np.isin(faces.identity, faces.split().test.identity)
+    one = dataclasses.replace(faces, attributes={**faces.attributes, "one": np.where(tested, faces.labels(), 0).astype(np.int8)})
+    with pytest.raises(UserError, match="the attack split has one label of 'one' only"):
+        audit(pixels, one, "one", seeds=1, config=QUICK, progress=False)
     with pytest.raises(UserError, match="no attribute 'age'.*gender"):
         audit(pixels, faces, attribute="age", config=QUICK)
     with pytest.raises(UserError, match="no attacker 'psychic'.*logistic"):
@@ -329,7 +366,7 @@ def test_the_same_seed_gives_the_same_report(faces: Faces, report: AuditReport) 
 
 
 def test_merged_reports_are_means_over_seeds(faces: Faces, report: AuditReport) -> None:
-    single = [audit(pixels, faces, seeds=1, first_seed=seed, config=QUICK, progress=False) for seed in (0, 1)]
+    single = [audit(pixels, faces, seeds=[seed], config=QUICK, progress=False) for seed in (0, 1)]
     merged = AuditReport.merge(single)
     assert merged.to_dict() == report.to_dict()
     for figure in ("leak_auc", "utility_auc_same", "eer", "tar_at_far_1e-2"):
