@@ -31,11 +31,11 @@ class AuditReport:
     Attributes:
         name: of the anonymizer.
         attribute: the private attribute.
-        paper: figures of the co-trained adversary and Siamese network; None where there are none. `privacy_accuracy` is at the threshold 0.5,
-            as in the paper; `privacy_auc` is oriented on val, so that an adversary whose sign is flipped does not look private.
+        paper: figures of the co-trained adversary and Siamese network, or None. `privacy_accuracy` is at the threshold 0.5, as in the
+            paper; `privacy_auc` is oriented on val, so that a flipped adversary does not look private.
         retrained: figures of the fresh attackers and the fresh verifier. `leak_auc`: the mean over seeds of the test AUC of each seed's
-            worst attacker, chosen on val. It is sign-free: the orientation is chosen on val too, so on test noise falls on
-            both sides of 0.5. `_ci` are 95 % intervals by a bootstrap clustered on people.
+            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `_ci` are 95 % intervals by a
+            bootstrap clustered on people.
         controls: what the figures are to be held against.
         seeds: the same per seed: {"seed", "paper", "retrained", "controls"}.
         data: what was audited: source, images and people of each split.
@@ -174,20 +174,9 @@ def combine(
     for key, kind in (("leak_auc", "leak"), ("utility_auc", "free"), ("utility_auc_same", "same")):
         retrained[f"{key}_ci"] = list(interval([getattr(seed, kind) for seed in scores], bootstrap))
     papers = [entry["paper"] for entry in entries if entry["paper"] is not None]
-    controls = _mean([entry["controls"] for entry in entries])
-    return AuditReport(
-        name,
-        attribute,
-        _mean(papers) if papers else None,
-        retrained,
-        controls,
-        tuple(entries),
-        data,
-        notes,
-        tuple(scores),
-        bootstrap,
-        deep.combine(entries, scores, bootstrap),
-    )
+    paper, controls = _mean(papers) if papers else None, _mean([entry["controls"] for entry in entries])
+    answers = deep.combine(entries, scores, bootstrap)
+    return AuditReport(name, attribute, paper, retrained, controls, tuple(entries), data, notes, tuple(scores), bootstrap, answers)
 
 
 def _mean(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -237,30 +226,29 @@ def _table(report: AuditReport) -> str:
     lines = [title, "=" * len(title), splits, f"{'seed' if len(seeds) == 1 else 'means over seeds'} {', '.join(map(str, seeds))}", ""]
 
     lines += ["PAPER REGIME: the adversary and the Siamese network that were trained with the anonymizer"]
-    p = report.paper
-    if p is None:
+    kinds = (("people verified, free impostors", ""), ("people verified, same label", "_same"))
+    p = report.paper or {}
+    if not p:
         lines += ["  not measured: no co-trained networks were given"]
-    if p is not None and "privacy_auc" in p:
-        lines += [_row("attribute read", f"AUC {p['privacy_auc']:.3f}", f"accuracy {p['privacy_accuracy']:.1%}")]
-        lines[-1] += f", balanced {p['privacy_balanced_accuracy']:.1%}"
-    if p is not None and "utility_auc" in p:
-        lines += [_row("people verified, free impostors", f"AUC {p['utility_auc']:.3f}", f"accuracy {p['utility_accuracy']:.1%}")]
-        lines += [_row("people verified, same label", f"AUC {p['utility_auc_same']:.3f}", f"accuracy {p['utility_accuracy_same']:.1%}")]
+    if "privacy_auc" in p:
+        words = f"accuracy {p['privacy_accuracy']:.1%}, balanced {p['privacy_balanced_accuracy']:.1%}"
+        lines += [_row("attribute read", f"AUC {p['privacy_auc']:.3f}", words)]
+    if "utility_auc" in p:
+        for label, s in kinds:
+            lines += [_row(label, f"AUC {p[f'utility_auc{s}']:.3f}", f"accuracy {p[f'utility_accuracy{s}']:.1%}")]
 
     lines += ["", f"RETRAINED REGIME: fresh attackers, fresh verifier ({r['verifier']}); 95 % intervals over people"]
     lines += [_row("attribute read, worst attacker", _auc(r, "leak_auc"), f"balanced accuracy {r['leak_balanced_accuracy']:.1%}")]
-    for label, suffix in (("people verified, free impostors", ""), ("people verified, same label", "_same")):
-        lines += [
-            _row(label, _auc(r, f"utility_auc{suffix}"), f"accuracy {r[f'utility_accuracy{suffix}']:.1%}, EER {r[f'eer{suffix}']:.1%}")
-        ]
-    for label, suffix in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):
-        lines += [_row(label, "  ".join(f"{r[f'tar_at_far_{far}{suffix}']:.1%}" for far in FARS))]
+    for label, s in kinds:
+        lines += [_row(label, _auc(r, f"utility_auc{s}"), f"accuracy {r[f'utility_accuracy{s}']:.1%}, EER {r[f'eer{s}']:.1%}")]
+    for label, s in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):
+        lines += [_row(label, "  ".join(f"{r[f'tar_at_far_{far}{s}']:.1%}" for far in FARS))]
 
     lines += ["", f"  {'attacker':<32}{'val AUC':>8}{'test AUC':>10}"]
     for name in sorted(r["attackers"], key=r["attackers_val"].get, reverse=True):
         mark = "  <- worst on val" if name == r["worst_attacker"] else ""
         lines += [f"  {name:<32}{r['attackers_val'][name]:>8.3f}{r['attackers'][name]:>10.3f}{mark}"]
-    if p is not None and "privacy_auc" in p:
+    if "privacy_auc" in p:
         lines += [f"  {'(co-trained adversary)':<32}{p['privacy_auc_val']:>8.3f}{p['privacy_auc']:>10.3f}  paper regime, for comparison"]
 
     c = report.controls

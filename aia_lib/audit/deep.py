@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..attackers import AttackSet
-from ..config import AuditConfig
+from ..config import AuditConfig, _whole
 from ..faces import Pairs, Splits
 from ..machine.files import UserError
 from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, rate_draws, roc_auc
@@ -56,18 +56,16 @@ class DeepConfig:
                 raise UserError(f"DeepConfig.parts has no {part!r}; there are {', '.join(PARTS)}.")
         if not self.parts:
             raise UserError(f"DeepConfig.parts is empty; name some of {', '.join(PARTS)}, or leave deep out.")
-        resolve(list(self.attackers))
+        resolve(self.attackers)
         shares = list(self.shares)
         if len(shares) < 2 or shares != sorted(set(shares)) or not 0 < shares[0] or shares[-1] != 1:
             raise UserError(f"DeepConfig.shares must rise from above 0 to 1, not {self.shares!r}.")
-        for name in ("decoder_steps", "queries"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"DeepConfig.{name} must be a whole number of at least 1, not {value!r}.")
+        _whole(self, "decoder_steps", "queries")
         if "adaptive" in self.parts and self.queries < 2:
             raise UserError("DeepConfig.queries must be at least 2: one release is what every attacker has.")
 
 
+@dataclass
 class Deep:
     """The further questions about one anonymizer: what all seeds share is prepared once.
 
@@ -80,29 +78,31 @@ class Deep:
         config, deep: settings of the audit and of this.
     """
 
-    def __init__(
-        self,
-        anonymizer: Callable,
-        splits: Splits,
-        released: Released,
-        original: Callable | None,
-        adversary: Callable | None,
-        siamese: Callable | None,
-        config: AuditConfig,
-        deep: DeepConfig,
-        progress: bool,
-    ) -> None:
-        self.anonymizer, self.splits, self.released = anonymizer, splits, released
-        self.adversary, self.siamese, self.config, self.deep, self.progress = adversary, siamese, config, deep, progress
-        self.makers = resolve(list(deep.attackers))
-        self.notes: list[str] = []
-        self.failed: dict[str, str] = {}
-        if "creep" in deep.parts:
-            self.names, self.left_out = readable(splits, self._attributes())
-            self.original = original or pixels
-            self._try("creep", lambda: setattr(self, "before", Released.of(self.original, splits, control=self.original is pixels)))
-        if "adaptive" in deep.parts:
-            self._try("adaptive", lambda: setattr(self, "views", views(anonymizer, splits, deep.queries)))
+    anonymizer: Callable
+    splits: Splits
+    released: Released
+    original: Callable | None
+    adversary: Callable | None
+    siamese: Callable | None
+    config: AuditConfig
+    deep: DeepConfig
+    progress: bool
+    notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.makers, self.original = resolve(self.deep.attackers), self.original or pixels
+        if "creep" in self.deep.parts:
+            self.names, self.left_out = readable(self.splits, self._attributes())
+            self._try("creep", self._release_original)
+        if "adaptive" in self.deep.parts:
+            self._try("adaptive", self._release_often)
+
+    def _release_original(self) -> None:
+        self.before = Released.of(self.original, self.splits, control=self.original is pixels)
+
+    def _release_often(self) -> None:
+        self.views = views(self.anonymizer, self.splits, self.deep.queries)
 
     def _attributes(self) -> list[str]:
         faces = self.splits.test
@@ -162,10 +162,9 @@ class Deep:
         for i, name in enumerate(self.names):
             known = labels[:, i] >= 0
             attributes[name] = {"images": int(known.sum()), "missing": int((~known).sum())}
-            for when, result in read.items():
-                attributes[name][when] = roc_auc(result["scores"][known, i], labels[known, i] == 1)
-                attributes[name][f"{when}_reader"] = result["readers"][i]
-        arrays = {f"creep/{when}": result["scores"] for when, result in read.items()} | {"creep/labels": labels}
+            for when, (scores, readers) in read.items():
+                attributes[name] |= {when: roc_auc(scores[known, i], labels[known, i] == 1), f"{when}_reader": readers[i]}
+        arrays = {f"creep/{when}": scores for when, (scores, _) in read.items()} | {"creep/labels": labels}
         figures = {"original": name_of(self.original), "private": self.names[0], "attributes": attributes, "left_out": self.left_out}
         return figures, arrays
 

@@ -42,7 +42,7 @@ def code_lengths(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def platt(scores: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Platt's fit: scores (N,) with labels 0 or 1 give a function from scores to probabilities of label 1.
 
-    The targets are his, (n1 + 1)/(n1 + 2) and 1/(n0 + 2), so that scores that separate val perfectly do not promise certainty.
+    His targets, (n1 + 1)/(n1 + 2) and 1/(n0 + 2), keep scores that separate val perfectly from promising certainty.
     """
     centre, scale = scores.mean(), max(scores.std(), 1e-12)
     ones, zeros = int((labels == 1).sum()), int((labels == 0).sum())
@@ -72,20 +72,14 @@ def information(attacks: Attacks, val: AttackSet, test: AttackSet) -> tuple[dict
     """The bound I(S;Z) >= H(S) - CE of one seed's attackers; the attacker is chosen on val, by cross entropy.
 
     Returns:
-        figures: attacker; entropy_bits, H(S) of the test labels; cross_entropy_bits; information_bits, their difference. Below 0 where
-            the attacker is worse than no attacker: the bound is then 0.
+        figures: attacker; entropy_bits, H(S) of the test labels; cross_entropy_bits; information_bits, their difference.
         arrays: "information/bits", each test image's code length (T,).
     """
     name, fit = _cheapest(attacks, val.labels)
     bits = code_lengths(fit(attacks.test_scores[name]), test.labels)
     prior = float(entropy(test.labels.mean()))
-    figures = {
-        "attacker": name,
-        "entropy_bits": prior,
-        "cross_entropy_bits": float(bits.mean()),
-        "information_bits": prior - float(bits.mean()),
-    }
-    return figures, {"information/bits": bits}
+    figures = {"attacker": name, "entropy_bits": prior, "cross_entropy_bits": float(bits.mean())}
+    return figures | {"information_bits": prior - float(bits.mean())}, {"information/bits": bits}
 
 
 def learning_curve(
@@ -151,11 +145,6 @@ def learning_curve(
             people.append(identity[:images][block])
     arrays |= {"code/bits": np.concatenate(bits), "code/label_only": np.concatenate(label_only), "code/people": np.concatenate(people)}
     mean, without = float(arrays["code/bits"].mean()), float(arrays["code/label_only"].mean())
-    code = {
-        "images": len(arrays["code/bits"]),
-        "bits_per_label": mean,
-        "label_only_bits_per_label": without,
-        "saved_bits_per_label": without - mean,
-        "compression": 1 / max(mean, 1e-9),
-    }
+    code = {"images": len(arrays["code/bits"]), "bits_per_label": mean, "label_only_bits_per_label": without}
+    code |= {"saved_bits_per_label": without - mean, "compression": 1 / max(mean, 1e-9)}
     return {"curve": curve, "code": code}, arrays

@@ -50,13 +50,12 @@ def resolve(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
         attackers: a list, or a mapping from names of your choice. Each item is one of
 
             * a name in `ATTACKERS`;
-            * a scikit-learn classifier or pipeline with `decision_function` or `predict_proba`, cloned for each seed;
-            * a torch module, features float32 (B, k) to one logit an image, (B,) or (B, 1): each seed trains a copy of it, from the weights
-              that it has;
-            * an attacker, `fit(train, val, seed)` and `score(data)`: each seed fits a copy;
-            * a function of an `AuditConfig` that makes an attacker, as in `ATTACKERS`: each seed calls it.
+            * a scikit-learn classifier or pipeline with `decision_function` or `predict_proba`;
+            * a torch module, features float32 (B, k) to one logit an image, (B,) or (B, 1), trained from the weights that it has;
+            * an attacker, `fit(train, val, seed)` and `score(data)`;
+            * a function of an `AuditConfig` that makes an attacker, as in `ATTACKERS`.
 
-            Estimators and modules read the standardised features; an attribute `reads` of theirs names another field of `AttackSet`.
+            Each seed fits a copy. Estimators and modules read the features, or the field of `AttackSet` that their `reads` names.
 
     Raises:
         UserError: there is none, or an item is none of these.
@@ -98,10 +97,8 @@ def _maker(item: Any) -> Callable[[AuditConfig], Attacker]:
         return training(item, reads)
     if hasattr(item, "get_params") and hasattr(item, "fit"):  # scikit-learn's way; its fit and score are not an attacker's
         if not hasattr(item, "decision_function") and not hasattr(item, "predict_proba"):
-            raise UserError(
-                f"{type(item).__name__} gives no scores: an attacker needs decision_function or predict_proba, "
-                "since an AUC orders images. Take another classifier, or wrap it in CalibratedClassifierCV."
-            )
+            needs = "an attacker needs decision_function or predict_proba, since an AUC orders images"
+            raise UserError(f"{type(item).__name__} gives no scores: {needs}. Take another, or wrap it in CalibratedClassifierCV.")
         return lambda config: SklearnAttacker(item, reads)
     if callable(getattr(item, "fit", None)) and callable(getattr(item, "score", None)):
         return lambda config: copy.deepcopy(item)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..faces import Faces, Pairs, Splits
+from ..faces import Pairs, Splits
 from ..machine.device import pick_device, seeded
 from ..machine.files import UserError
 from ..models import upsample_conv
@@ -49,14 +49,12 @@ def psnr(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
 def ssim(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
     """Structural similarity of each image, the mean over all windows that lie inside, at most 1, (N,) (Wang et al. 2004, Eq. 13).
 
-    Window: Gaussian, 11 x 11, standard deviation 1.5 pixels; C1 = 0.01^2, C2 = 0.03^2 for values in [0, 1].
-
     Args:
         images, rebuilt: values in [0, 1], (N, 1, H, W), H and W at least 11.
     """
     if min(images.shape[2:]) < 11 or images.shape != rebuilt.shape:
         raise UserError(f"SSIM compares images of one shape, at least 11 x 11 pixels, not {images.shape} and {rebuilt.shape}.")
-    offset = torch.arange(11, dtype=torch.float64) - 5
+    offset = torch.arange(11, dtype=torch.float64) - 5  # a Gaussian window, 11 x 11, of standard deviation 1.5 pixels
     line = torch.exp(-(offset**2) / (2 * 1.5**2))
     window = (line / line.sum()).outer(line / line.sum())[None, None]  # (1, 1, 11, 11)
     values = []
@@ -118,12 +116,13 @@ class FreshDecoder(nn.Module):
         return torch.sigmoid(images)
 
 
-def shrunk(faces: Faces, size: int) -> np.ndarray:
-    """The images as float32 (N, 1, size, size) in [0, 1], averaged down."""
+def shrunk(images: np.ndarray, side: int) -> np.ndarray:
+    """Images (N, 1, S, S), uint8 or float32 in [0, 1], as float32 (N, 1, s, s) in [0, 1], averaged down to at most `side` pixels."""
     parts = []
-    for start in range(0, len(faces), 1024):
-        block = torch.from_numpy(np.asarray(faces.images[start : start + 1024])).float() / 255
-        parts.append((F.adaptive_avg_pool2d(block, size) if size < faces.size else block).numpy())
+    for start in range(0, len(images), 1024):
+        block = torch.from_numpy(np.ascontiguousarray(images[start : start + 1024]))
+        block = block.float() / 255 if block.dtype == torch.uint8 else block
+        parts.append((F.adaptive_avg_pool2d(block, side) if side < block.shape[-1] else block).numpy())
     return np.concatenate(parts)
 
 
@@ -137,7 +136,7 @@ def rebuild(
         and test at that size; and why the anonymizer's `decode` was refused, or "".
     """
     size = min(splits.test.size, LARGEST)
-    real = {part: shrunk(getattr(splits, part), size) for part in ("attack", "val", "test")}
+    real = {part: shrunk(getattr(splits, part).images, size) for part in ("attack", "val", "test")}
     attack = released.sets["attack"]
     images = real["attack"] if attack.repeats == 1 else np.concatenate([real["attack"], real["attack"][..., ::-1]])
     some = np.random.default_rng(seed).permutation(len(images))[:MOST_IMAGES]
@@ -247,10 +246,10 @@ def reconstruction(
         "mean_face_ssim": float(ssim(real["test"], mean_face).mean()),
     }
     side = min(VERIFIED_AT, figures["size"])
-    flat = {part: _flat(values, side) for part, values in real.items()}
+    flat = {part: shrunk(values, side).reshape(len(values), -1) for part, values in real.items()}
     standardise = standardiser(flat["attack"])
     seen = {part: standardise(values) for part, values in flat.items()}
-    rebuilt = {part: standardise(_flat(values, side)) for part, values in made.items()}
+    rebuilt = {part: standardise(shrunk(values, side).reshape(len(values), -1)) for part, values in made.items()}
     # The verifier is chosen by how it tells rebuilt from real people and real from real: where nothing was rebuilt, the second decides.
     offset = len(seen["val"])
     crossed = [Pairs(p.a, p.b + offset, p.different) for p in pairs["val"].values()]
@@ -272,11 +271,3 @@ def reconstruction(
         figures[f"real_auc{suffix}"] = roc_auc(np.linalg.norm(theirs[test.a] - theirs[test.b], axis=1), test.different)
     figures["verifier"] = verifier.name
     return figures, arrays, refused
-
-
-def _flat(images: np.ndarray, side: int) -> np.ndarray:
-    """Images (N, 1, S, S) averaged down to `side` pixels, as rows float32 (N, side * side)."""
-    if images.shape[-1] == side:
-        return np.ascontiguousarray(images, dtype=np.float32).reshape(len(images), -1)
-    blocks = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).split(1024)
-    return np.concatenate([F.adaptive_avg_pool2d(block, side).flatten(1).numpy() for block in blocks])

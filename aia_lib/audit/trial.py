@@ -25,10 +25,7 @@ Makers = Mapping[str, Callable[[AuditConfig], Attacker]]
 
 @dataclass
 class Attacks:
-    """Oriented scores on val and test and the AUC on val of each attacker that ran, and why the others did not.
-
-    `extra` holds the scores on one more set, where one was asked for.
-    """
+    """AUC on val and oriented scores on val, test and, where one was asked for, one more set of each attacker; why others did not run."""
 
     val: dict[str, float] = field(default_factory=dict)
     val_scores: dict[str, np.ndarray] = field(default_factory=dict)
