@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,14 +19,6 @@ from .machine.device import adam, pick_device, seeded
 from .machine.files import UserError
 from .models import SiameseNetwork
 from .statistics import roc_auc
-
-
-class Verifier(Protocol):
-    """Features to embeddings whose Euclidean distance tells people apart."""
-
-    def embed(self, features: np.ndarray) -> np.ndarray:
-        """Features float32 (N, k) to embeddings float32 (N, d)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -42,12 +33,12 @@ class FittedVerifier:
     """
 
     name: str
-    verifier: Verifier
+    verifier: LDAVerifier | SiameseVerifier
     val_auc: float
     candidates: dict[str, float]
 
     def embed(self, features: np.ndarray) -> np.ndarray:
-        """Features float32 (N, k) to embeddings float32 (N, d)."""
+        """Features float32 (N, k) to embeddings float32 (N, d) whose Euclidean distance tells people apart."""
         return self.verifier.embed(features)
 
 
@@ -157,11 +148,11 @@ def fit_verifier(
     if counts.max(initial=0) <= repeats:
         raise UserError("A verifier cannot be trained: nobody in the attack split has two images. Load more images a person.")
 
-    def judge(verifier: Verifier) -> float:
+    def judge(verifier: LDAVerifier | SiameseVerifier) -> float:
         embeddings = verifier.embed(val_features)
         return float(np.mean([roc_auc(pair_distances(embeddings, pairs), pairs.different) for pairs in val_pairs]))
 
-    makers: dict[str, Callable[[], tuple[float, Verifier]]] = {
+    makers: dict[str, Callable[[], tuple[float, LDAVerifier | SiameseVerifier]]] = {
         "lda": lambda: _fit_lda(features, identity, judge, repeats, principal),
         "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, seed),
     }
@@ -181,10 +172,10 @@ def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) 
 def _fit_lda(
     features: np.ndarray,
     identity: np.ndarray,
-    judge: Callable[[Verifier], float],
+    judge: Callable[[LDAVerifier], float],
     repeats: int,
     principal: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[float, Verifier]:
+) -> tuple[float, LDAVerifier]:
     mean, basis = principal or principal_components(features)
     scores = (features - mean) @ basis.T
     scales = scores.std(0)
@@ -199,13 +190,13 @@ def _fit_lda(
 def _fit_siamese(
     features: np.ndarray,
     identity: np.ndarray,
-    judge: Callable[[Verifier], float],
+    judge: Callable[[SiameseVerifier], float],
     map_shape: tuple[int, int, int] | None,
     repeats: int,
     epochs: int,
     seed: int,
     batch_size: int = 64,
-) -> tuple[float, Verifier]:
+) -> tuple[float, SiameseVerifier]:
     device = pick_device()
     rng = np.random.default_rng(seed)
     with seeded(seed, "fresh siamese"):

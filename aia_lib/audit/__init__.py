@@ -19,29 +19,23 @@ from __future__ import annotations
 
 from .adaptive import Averaged
 from .audit_report import AuditReport
-from .deep import PARTS, DeepConfig
+from .deep import DeepConfig
 from .fairness import GroupRates, ParityBound, ParityGap, group_rates, parity_bound, parity_gap
 from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
-from .protocol import CONTROL_ATTACKERS, audit, enough_people
-from .released import BATCH, MIRROR_BELOW, RECONSTRUCTION_SIZE, represent
-from .trial import FARS, SeedScores
+from .protocol import audit, enough_people
+from .released import represent
+from .trial import SeedScores
 
 __all__ = [
     "AuditReport",
     "Averaged",
-    "BATCH",
-    "CONTROL_ATTACKERS",
     "DeepConfig",
-    "FARS",
     "GroupRates",
     "INTERACTION_ATTACKERS",
     "InteractionReport",
     "Leak",
-    "MIRROR_BELOW",
-    "PARTS",
     "ParityBound",
     "ParityGap",
-    "RECONSTRUCTION_SIZE",
     "SeedScores",
     "audit",
     "enough_people",

@@ -224,37 +224,24 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     for size in sizes:
         entries = [curve[size] for curve in curves]
         means = _means(entries, "images", "leak_auc")
-        points.append(
-            {
-                "people": size,
-                "images": round(means["images"]),
-                "leak_auc": means["leak_auc"],
-                "leak_auc_ci": list(interval(measured[size], resamples)),
-                "attacker": _most_frequent(entries, "attacker"),
-            }
-        )
+        point = {"people": size, "images": round(means["images"]), "leak_auc": means["leak_auc"]}
+        point["leak_auc_ci"] = list(interval(measured[size], resamples))
+        points.append(point | {"attacker": _most_frequent(entries, "attacker")})
     last, before = (bootstrap_auc(measured[sizes[i]], resamples) for i in (-1, -2))
     codes = _means([answer["code"] for answer in answers], *answers[0]["code"])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
     saved = [seed.more["code/label_only"] - seed.more["code/bits"] for seed in scores]
     codes["saved_bits_per_label_ci"] = mean_limits(saved, [seed.more["code/people"] for seed in scores], resamples)
-    return {
-        "curve": {
-            "points": points,
-            "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"],
-            "gain_ci": list(limits(last - before)),
-            "from_people": points[-2]["people"],
-            "to_people": points[-1]["people"],
-        },
-        "code": codes,
-    }
+    curve = {"points": points, "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"], "gain_ci": list(limits(last - before))}
+    return {"curve": curve | {"from_people": points[-2]["people"], "to_people": points[-1]["people"]}, "code": codes}
 
 
 def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     for i, (name, first) in enumerate(answers[0]["attributes"].items()):
         entries = [answer["attributes"][name] for answer in answers]
-        figures, draws = _means(entries, "before", "after"), {}
+        figures: dict[str, Any] = {}
+        draws = {}
         for when in ("before", "after"):
             measurements = []
             for seed in scores:
@@ -262,17 +249,11 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
                 known = labels >= 0
                 measurements.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
             draws[when] = bootstrap_auc(measurements, resamples)
+            figures |= _means(entries, when) | {f"{when}_ci": list(limits(draws[when]))}
         change = draws["after"] - draws["before"]
-        attributes[name] = {
-            "before": figures["before"],
-            "before_ci": list(limits(draws["before"])),
-            "after": figures["after"],
-            "after_ci": list(limits(draws["after"])),
-            "change": float(np.mean([entry["after"] - entry["before"] for entry in entries])),
-            "change_ci": list(limits(change)),
-            "change_sd": float(np.nanstd(change)),
-            "missing": first["missing"],
-        }
+        figures["change"] = float(np.mean([entry["after"] - entry["before"] for entry in entries]))
+        figures |= {"change_ci": list(limits(change)), "change_sd": float(np.nanstd(change))}
+        attributes[name] = figures | {"missing": first["missing"]}
     return {"creep": {**{key: answers[0][key] for key in ("original", "private", "left_out")}, "attributes": attributes}}
 
 
