@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 
 import numpy as np
@@ -213,30 +214,32 @@ def test_a_crashing_attacker_of_the_readers_is_reported_and_the_audit_goes_on(fa
     assert "boom" in str(report)
 
 
-@pytest.mark.parametrize("name", ["svm_rbf", "lda", "siamese", "shuffled", "curve", "creep", "decoder", "verifier"])
-def test_what_crashes_in_the_library_fails_the_audit(faces: Faces, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "name", "part"),
+    [
+        ("attackers", "RBFSVM.fit", None),
+        ("attackers", "TorchAttacker.score", "controls"),
+        ("verification", "_fit_lda", None),
+        ("verification", "_fit_siamese", None),
+        ("audit.information", "_cheapest", "curve"),
+        ("audit.creep", "_network", "creep"),
+        ("audit.reconstruction", "_convolutional", "reconstruction"),
+        ("attackers", "GalleryKNN.score", "adaptive"),
+    ],
+)
+def test_what_crashes_in_the_library_fails_the_audit(
+    faces: Faces, monkeypatch: pytest.MonkeyPatch, module: str, name: str, part: str | None
+) -> None:
     """Noted and passed over, a defect of an attacker, of a verifier or of a further question would look like privacy."""
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    config, deep = dataclasses.replace(QUICK, attackers=("logistic", "svm_rbf")), None
-    if name == "svm_rbf":
-        monkeypatch.setattr("aia_lib.attackers.RBFSVM.fit", broken)
-    elif name in ("lda", "siamese"):
-        monkeypatch.setattr(f"aia_lib.verification._fit_{name}", broken)
-    elif name == "shuffled":
-        config = dataclasses.replace(config, controls=True)
-        monkeypatch.setattr("aia_lib.attackers.TorchAttacker.score", broken)
-    else:
-        part, place = {
-            "curve": ("curve", "audit.information._cheapest"),
-            "creep": ("creep", "audit.creep._network"),
-            "decoder": ("reconstruction", "audit.reconstruction._convolutional"),
-            "verifier": ("adaptive", "attackers.GalleryKNN.score"),
-        }[name]
-        deep = DeepConfig(parts=(part,), attackers=("logistic",), decoder_steps=4, queries=2)
-        monkeypatch.setattr(f"aia_lib.{place}", broken)
+    *owner, attribute = name.split(".")
+    home = importlib.import_module(f"aia_lib.{module}")
+    monkeypatch.setattr(getattr(home, owner[0]) if owner else home, attribute, broken)
+    config = dataclasses.replace(QUICK, controls=part == "controls")
+    deep = None if part in (None, "controls") else DeepConfig(parts=(part,), attackers=("logistic",), decoder_steps=4, queries=2)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         audit(with_networks(siamese=lambda g: g[:, :2]), faces, seeds=1, config=config, deep=deep, progress=False)
 
