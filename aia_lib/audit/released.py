@@ -190,6 +190,8 @@ class Released:
         features = {part: standardise(values) for part, values in g.items()}
         principal = principal_components(features["attack"][:: -(-len(features["attack"]) // MIRROR_BELOW)], count=1 if control else 256)
         mean, basis = principal
+        if not len(basis):
+            raise UserError(f"The anonymizer {name_of(anonymizer)} returned one representation for all images, but for rounding.")
         sets, identity, notes = {}, {}, []
         for part, faces in parts.items():
             times = repeats if part == "attack" else 1

@@ -287,6 +287,7 @@ def test_a_decoder_that_fails_costs_only_the_attack_on_it(faces: Faces) -> None:
         (lambda x: (x.flatten(1) * 255).long(), "float tensor or numpy array, not a int64"),
         (lambda x: [1.0] * len(x), "not a list"),
         (lambda x: x.new_ones(len(x), 5), "the same representation for all"),
+        (lambda x: 1 + 1e-7 * x.flatten(1).round(), "one representation for all images, but for rounding"),
         (lambda x: x.new_ones(len(x), 0), r"shape \(N, k\)"),
         (lambda x: x @ x.new_ones(3, 3), "failed on a batch of shape.*RuntimeError"),
         (lambda x: 1 / 0, "ZeroDivisionError: division by zero"),
