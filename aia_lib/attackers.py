@@ -213,6 +213,7 @@ class GalleryKNN:
         return np.concatenate(rows)
 
 
+@dataclass(eq=False)
 class TorchAttacker:
     """Any torch network with one logit an image as an attacker: AdamW, one-cycle learning rate, the epoch that is best on val.
 
@@ -225,19 +226,16 @@ class TorchAttacker:
         needs: fields of `AttackSet` that `make` reads besides.
     """
 
-    def __init__(
-        self,
-        make: Callable[[AttackSet], nn.Module],
-        reads: str = "features",
-        epochs: int = 20,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-2,
-        min_steps: int = AuditConfig.min_steps,
-        needs: tuple[str, ...] = (),
-    ) -> None:
-        self.make, self.reads, self.epochs = make, reads, epochs
-        self.learning_rate, self.weight_decay, self.min_steps = learning_rate, weight_decay, min_steps
-        self.needs = (reads, *needs)
+    make: Callable[[AttackSet], nn.Module]
+    reads: str = "features"
+    epochs: int = 20
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    min_steps: int = AuditConfig.min_steps
+    needs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.needs = (self.reads, *self.needs)
 
     def fit(self, train: AttackSet, val: AttackSet, seed: int) -> None:
         self.device = pick_device()

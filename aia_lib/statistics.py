@@ -24,9 +24,6 @@ def with_interval(value: float, interval: Sequence[float] | None = None) -> str:
     return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-# Figures --------------------------------------------------------------------------------------------------------------
-
-
 def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting one half.
 
@@ -123,9 +120,6 @@ def _checked(scores: ArrayLike, positive: ArrayLike) -> tuple[np.ndarray, np.nda
     if positive.all() or not positive.any():
         raise UserError(f"All {len(positive)} rows are of one class: there is nothing to tell apart.")
     return scores, positive
-
-
-# Intervals ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -156,9 +156,6 @@ class AuditReport:
         return _table(self)
 
 
-# Many seeds -----------------------------------------------------------------------------------------------------------
-
-
 def combine(
     name: str,
     attribute: str,
@@ -211,9 +208,6 @@ def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedSc
     free, same = (Scored(*(arrays[f"{i}/{kind}/{part}"] for part in ("scores", "positive", "people"))) for kind in ("free", "same"))
     labels, people, adversary = arrays[f"{i}/labels"], arrays[f"{i}/people"], arrays.get(f"{i}/adversary")
     return SeedScores(labels, people, under("attackers"), worst, free, same, adversary, under("more"))
-
-
-# The table ------------------------------------------------------------------------------------------------------------
 
 
 def _table(report: AuditReport) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,15 +95,16 @@ class Deep:
         self.makers, self.original = resolve(self.deep.attackers), self.original or pixels
         if "creep" in self.deep.parts:
             self.names, self.left_out = readable(self.splits, self._attributes())
-            self._try("creep", self._release_original)
-        if "adaptive" in self.deep.parts:
-            self._try("adaptive", self._release_often)
 
-    def _release_original(self) -> None:
-        self.before = Released.of(self.original, self.splits, control=self.original is pixels)
+    @cached_property
+    def before(self) -> Released:
+        """What `original` releases."""
+        return Released.of(self.original, self.splits, control=self.original is pixels)
 
-    def _release_often(self) -> None:
-        self.views = views(self.anonymizer, self.splits, self.deep.queries)
+    @cached_property
+    def views(self) -> tuple[dict[str, Released], dict[str, str]]:
+        """What the anonymizer releases of an image when it is asked several times."""
+        return views(self.anonymizer, self.splits, self.deep.queries)
 
     def _attributes(self) -> list[str]:
         faces = self.splits.test
@@ -179,9 +181,6 @@ class Deep:
     def all_notes(self) -> list[str]:
         """What broke down, one sentence each."""
         return [*self.notes, *(f"{part} was not answered: {reason}" for part, reason in self.failed.items())]
-
-
-# Many seeds -----------------------------------------------------------------------------------------------------------
 
 
 def combine(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any] | None:

@@ -109,9 +109,6 @@ def audit(
     return combine(name, attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
 
 
-# What goes in ---------------------------------------------------------------------------------------------------------
-
-
 def _seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     try:
         whole = isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool)
@@ -138,9 +135,6 @@ def enough_people(splits: Splits) -> None:
     for name in ("attack", "val"):
         if not {0, 1} <= set(getattr(splits, name).labels().tolist()):
             raise UserError(f"Too few people for an audit: the {name} split has one label of {test.attribute!r} only. Load more people.")
-
-
-# One seed -------------------------------------------------------------------------------------------------------------
 
 
 def _retrained_regime(
