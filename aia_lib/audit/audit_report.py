@@ -132,7 +132,7 @@ class AuditReport:
             raise UserError(f"{path} is not a saved audit report ({one_line(error)}). Remove it to audit again.") from error
 
     def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
-        """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `card.claims`."""
+        """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `claims.claims`."""
         from .claims import claims
 
         return claims(self, original, limits)
@@ -142,7 +142,7 @@ class AuditReport:
 
         Args:
             original: the audit of what the method is compared with, on the same faces: two more claims can then be tested.
-            limits: where the claims' lines are drawn; None takes `card.Limits()`.
+            limits: where the claims' lines are drawn; None takes `claims.Limits()`.
             **about: description, contact and provenance, see `card.privacy_card`.
         """
         from .card import privacy_card
