@@ -13,7 +13,7 @@ and a fresh verifier on g, and reports what they find on people whom nobody has 
     print(audit(pixelate, faces, seeds=1))
 
     aia = AIA(alpha=0.5, beta=0.5).fit(faces.split().train)
-    print(audit(aia, faces, seeds=1, adversary=aia.infer, siamese=aia.embed))
+    print(audit(aia, faces, seeds=1))
 
 `aia run` on the command line makes the paper's whole table.
 Names are loaded when they are first used, so that `import aia_lib` needs neither torch nor matplotlib.
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask
-    from .audit import AuditReport, DeepConfig, audit, deep_audit, group_rates, interaction_audit, parity_bound, parity_gap
+    from .audit import AuditReport, DeepConfig, audit, group_rates, interaction_audit, parity_bound, parity_gap
     from .config import PROFILES, AuditConfig, Profile, get_profile
     from .datasets import SOURCES, load_faces
     from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
@@ -62,7 +62,6 @@ _HOME = {
     "SweepResult": "sweep",
     "UserError": "machine.files",
     "audit": "audit",
-    "deep_audit": "audit",
     "get_profile": "config",
     "group_rates": "audit",
     "interaction_audit": "audit",
@@ -97,7 +96,6 @@ __all__ = [
     "SweepResult",
     "UserError",
     "audit",
-    "deep_audit",
     "get_profile",
     "group_rates",
     "interaction_audit",

@@ -4,9 +4,7 @@ Anything with this shape can be audited; nothing needs to inherit from here::
 
     images, float (N, 1, H, W) in [0, 1]  ->  g, float (N, k)
 
-An anonymizer may also offer `map_shape`, the map (channels, height, width) that g flattens, and `decode(g)`, the images
-that can be made of it. The four below add `fit`, `save`, and, for the paper regime, the adversary (`infer`) and the Siamese
-network (`embed`) that were trained with them.
+What else it may offer is declared on the Protocol `Anonymizer`; the four below offer all of it, and add `fit` and `save`.
 """
 
 from __future__ import annotations
@@ -32,7 +30,18 @@ from .training import finetune, train_adversary, train_autoencoder, train_siames
 
 @runtime_checkable
 class Anonymizer(Protocol):
-    """What the library calls an anonymizer."""
+    """What the library calls an anonymizer: a function; a plain one will do. An audit reads further members where they are there:
+
+    name: what reports call it.
+    map_shape: the map (channels, height, width) that g flattens.
+    decode(g): the images that can be made of g, (N, 1, H, W) in [0, 1].
+    adversary(g): logits (N,), positive for label 1, of the adversary that was trained with it.
+    siamese(g): embeddings (N, d) of the Siamese network that was trained with it.
+    attribute: what its adversary was trained to read; an audit of another attribute does not ask it.
+    warm_start(): the network behind `adversary`, a module g (N, k) to logits, for an attacker that goes on training it; None where there
+        is none that reads g. Where `adversary` is itself a torch module, that is it.
+    adaptive_attackers(): the attacks of somebody who knows how it works, a list or a mapping of what `audit(attackers=…)` takes.
+    """
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images float (N, 1, H, W) in [0, 1] to representations g, float (N, k)."""
@@ -156,13 +165,18 @@ class Original:
         """g (N, k) to reconstructions (N, 1, H, W) in [0, 1]."""
         return fitted(self).decode(g)
 
-    def infer(self, g: Tensor) -> Tensor:
+    def adversary(self, g: Tensor) -> Tensor:
         """Logits (N,) of the adversary trained with this anonymizer."""
         return fitted(self).infer(g)
 
-    def embed(self, g: Tensor) -> Tensor:
+    def siamese(self, g: Tensor) -> Tensor:
         """Embeddings (N, 128) of the Siamese network trained with this anonymizer."""
         return fitted(self).embed(g)
+
+    def warm_start(self) -> nn.Module | None:
+        """The adversary's network, to be trained on; None where it reads reconstructions, not g."""
+        nets = fitted(self)
+        return nets.adversary if nets.attach == "latent" else None
 
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
@@ -238,8 +252,9 @@ class AIA:
     map_shape = Original.map_shape
     __call__ = Original.__call__
     decode = Original.decode
-    infer = Original.infer
-    embed = Original.embed
+    adversary = Original.adversary
+    siamese = Original.siamese
+    warm_start = Original.warm_start
 
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
@@ -316,8 +331,9 @@ class RandomMask:
 
     map_shape = Original.map_shape
     decode = Original.decode
-    infer = Original.infer
-    embed = Original.embed
+    adversary = Original.adversary
+    siamese = Original.siamese
+    warm_start = Original.warm_start
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [0, 1] to g (N, k) in [0, 1], a `share` of each row replaced."""

@@ -1,29 +1,24 @@
 """The fresh attackers: eight families of classifiers that try to read the private attribute off a representation.
 
-One audit takes your own beside them: names, scikit-learn classifiers, torch modules and attackers, mixed::
-
-    audit(anonymizer, faces, attackers=["logistic", "mlp", RandomForestClassifier(300), nn.Sequential(nn.Linear(768, 64), nn.ReLU(), …)])
-
-An attacker is anything with `fit(train, val, seed)` and `score(data)`. Put a function that makes one from an `AuditConfig` into
-`ATTACKERS` under a name, and every audit uses it::
+An attacker is anything with `fit(train, val, seed)` and `score(data)`. All choices (regularisation, when to stop, how many neighbours) are
+made by the AUC on val. An audit takes a reader's beside them: `audit(…, attackers=["mlp", RandomForestClassifier(99), nn.Linear(768, 1)])`.
+A function that makes one from an `AuditConfig` takes part in every audit once it is in `ATTACKERS`::
 
     ATTACKERS["my_forest"] = lambda config: SklearnAttacker(RandomForestClassifier(300))
-
-All choices (regularisation, when to stop, how many neighbours) are made by the AUC on val.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -36,6 +31,7 @@ from torch import Tensor, nn
 from .config import AuditConfig
 from .machine.device import autocast, pick_device, seeded
 from .models import CNNAdversary
+from .statistics import rank_auc
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,38 +63,22 @@ class AttackSet:
 
     def take(self, rows: np.ndarray) -> AttackSet:
         """Only `rows` (a mask or row numbers). They must keep the halves of `repeats` together."""
-        arrays = {name: getattr(self, name) for name in ("g", "features", "components", "labels", "images", "embeddings")}
-        return replace(self, **{name: None if array is None else array[rows] for name, array in arrays.items()})
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
+
+    def auc(self, scores: np.ndarray) -> float:
+        """AUC of scores (N,) against the labels; on val it is the figure that every choice maximises."""
+        return rank_auc(scores, self.labels == 1)
 
 
 class Attacker(Protocol):
-    """A family of attackers. `needs` names the fields of `AttackSet` without which it does not apply."""
-
-    needs: tuple[str, ...]
+    """A family of attackers. A tuple `needs`, where it has one, names the fields of `AttackSet` without which it does not apply."""
 
     def fit(self, train: AttackSet, val: AttackSet, seed: int) -> None:
         """Train on `train`, choose on `val`; the same seed gives the same attacker on the CPU."""
-        ...
 
     def score(self, data: AttackSet) -> np.ndarray:
         """One number an image, higher for label 1, float (N,)."""
-        ...
-
-
-def val_auc(val: AttackSet, scores: np.ndarray) -> float:
-    """AUC on val, the figure that every choice maximises; scores that are not finite count as none.
-
-    The sum of ranks (Mann and Whitney): scikit-learn's roc_auc_score gives the same, but checks its input for longer than a
-    small network's epoch takes.
-    """
-    if not np.isfinite(scores).all():
-        return 0.0
-    positive = val.labels == 1
-    ones, zeros = int(positive.sum()), int((~positive).sum())
-    return float((rankdata(scores)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
-
-
-# scikit-learn ---------------------------------------------------------------------------------------------------------
 
 
 class SklearnAttacker:
@@ -129,17 +109,13 @@ class SklearnAttacker:
 class Logistic:
     """Logistic regression on all features, ridge penalty. Its strength is lowered as long as val gains from it."""
 
-    needs = ()
     STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
     def fit(self, train: AttackSet, val: AttackSet, seed: int) -> None:
-        model = LogisticRegression(max_iter=200, tol=1e-3, warm_start=True)
-
-        def with_strength(c: float) -> LogisticRegression:
-            return copy.deepcopy(model.set_params(C=c).fit(train.features, train.labels))  # starts from the one before
-
+        model, x, y = LogisticRegression(max_iter=200, tol=1e-3, warm_start=True), train.features, train.labels
         with threadpool_limits(1):  # the solver multiplies one vector at a time: on two threads it takes twice as long
-            self.model = _strongest(with_strength, self.STRENGTHS, val, val.features)
+            # Each strength starts from the weights of the one before.
+            self.model = _strongest(lambda c: copy.deepcopy(model.set_params(C=c).fit(x, y)), self.STRENGTHS, val, val.features)
 
     def score(self, data: AttackSet) -> np.ndarray:
         return self.model.decision_function(data.features)
@@ -151,7 +127,6 @@ class RBFSVM:
     The kernel is exp(-d^2 / (2 m)) with m the median squared distance of two images; the penalty is chosen on val.
     """
 
-    needs = ()
     LANDMARKS = 1000
     STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
@@ -163,11 +138,7 @@ class RBFSVM:
         median = float(np.median(distances[np.triu_indices(len(some), 1)]))
         self.kernel = Nystroem(gamma=0.5 / max(median, 1e-12), n_components=min(self.LANDMARKS, len(train)), random_state=seed)
         inputs, val_inputs = self.kernel.fit_transform(train.features), self.kernel.transform(val.features)
-
-        def with_strength(c: float) -> LinearSVC:
-            return LinearSVC(C=c, dual=False, tol=1e-3).fit(inputs, train.labels)
-
-        self.model = _strongest(with_strength, self.STRENGTHS, val, val_inputs)
+        self.model = _strongest(lambda c: LinearSVC(C=c, dual=False, tol=1e-3).fit(inputs, train.labels), self.STRENGTHS, val, val_inputs)
 
     def score(self, data: AttackSet) -> np.ndarray:
         return self.model.decision_function(self.kernel.transform(data.features))
@@ -180,7 +151,7 @@ def _strongest(with_strength: Callable[[float], Any], strengths: tuple[float, ..
         warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop is one more regulariser, and val judges it
         for strength in strengths:
             model = with_strength(strength)
-            auc = val_auc(val, model.decision_function(val_inputs))
+            auc = val.auc(model.decision_function(val_inputs))
             if auc > best:
                 best, chosen = auc, model
             elif auc < best - 0.003:
@@ -191,20 +162,13 @@ def _strongest(with_strength: Callable[[float], Any], strengths: tuple[float, ..
 class Boosting:
     """Histogram gradient boosting on the first 100 principal components; the number of trees is chosen on val."""
 
-    needs = ()
     COMPONENTS = 100
 
     def fit(self, train: AttackSet, val: AttackSet, seed: int) -> None:
-        self.model = HistGradientBoostingClassifier(
-            learning_rate=0.1,
-            max_iter=200,
-            max_leaf_nodes=15,
-            l2_regularization=1.0,
-            max_features=0.3,
-            early_stopping=False,
-            random_state=seed,
-        ).fit(train.components[:, : self.COMPONENTS], train.labels)
-        aucs = [val_auc(val, scores.ravel()) for scores in self._staged(val)]
+        settings = {"learning_rate": 0.1, "max_iter": 200, "max_leaf_nodes": 15, "l2_regularization": 1.0, "max_features": 0.3}
+        self.model = HistGradientBoostingClassifier(**settings, early_stopping=False, random_state=seed)
+        self.model.fit(train.components[:, : self.COMPONENTS], train.labels)
+        aucs = [val.auc(scores.ravel()) for scores in self._staged(val)]
         self.trees = int(np.argmax(aucs)) + 1
 
     def score(self, data: AttackSet) -> np.ndarray:
@@ -228,7 +192,7 @@ class GalleryKNN:
         self.labels = train.labels.astype(np.float64)
         tried = [k for k in self.NEIGHBOURS if k <= len(train)]
         nearest = self._nearest(val, tried[-1])
-        self.k = max(tried, key=lambda k: val_auc(val, self._vote(nearest, k)))
+        self.k = max(tried, key=lambda k: val.auc(self._vote(nearest, k)))
 
     def score(self, data: AttackSet) -> np.ndarray:
         return self._vote(self._nearest(data, self.k), self.k)
@@ -240,18 +204,16 @@ class GalleryKNN:
     def _nearest(self, data: AttackSet, k: int) -> np.ndarray:
         """Gallery rows by rising distance, (N, k)."""
         squares = (self.gallery**2).sum(1)
-        found = []
+        rows = []
         for start in range(0, len(data), 512):
             distances = squares - 2 * data.embeddings[start : start + 512] @ self.gallery.T  # up to each image's own square
             some = np.argpartition(distances, k - 1, axis=1)[:, :k]
             order = np.take_along_axis(distances, some, axis=1).argsort(axis=1, kind="stable")
-            found.append(np.take_along_axis(some, order, axis=1))
-        return np.concatenate(found)
+            rows.append(np.take_along_axis(some, order, axis=1))
+        return np.concatenate(rows)
 
 
-# torch ----------------------------------------------------------------------------------------------------------------
-
-
+@dataclass(eq=False)
 class TorchAttacker:
     """Any torch network with one logit an image as an attacker: AdamW, one-cycle learning rate, the epoch that is best on val.
 
@@ -264,19 +226,16 @@ class TorchAttacker:
         needs: fields of `AttackSet` that `make` reads besides.
     """
 
-    def __init__(
-        self,
-        make: Callable[[AttackSet], nn.Module],
-        reads: str = "features",
-        epochs: int = 20,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-2,
-        min_steps: int = AuditConfig.min_steps,
-        needs: tuple[str, ...] = (),
-    ) -> None:
-        self.make, self.reads, self.epochs = make, reads, epochs
-        self.learning_rate, self.weight_decay, self.min_steps = learning_rate, weight_decay, min_steps
-        self.needs = (reads, *needs)
+    make: Callable[[AttackSet], nn.Module]
+    reads: str = "features"
+    epochs: int = 20
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    min_steps: int = AuditConfig.min_steps
+    needs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.needs = (self.reads, *self.needs)
 
     def fit(self, train: AttackSet, val: AttackSet, seed: int) -> None:
         self.device = pick_device()
@@ -308,7 +267,7 @@ class TorchAttacker:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            auc = val_auc(val, self.score(val))
+            auc = val.auc(self.score(val))
             if auc > best:
                 best, since = auc, 0
                 state = {key: value.detach().clone() for key, value in network.state_dict().items()}
@@ -325,34 +284,19 @@ class TorchAttacker:
             return np.concatenate([self.network(block.to(self.device)).float().cpu().numpy() for block in inputs.split(512)])
 
 
-class MLP(nn.Module):
-    """Linear, batch norm, ReLU and dropout for each hidden layer, then one logit.
-
-    Args:
-        features: numbers an image.
-        hidden: units of the hidden layers.
-        dropout: share of the units that are dropped in training.
-    """
-
-    def __init__(self, features: int, hidden: tuple[int, ...], dropout: float = 0.5) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for units in hidden:
-            layers += [nn.Linear(features, units), nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(dropout)]
-            features = units
-        self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Features (N, k) to one logit an image (N,)."""
-        return self.layers(inputs).squeeze(1)
+def mlp(features: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """Features (N, k) to one logit an image (N,): linear, batch norm, ReLU and dropout for each hidden layer of so many units."""
+    layers: list[nn.Module] = []
+    for units in hidden:
+        layers += [nn.Linear(features, units), nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(dropout)]
+        features = units
+    return nn.Sequential(*layers, nn.Linear(features, 1), nn.Flatten(0))
 
 
 class StandardisedCNN(nn.Module):
-    """`CNNAdversary` behind a standardisation of each channel: unlike that of each feature it keeps the map's spatial contrast.
+    """`CNNAdversary` behind a standardisation of each channel of `inputs` (N, ...), each row a map of `shape` (channels, height, width).
 
-    Args:
-        inputs: what it will be trained on, (N, ...), each row a flattened map.
-        shape: (channels, height, width) of the map.
+    Unlike the standardisation of each feature it keeps the map's spatial contrast.
     """
 
     def __init__(self, inputs: np.ndarray, shape: tuple[int, int, int]) -> None:
@@ -369,48 +313,35 @@ class StandardisedCNN(nn.Module):
         return self.cnn(maps.clamp(-10, 10))
 
 
-def _mlp(config: AuditConfig) -> Attacker:
-    return TorchAttacker(lambda train: MLP(train.features.shape[1], (256,)), epochs=config.epochs, min_steps=config.min_steps)
-
-
-def _mlp_deep(config: AuditConfig) -> Attacker:
-    return TorchAttacker(
-        lambda train: MLP(train.features.shape[1], (512, 256, 128), dropout=0.3), epochs=config.epochs, min_steps=config.min_steps
+def _mlp(hidden: tuple[int, ...], dropout: float) -> Callable[[AuditConfig], Attacker]:
+    return lambda config: TorchAttacker(
+        lambda train: mlp(train.features.shape[1], hidden, dropout), epochs=config.epochs, min_steps=config.min_steps
     )
 
 
-# The convolutional ones get fewer epochs: all places of a map share their weights, so they need fewer, and theirs cost the most.
-
-
-def _cnn(config: AuditConfig) -> Attacker:
-    return TorchAttacker(
-        lambda train: StandardisedCNN(train.g, train.map_shape),
-        reads="g",
-        epochs=-(-3 * config.epochs // 4),
+def _cnn(reads: str, shape: Callable[[AttackSet], tuple], share: float, needs: tuple[str, ...] = ()) -> Callable[[AuditConfig], Attacker]:
+    """A `share` of the epochs: all places of a map share their weights, so that it needs fewer, and an epoch costs the most."""
+    return lambda config: TorchAttacker(
+        lambda train: StandardisedCNN(getattr(train, reads), shape(train)),
+        reads,
+        epochs=math.ceil(share * config.epochs),
         learning_rate=2e-3,
-        min_steps=-(-config.min_steps // 2),
-        needs=("map_shape",),
-    )
-
-
-def _cnn_reconstruction(config: AuditConfig) -> Attacker:
-    return TorchAttacker(
-        lambda train: StandardisedCNN(train.images, train.images.shape[1:]),
-        reads="images",
-        epochs=-(-config.epochs // 2),
-        learning_rate=2e-3,
-        min_steps=-(-config.min_steps // 2),
+        min_steps=math.ceil(config.min_steps / 2),
+        needs=needs,
     )
 
 
 ATTACKERS: dict[str, Callable[[AuditConfig], Attacker]] = {
     "logistic": lambda config: Logistic(),
     "svm_rbf": lambda config: RBFSVM(),
-    "mlp": _mlp,
-    "mlp_deep": _mlp_deep,
-    "cnn": _cnn,
+    "mlp": _mlp((256,), 0.5),
+    "mlp_deep": _mlp((512, 256, 128), 0.3),
+    "cnn": _cnn("g", lambda train: train.map_shape, 0.75, needs=("map_shape",)),
     "boosting": lambda config: Boosting(),
     "gallery_knn": lambda config: GalleryKNN(),
-    "cnn_reconstruction": _cnn_reconstruction,
+    "cnn_reconstruction": _cnn("images", lambda train: train.images.shape[1:], 0.5),
 }
 """Name -> function of an `AuditConfig` that makes an attacker: the eight families of the protocol. Add your own."""
+
+LIBRARY = tuple(ATTACKERS.values())
+"""The library's makers. Where an attacker of theirs crashes, the audit fails: noted and passed over, a defect would look like privacy."""

@@ -438,7 +438,7 @@ def _audit(options: argparse.Namespace) -> None:
                 raise UserError(f"--{name} {path} is a folder; name a file, such as {os.path.join(path, example)}.")
             _check_place(os.path.dirname(path) or ".", name)
 
-    from .audit import audit, deep_audit
+    from .audit import audit
     from .audit.card import check_name, privacy_card
     from .audit.claims import claim_lines
     from .machine.device import pick_device
@@ -451,17 +451,9 @@ def _audit(options: argparse.Namespace) -> None:
     original = None if options.original is None else _find_anonymizer(options.original, device)
     faces = _load(options, _own_size(anonymizer) or profile.size)
 
-    def common(method: object) -> dict:
-        networks = getattr(method, "networks", None)
-        adversary = method.infer if networks is not None and method.attribute == faces.attribute else None
-        siamese = method.embed if networks is not None else None
-        return {"seeds": options.seeds, "config": profile.audit, "adversary": adversary, "siamese": siamese, "progress": not options.quiet}
-
-    if options.deep:
-        report = deep_audit(anonymizer, faces, original=original, **common(anonymizer))
-    else:
-        report = audit(anonymizer, faces, **common(anonymizer))
-    before = None if original is None else audit(original, faces, **common(original))
+    common = {"seeds": options.seeds, "config": profile.audit, "progress": not options.quiet}
+    report = audit(anonymizer, faces, deep=options.deep, original=original, **common)
+    before = None if original is None else audit(original, faces, **common)
     print(report, flush=True)
     claims = report.claims(before)
     if before is not None or (options.card and not options.deep):

@@ -122,30 +122,6 @@ def last_convolution(model: nn.Module) -> nn.Module:
     return convolutions[-1]
 
 
-def evidence_share(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The share of each map's evidence that lies inside a region.
-
-    Args:
-        maps: evidence >= 0, shape (N, H, W); `raw` rather than `normalised`, whose least value is moved to zero.
-        mask: true inside the region, shape (H, W) or (N, H, W).
-
-    Returns:
-        Shares in [0, 1], shape (N,); NaN for a map without evidence. A map that knows nothing about the region has,
-        on average, the region's share of the area: compare with `mask.mean()`.
-
-    Raises:
-        UserError: the shapes do not fit, or evidence is negative.
-    """
-    maps, mask = np.asarray(maps, dtype=np.float64), np.asarray(mask, dtype=bool)
-    if maps.ndim != 3 or mask.shape not in (maps.shape, maps.shape[1:]):
-        raise UserError(f"Maps (N, H, W) need a mask (H, W) or (N, H, W); these are {maps.shape} and {mask.shape}.")
-    if maps.size and maps.min() < 0:
-        raise UserError(f"Evidence must not be negative; the least value is {maps.min():.3g}.")
-    total = maps.sum(axis=(1, 2))
-    inside = (maps * mask).sum(axis=(1, 2))
-    return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
-
-
 class _Evidence:
     """What a map is the gradient of: the logit, turned round for label 0, or whichever of both the model chose.
 

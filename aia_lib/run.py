@@ -248,9 +248,7 @@ def _run_seed(
             audits[name] = AuditReport.load(saved)
         else:
             say(f"seed {seed}: auditing {name}")
-            method = methods[name]
-            own = {} if name == HARDENED else {"adversary": method.infer, "siamese": method.embed}
-            audits[name] = audit(method, faces, seeds=[seed], config=profile.audit, progress=progress, **own)
+            audits[name] = audit(methods[name], faces, seeds=[seed], config=profile.audit, progress=progress)
             audits[name].save(saved)
             clock.note()
         retrained, paper = audits[name].retrained, audits[name].paper

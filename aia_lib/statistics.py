@@ -7,60 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import rankdata
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 from .machine.files import UserError
-
-
-def person_draws(people: int, resamples: int) -> np.ndarray:
-    """How often each person is drawn in each bootstrap resample, (resamples, people)."""
-    return np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), size=resamples)
-
-
-def _per_person(people: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Sums of each column over each person's rows, and the number of rows, each (P,)."""
-    codes, person = np.unique(people, return_inverse=True)
-    return tuple(np.bincount(person, column, minlength=len(codes)) for column in columns) + (np.bincount(person, minlength=len(codes)),)
-
-
-def mean_limits(values: Sequence[np.ndarray], people: Sequence[np.ndarray], resamples: int) -> list[float]:
-    """95 % interval of the mean over rows, then over seeds, by a bootstrap over people: values (N,) and people (N,) of each seed."""
-    total = np.zeros(resamples)
-    for own, codes in zip(values, people, strict=True):
-        sums, counts = _per_person(codes, own)
-        draws = person_draws(len(counts), resamples)
-        total += (draws @ sums) / (draws @ counts)
-    return list(limits(total / len(values)))
-
-
-# Intervals -------------------------------------------------------------------------------------------------------------
-
-
-def rate_draws(values: ArrayLike, people: np.ndarray, everybody: np.ndarray, resamples: int) -> np.ndarray:
-    """The mean of `values` in each bootstrap resample of the people, (resamples,); the same people are drawn for the same `everybody`.
-
-    Args:
-        values: of each row, shape (N,).
-        people: codes of the row's person (N,), or of a pair's two (N, 2): a pair counts as often as both were drawn, and one person's pair
-            as often as that person.
-        everybody: codes of all people to draw from; repeats do not matter.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    codes = np.unique(everybody)
-    draws = person_draws(len(codes), resamples)
-    person = np.searchsorted(codes, people)
-    with np.errstate(invalid="ignore"):
-        if person.ndim == 1:
-            sums, counts = np.bincount(person, values, minlength=len(codes)), np.bincount(person, minlength=len(codes))
-            return (draws @ sums) / (draws @ counts)
-        own = person[:, 0] == person[:, 1]
-        result = np.empty(resamples)
-        for start in range(0, resamples, 100):  # a block of weights at a time
-            part = draws[start : start + 100]
-            weights = part[:, person[:, 0]] * np.where(own, 1, part[:, person[:, 1]])  # (100, N)
-            result[start : start + 100] = (weights @ values) / weights.sum(1)
-        return result
-
 
 MIN_PEOPLE = 10
 """People of each label that an interval needs. With fewer, resampling people says little about people who were not drawn."""
@@ -69,32 +19,48 @@ _CHUNK = 4_000_000
 """Weights that the bootstrap holds at a time; five arrays of this size are alive, 160 MB."""
 
 
-# Figures --------------------------------------------------------------------------------------------------------------
+def with_interval(value: float, interval: Sequence[float] | None = None) -> str:
+    """0.862 and (0.851, 0.873) as "0.862 [0.851, 0.873]"."""
+    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def roc_auc(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None = None) -> float:
+def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting one half.
 
     Args:
         scores: higher speaks for positive, shape (N,).
         positive: 1 or True where positive, shape (N,).
-        weights: how often each row counts, shape (N,); None counts each once.
 
     Raises:
         UserError: only one class is there.
     """
-    scores, positive, weights = _checked(scores, positive, weights)
-    return float(roc_auc_score(positive, scores, sample_weight=weights))
+    scores, positive = _checked(scores, positive)
+    return float(roc_auc_score(positive, scores))
 
 
-def eer(distances: ArrayLike, different: ArrayLike, weights: ArrayLike | None = None) -> float:
+def rank_auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """`roc_auc` by the sum of ranks (Mann and Whitney), for loops: scikit-learn's checks take longer than a small network's epoch.
+
+    Scores that are not finite count as none, 0.
+
+    Args:
+        scores: (N,).
+        positive: bool (N,), both classes there.
+    """
+    if not np.isfinite(scores).all():
+        return 0.0
+    ones, zeros = int(positive.sum()), int((~positive).sum())
+    return float((rankdata(scores)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def eer(distances: ArrayLike, different: ArrayLike) -> float:
     """Equal error rate: where impostors accepted (FAR) and genuine pairs rejected (FRR) are the same share, in [0, 1]; less is better.
 
     The ROC's corners are joined by straight lines, so a distance that is the same for all pairs has an EER of 0.5.
     Arguments and errors as for `roc_auc`.
     """
-    distances, different, weights = _checked(distances, different, weights)
-    far, tar, _ = roc_curve(~different, -distances, sample_weight=weights, drop_intermediate=False)
+    distances, different = _checked(distances, different)
+    far, tar, _ = roc_curve(~different, -distances, drop_intermediate=False)
     gap = far - (1 - tar)  # from -1 (nobody accepted) to 1 (everybody)
     after = int(np.argmax(gap >= 0))
     before = max(after - 1, 0)
@@ -103,7 +69,7 @@ def eer(distances: ArrayLike, different: ArrayLike, weights: ArrayLike | None = 
     return float(far[before] + share * (far[after] - far[before]))
 
 
-def tar_at_far(distances: ArrayLike, different: ArrayLike, far: float, weights: ArrayLike | None = None) -> float:
+def tar_at_far(distances: ArrayLike, different: ArrayLike, far: float) -> float:
     """Share of the genuine pairs accepted (TAR) at the loosest threshold that accepts at most `far` of the impostor pairs.
 
     No interpolation: it is a threshold one could use. With fewer than 1/far impostor pairs none of them may be accepted, and the
@@ -111,8 +77,8 @@ def tar_at_far(distances: ArrayLike, different: ArrayLike, far: float, weights: 
     """
     if not 0 < far < 1:
         raise UserError(f"FAR must be a share between 0 and 1, not {far!r}.")
-    distances, different, weights = _checked(distances, different, weights)
-    accepted, tar, _ = roc_curve(~different, -distances, sample_weight=weights, drop_intermediate=False)
+    distances, different = _checked(distances, different)
+    accepted, tar, _ = roc_curve(~different, -distances, drop_intermediate=False)
     return float(tar[accepted <= far * (1 + 1e-9)].max())  # the margin is for rounding in the curve's cumulative sums
 
 
@@ -125,7 +91,7 @@ def best_threshold(scores: ArrayLike, positive: ArrayLike, balanced: bool = Fals
         scores, positive: as for `roc_auc`.
         balanced: maximise the mean of both classes' accuracies instead.
     """
-    scores, positive, _ = _checked(scores, positive, None)
+    scores, positive = _checked(scores, positive)
     weights = np.where(positive, 1 / positive.sum(), 1 / (~positive).sum()) if balanced else np.ones(len(scores))
     values, group = np.unique(scores, return_inverse=True)
     below_positive = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights * positive))])  # lost when t is above them
@@ -140,24 +106,20 @@ def best_threshold(scores: ArrayLike, positive: ArrayLike, balanced: bool = Fals
 
 def accuracy(scores: ArrayLike, positive: ArrayLike, threshold: float, balanced: bool = False) -> float:
     """Share of the rows for which "score > threshold" equals `positive`; `balanced` takes the mean of both classes' shares."""
-    scores, positive, _ = _checked(scores, positive, None)
+    scores, positive = _checked(scores, positive)
     guess = scores > threshold
     return float(balanced_accuracy_score(positive, guess) if balanced else (guess == positive).mean())
 
 
-def _checked(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _checked(scores: ArrayLike, positive: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive).astype(bool)
-    weights = None if weights is None else np.asarray(weights, dtype=np.float64)
-    if scores.ndim != 1 or scores.shape != positive.shape or (weights is not None and weights.shape != scores.shape):
-        raise UserError(f"Scores, classes and weights must be of one length, not of shapes {scores.shape} and {positive.shape}.")
+    if scores.ndim != 1 or scores.shape != positive.shape:
+        raise UserError(f"Scores and classes must be of one length, not of shapes {scores.shape} and {positive.shape}.")
     if not np.isfinite(scores).all():
         raise UserError(f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN or infinite.")
     if positive.all() or not positive.any():
         raise UserError(f"All {len(positive)} rows are of one class: there is nothing to tell apart.")
-    return scores, positive, weights
-
-
-# Intervals ------------------------------------------------------------------------------------------------------------
+    return scores, positive
 
 
 @dataclass(frozen=True)
@@ -221,14 +183,14 @@ def _weighted_auc(
         weights *= np.where(people[:, 0] == people[:, 1], 1, draws[:, people[:, 1]])
     negatives = np.zeros((len(draws), len(positive) + 1))
     np.cumsum(np.where(positive, 0, weights), axis=1, out=negatives[:, 1:])
-    own = weights[:, chosen]
-    beaten = (own * (negatives[:, below] + negatives[:, up_to])).sum(1) / 2
+    won = weights[:, chosen]
+    beaten = (won * (negatives[:, below] + negatives[:, up_to])).sum(1) / 2
     with np.errstate(invalid="ignore"):
-        return beaten / (own.sum(1) * negatives[:, -1])
+        return beaten / (won.sum(1) * negatives[:, -1])
 
 
-def interval(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the mean AUC of `measurements` under `bootstrap_auc`.
+def interval(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean AUC of `measurements` under `bootstrap_auc`.
 
     It holds for other people seen by the same attacker or verifier; that these were trained on other people is in the spread over seeds.
 
@@ -240,11 +202,41 @@ def interval(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 
             people = len(np.unique(m.people[np.asarray(m.positive, dtype=bool) == value]))
             if people < MIN_PEOPLE:
                 raise UserError(f"Too few people for an interval: {people} in the {name} class, {MIN_PEOPLE} are needed. Load more people.")
-    aucs = bootstrap_auc(measurements, resamples, seed)
-    return limits(aucs, level)
+    return limits(bootstrap_auc(measurements, resamples, seed))
 
 
-def limits(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap draws (R,); those that are NaN, for want of anybody of a group, do not count."""
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def limits(draws: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap draws (R,); those that are NaN, for want of anybody of a group, do not count."""
+    low, high = np.nanquantile(draws, [(1 - 0.95) / 2, 0.975])  # as the recorded intervals were rounded
     return float(low), float(high)
+
+
+def rate_draws(values: ArrayLike, people: np.ndarray, everybody: np.ndarray, resamples: int) -> np.ndarray:
+    """The mean of `values` in each bootstrap resample of the people, (resamples,); the same people are drawn for the same `everybody`.
+
+    Args:
+        values: of each row, shape (N,).
+        people: codes of the row's person (N,), or of a pair's two (N, 2): a pair counts as often as both were drawn, and one person's pair
+            as often as that person.
+        everybody: codes of all people to draw from; repeats do not matter.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    codes = np.unique(everybody)
+    draws = np.random.default_rng(0).multinomial(len(codes), np.full(len(codes), 1 / len(codes)), size=resamples)  # (R, P)
+    person = np.searchsorted(codes, people)
+    with np.errstate(invalid="ignore"):
+        if person.ndim == 1:
+            sums, counts = np.bincount(person, values, minlength=len(codes)), np.bincount(person, minlength=len(codes))
+            return (draws @ sums) / (draws @ counts)
+        one = person[:, 0] == person[:, 1]
+        result = np.empty(resamples)
+        for start in range(0, resamples, 100):  # a block of weights at a time
+            part = draws[start : start + 100]
+            weights = part[:, person[:, 0]] * np.where(one, 1, part[:, person[:, 1]])  # (100, N)
+            result[start : start + 100] = (weights @ values) / weights.sum(1)
+        return result
+
+
+def mean_limits(values: Sequence[np.ndarray], people: Sequence[np.ndarray], resamples: int) -> list[float]:
+    """95 % interval of the mean over rows, then over seeds, by a bootstrap over people: values (N,) and people (N,) of each seed."""
+    return list(limits(sum(rate_draws(v, codes, codes, resamples) for v, codes in zip(values, people, strict=True)) / len(values)))

@@ -11,7 +11,7 @@ import dataclasses
 import sys
 
 from aia_lib.anonymizers import Original
-from aia_lib.audit import DeepConfig, audit, deep_audit, group_rates, interaction_audit
+from aia_lib.audit import DeepConfig, audit, group_rates, interaction_audit
 from aia_lib.config import AuditConfig, as_dict, get_profile
 from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA
@@ -68,7 +68,7 @@ def measure(
         row["together"] = _together(interaction_audit(method, faces, names[:2], seeds=1, config=audits, progress=False))
         row["errors"] = group_rates(method, faces, names[0], seeds=1, config=audits, progress=False).to_dict()
         if method is not original:
-            deep = deep_audit(method, faces, seeds=[SEED], config=light, original=original, deep=creep, progress=False).deep["creep"]
+            deep = audit(method, faces, seeds=[SEED], config=light, original=original, deep=creep, progress=False).deep["creep"]
             others[method.name] = {
                 name: {
                     "before": round(own["before"], 4),

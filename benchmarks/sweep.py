@@ -67,7 +67,7 @@ def measure(
         found = {}
         for beta in sweep.beta:
             method = AIA(profile, 0, device, alpha=0.5, beta=beta).fit(faces.split().train, progress=False)
-            report = audit(method, faces, seeds=[0], config=config, adversary=method.infer, siamese=method.embed, progress=False)
+            report = audit(method, faces, seeds=[0], config=config, progress=False)
             found[beta] = report.retrained["leak_auc"]
         return found
 

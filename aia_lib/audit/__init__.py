@@ -3,13 +3,13 @@
     report = audit(anonymizer, faces, attribute="gender", seeds=3)
     print(report)
 
-It knows nothing of how the anonymizer was made. The people of the split `attack` train the attackers and the verifier, those
-of `val` make every choice (which attacker is the worst, when training stops, thresholds, the orientation of a score), those
-of `test` are read once. Two regimes are reported and never mixed: the *paper regime* (the adversary and the Siamese network
-that were trained together with the anonymizer) and the *retrained regime* (all of it trained afresh).
+It knows nothing of how the anonymizer was made; what else it may offer is declared on `anonymizers.Anonymizer`. The people of the split
+`attack` train the attackers and the verifier, those of `val` make every choice (which attacker is the worst, when training stops,
+thresholds, the orientation of a score), those of `test` are read once. Two regimes are reported and never mixed: the *paper regime* (the
+adversary and the Siamese network that were trained together with the anonymizer) and the *retrained regime* (all of it trained afresh).
 
-`deep_audit` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a privacy
-card: what may be claimed and what not.
+`audit(deep=True)` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a
+privacy card: what may be claimed and what not.
 
 `interaction_audit` attacks several attributes together; `parity_gap`, `parity_bound` and `group_rates` say what a leak means for decisions
 and whom a verifier's errors fall on.
@@ -19,32 +19,25 @@ from __future__ import annotations
 
 from .adaptive import Averaged
 from .audit_report import AuditReport
-from .deep import PARTS, DeepConfig
+from .deep import DeepConfig
 from .fairness import GroupRates, ParityBound, ParityGap, group_rates, parity_bound, parity_gap
 from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
-from .protocol import CONTROL_ATTACKERS, audit, deep_audit, enough_people
-from .released import BATCH, MIRROR_BELOW, RECONSTRUCTION_SIZE, represent
-from .trial import FARS, SeedScores
+from .protocol import audit, enough_people
+from .released import represent
+from .trial import SeedScores
 
 __all__ = [
     "AuditReport",
     "Averaged",
-    "BATCH",
-    "CONTROL_ATTACKERS",
     "DeepConfig",
-    "FARS",
     "GroupRates",
     "INTERACTION_ATTACKERS",
     "InteractionReport",
     "Leak",
-    "MIRROR_BELOW",
-    "PARTS",
     "ParityBound",
     "ParityGap",
-    "RECONSTRUCTION_SIZE",
     "SeedScores",
     "audit",
-    "deep_audit",
     "enough_people",
     "group_rates",
     "interaction_audit",

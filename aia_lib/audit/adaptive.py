@@ -7,31 +7,28 @@ near duplicates     releases of images that differ by one grey level, such as fr
                     the image: their mean is attacked
 warm start          the weights of the adversary that was trained with the anonymizer: training goes on from them
 released verifier   the verifier that was trained with it: its metric finds the labelled faces most alike, and these vote
-
-An anonymizer may offer more by a method `adaptive_attackers()`, a list or a mapping of what `audit(attackers=…)` takes: the attacks
-that somebody who knows how it works would try, such as a network that undoes its masking before it reads.
+its own             what the anonymizer offers by `adaptive_attackers()`, such as a network that undoes its masking before it reads
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attackers import ATTACKERS, Attacker, AttackSet, TorchAttacker
-from ..config import AuditConfig
+from ..attackers import ATTACKERS, AttackSet
 from ..faces import Splits
 from ..machine.device import to_images
 from ..machine.files import UserError, one_line
 from ..statistics import roc_auc
-from .makers import one_logit, resolve
+from .makers import resolve, training
 from .released import Released, call, name_of, outputs
-from .trial import Makers, attack
+from .trial import Attacks, Makers
 
 REDRAWN = 1e-3
 """From this share of g's variance on that differs between two calls for the same images, an anonymizer counts as randomised."""
@@ -84,91 +81,35 @@ def redrawn_share(anonymizer: Callable, pixels: np.ndarray, jitter: bool) -> flo
 def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str, Released], dict[str, str]]:
     """What becomes of the three splits when every image is released several times, and why it was not tried."""
     some = splits.val.images[: min(len(splits.val), 64)]
-    found: dict[str, Released] = {}
-    left_out: dict[str, str] = {}
     if redrawn_share(anonymizer, some, jitter=False) > REDRAWN:
-        found["repeated releases"] = Released.of(Averaged(anonymizer, queries), splits)
-        left_out["near duplicates"] = "the anonymizer draws anew at each call, and repeated releases cover that"
-        return found, left_out
-    left_out["repeated releases"] = "the anonymizer gives the same image the same representation"
+        averaged = {"repeated releases": Released.of(Averaged(anonymizer, queries), splits)}
+        return averaged, {"near duplicates": "the anonymizer draws anew at each call, and repeated releases cover that"}
+    left_out = {"repeated releases": "the anonymizer gives the same image the same representation"}
     share = redrawn_share(anonymizer, some, jitter=True)
     if share > SENSITIVE:
-        found["near duplicates"] = Released.of(Averaged(anonymizer, queries, jitter=True), splits)
-    else:
-        left_out["near duplicates"] = (
-            f"a change of one grey level changes {share:.1%} of the representation's variance, too little to average"
-        )
-    return found, left_out
-
-
-class _Ensemble(nn.Module):
-    """Several adversaries as one: the mean of their logits."""
-
-    def __init__(self, adversaries: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.adversaries = nn.ModuleList(adversaries)
-
-    def forward(self, g: Tensor) -> Tensor:
-        return torch.stack([one_logit(adversary)(g) for adversary in self.adversaries]).mean(0)
-
-
-def network_of(adversary: Any) -> tuple[nn.Module | None, str]:
-    """The network behind a co-trained adversary that reads g, and, where there is none, why it cannot be trained on.
-
-    Args:
-        adversary: a torch module, its `forward`, or a method of an anonymizer that holds one or more: in `networks.adversary`,
-            in `adversaries`, or in the `adversaries` of its `compact`.
-    """
-    if isinstance(adversary, nn.Module):
-        return adversary, ""
-    owner = getattr(adversary, "__self__", None)
-    if isinstance(owner, nn.Module) and getattr(adversary, "__name__", "") == "forward":
-        return owner, ""
-    for holder in (owner, getattr(owner, "compact", None)):
-        ensemble = getattr(holder, "adversaries", None)
-        if isinstance(ensemble, nn.ModuleList) and len(ensemble):
-            return _Ensemble(ensemble), ""
-    networks = getattr(owner, "networks", None)
-    network = getattr(networks, "adversary", None)
-    if not isinstance(network, nn.Module):
-        return None, "the co-trained adversary's weights are not known: pass the torch module itself as adversary"
-    if getattr(networks, "attach", "latent") != "latent":
-        return None, "the co-trained adversary reads reconstructions, not g"
-    return network, ""
-
-
-def _warm_start(network: nn.Module) -> Callable[[AuditConfig], Attacker]:
-    def make(config: AuditConfig) -> Attacker:
-        return TorchAttacker(
-            lambda train: one_logit(copy.deepcopy(network).requires_grad_(True)),
-            reads="g",
-            epochs=config.epochs,
-            min_steps=config.min_steps,
-        )
-
-    return make
+        return {"near duplicates": Released.of(Averaged(anonymizer, queries, jitter=True), splits)}, left_out
+    why = f"a change of one grey level changes {share:.1%} of the representation's variance, too little to average"
+    return {}, left_out | {"near duplicates": why}
 
 
 def adaptive(
     anonymizer: Callable,
-    seen: Mapping[str, Released],
-    not_seen: Mapping[str, str],
+    averaged: Mapping[str, Released],
+    not_averaged: Mapping[str, str],
     known: dict[str, AttackSet],
     makers: Makers,
     adversary: Callable | None,
     siamese: Callable | None,
-    config: AuditConfig,
-    seed: int,
-    prefix: str = "",
-    progress: bool = False,
+    trial: Callable[[Mapping[str, AttackSet], Makers], Attacks],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One seed's adaptive attacks.
 
     Args:
-        seen, not_seen: what `views` gave.
+        averaged, not_averaged: what `views` gave.
         known: the labelled rows of attack, val and test.
         makers: who attacks the averaged releases.
         adversary, siamese: co-trained, or None.
+        trial: trains and scores attackers on such sets.
 
     Returns:
         figures: attackers, attackers_val (AUC on test and val); worst_attacker, best on val; leak_auc, its AUC on test; left_out, why
@@ -177,41 +118,41 @@ def adaptive(
     """
     val: dict[str, float] = {}
     scores: dict[str, np.ndarray] = {}
-    left_out = dict(not_seen)
+    left_out = dict(not_averaged)
 
-    def run(sets: dict[str, AttackSet], whose: Makers, name: Callable[[str], str]) -> None:
+    def run(sets: dict[str, AttackSet], whose: Makers, name: str = "{}") -> None:
         try:
-            done = attack(sets, whose, config, seed, {}, prefix, progress)
+            done = trial(sets, whose)
         except UserError as error:
-            left_out[name(", ".join(whose))] = str(error)
+            left_out[name.format(", ".join(whose))] = str(error)
             return
-        for own in done.val:
-            val[name(own)], scores[name(own)] = done.val[own], done.test_scores[own]
-        left_out.update({name(own): reason for own, reason in (done.failed | done.left_out).items()})
+        for attacker in done.val:
+            val[name.format(attacker)], scores[name.format(attacker)] = done.val[attacker], done.test_scores[attacker]
+        left_out.update({name.format(attacker): reason for attacker, reason in (done.failed | done.left_out).items()})
 
-    for view, averaged in seen.items():
-        run(averaged.labelled(), makers, lambda own, view=view: f"{view}, {own}")
+    for view, releases in averaged.items():
+        run(releases.labelled(), makers, f"{view}, {{}}")
     if adversary is None:
-        left_out["warm start"] = "no co-trained adversary was given"
+        left_out["warm start"] = "the anonymizer has no co-trained adversary"
     else:
-        network, why = network_of(adversary)
-        if network is None:
-            left_out["warm start"] = why
+        network = adversary if isinstance(adversary, nn.Module) else getattr(anonymizer, "warm_start", lambda: None)()
+        if isinstance(network, nn.Module):
+            run(known, {"warm start": training(copy.deepcopy(network).requires_grad_(True), "g")})
         else:
-            run(known, {"warm start": _warm_start(network)}, str)
+            left_out["warm start"] = "the anonymizer gives no network of its adversary that reads g: warm_start() would"
     if siamese is None:
-        left_out["released verifier"] = "no co-trained verifier was given"
+        left_out["released verifier"] = "the anonymizer has no co-trained verifier"
     else:
         embeddings = {part: outputs(siamese, data.g, "The co-trained Siamese network") for part, data in known.items()}
         sets = {part: dataclasses.replace(data, embeddings=embeddings[part].astype(np.float32)) for part, data in known.items()}
-        run(sets, {"released verifier": ATTACKERS["gallery_knn"]}, str)
+        run(sets, {"released verifier": ATTACKERS["gallery_knn"]})
     if callable(offered := getattr(anonymizer, "adaptive_attackers", None)):
         try:
-            own = resolve(offered())
-        except Exception as error:
+            attackers = resolve(offered())
+        except Exception as error:  # the reader's, as all that an anonymizer does
             left_out["its own attackers"] = one_line(error)
         else:
-            run(known, own, lambda name: f"its own: {name}")
+            run(known, attackers, "its own: {}")
     figures: dict[str, Any] = {"left_out": left_out}
     if not val:
         return figures, {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..machine.files import UserError, atomic_write, explain_os_errors, one_line
-from ..statistics import Scored, interval
+from ..statistics import Scored, interval, with_interval
 from . import deep
 from .trial import FARS, SeedScores
 
@@ -31,20 +31,18 @@ class AuditReport:
     Attributes:
         name: of the anonymizer.
         attribute: the private attribute.
-        paper: figures of the co-trained adversary and Siamese network; None where none were given. `privacy_accuracy` is at the
-            threshold 0.5, as in the paper; `privacy_auc` is oriented on val, so that an adversary whose answers are all turned
-            round does not look private.
+        paper: figures of the co-trained adversary and Siamese network, or None. `privacy_accuracy` is at the threshold 0.5, as in the
+            paper; `privacy_auc` is oriented on val, so that a flipped adversary does not look private.
         retrained: figures of the fresh attackers and the fresh verifier. `leak_auc`: the mean over seeds of the test AUC of each seed's
-            worst attacker, chosen on val. It is sign-free: the orientation is chosen on val too, so on test noise falls on
-            both sides of 0.5. `_ci` are 95 % intervals by a bootstrap clustered on people.
+            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `_ci` are 95 % intervals by a
+            bootstrap clustered on people.
         controls: what the figures are to be held against.
         seeds: the same per seed: {"seed", "paper", "retrained", "controls"}.
         data: what was audited: source, images and people of each split.
         notes: what was left out or failed, one sentence each.
         scores: the test scores of each seed; not part of `to_dict()`.
         bootstrap: resamples behind the intervals.
-        deep: what `deep_audit` found beside, by question (information, curve and code, creep, reconstruction, adaptive); None after a
-            plain audit.
+        deep: the answers of `audit(deep=…)` by question (information, curve and code, creep, reconstruction, adaptive), or None.
     """
 
     name: str
@@ -75,7 +73,7 @@ class AuditReport:
             per_seed = [dict(_flat(entry.get(regime) or {})) for entry in self.seeds]
             for figure, value in _flat(values):
                 low, high = values.get(f"{figure}_ci", (np.nan, np.nan))
-                spread = [own[figure] for own in per_seed if figure in own]
+                spread = [numbers[figure] for numbers in per_seed if figure in numbers]
                 sd = float(np.std(spread, ddof=1)) if len(spread) > 1 else np.nan
                 rows.append((regime, figure, value, low, high, sd))
         return pandas.DataFrame(rows, columns=["regime", "figure", "value", "low", "high", "sd"])
@@ -98,25 +96,24 @@ class AuditReport:
         if len(reports) == 1:
             return first
         entries = [entry for report in reports for entry in report.seeds]
-        scores = [own for report in reports for own in report.scores]
+        scores = [seed for report in reports for seed in report.scores]
         notes = tuple(dict.fromkeys(note for report in reports for note in report.notes))
         if len({report.deep is None for report in reports}) > 1:
-            notes += ("The answers of deep_audit were left out: only some of these audits have them.",)
+            notes += ("The answers to further questions were left out: only some of these audits have them.",)
         return combine(first.name, first.attribute, first.data, notes, entries, scores, max(r.bootstrap for r in reports))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything, scores too, into one .npz file, atomically; `load` reads it without pickle."""
         arrays: dict[str, np.ndarray] = {}
-        for i, own in enumerate(self.scores):
-            arrays |= {f"{i}/labels": own.labels, f"{i}/people": own.people}
-            arrays |= {f"{i}/attackers/{name}": values for name, values in own.attackers.items()}
+        for i, seed in enumerate(self.scores):
+            arrays |= {f"{i}/labels": seed.labels, f"{i}/people": seed.people}
+            arrays |= {f"{i}/attackers/{name}": values for name, values in seed.attackers.items()}
             for kind in ("free", "same"):
-                scored = getattr(own, kind)
-                arrays |= {f"{i}/{kind}/{part}": getattr(scored, part) for part in ("scores", "positive", "people")}
-            if own.adversary is not None:
-                arrays[f"{i}/adversary"] = own.adversary
-            arrays |= {f"{i}/more/{name}": values for name, values in own.more.items()}
-        text = json.dumps({**self.to_dict(), "bootstrap": self.bootstrap, "worst": [own.worst for own in self.scores]}, allow_nan=False)
+                arrays |= {f"{i}/{kind}/{part}": values for part, values in vars(getattr(seed, kind)).items()}
+            if seed.adversary is not None:
+                arrays[f"{i}/adversary"] = seed.adversary
+            arrays |= {f"{i}/more/{name}": values for name, values in seed.more.items()}
+        text = json.dumps({**self.to_dict(), "bootstrap": self.bootstrap, "worst": [seed.worst for seed in self.scores]}, allow_nan=False)
         with atomic_write(path) as file:
             np.savez_compressed(file, report=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
 
@@ -135,7 +132,7 @@ class AuditReport:
             raise UserError(f"{path} is not a saved audit report ({one_line(error)}). Remove it to audit again.") from error
 
     def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
-        """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `card.claims`."""
+        """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `claims.claims`."""
         from .claims import claims
 
         return claims(self, original, limits)
@@ -145,7 +142,7 @@ class AuditReport:
 
         Args:
             original: the audit of what the method is compared with, on the same faces: two more claims can then be tested.
-            limits: where the claims' lines are drawn; None takes `card.Limits()`.
+            limits: where the claims' lines are drawn; None takes `claims.Limits()`.
             **about: description, contact and provenance, see `card.privacy_card`.
         """
         from .card import privacy_card
@@ -157,9 +154,6 @@ class AuditReport:
 
     def __str__(self) -> str:
         return _table(self)
-
-
-# Many seeds -----------------------------------------------------------------------------------------------------------
 
 
 def combine(
@@ -175,35 +169,24 @@ def combine(
     retrained = _mean([entry["retrained"] for entry in entries])
     retrained["worst_attacker"] = max(retrained["attackers_val"], key=retrained["attackers_val"].get)
     for key, kind in (("leak_auc", "leak"), ("utility_auc", "free"), ("utility_auc_same", "same")):
-        retrained[f"{key}_ci"] = list(interval([getattr(own, kind) for own in scores], bootstrap))
+        retrained[f"{key}_ci"] = list(interval([getattr(seed, kind) for seed in scores], bootstrap))
     papers = [entry["paper"] for entry in entries if entry["paper"] is not None]
-    controls = _mean([entry["controls"] for entry in entries])
-    return AuditReport(
-        name,
-        attribute,
-        _mean(papers) if papers else None,
-        retrained,
-        controls,
-        tuple(entries),
-        data,
-        notes,
-        tuple(scores),
-        bootstrap,
-        deep.combine(entries, scores, bootstrap),
-    )
+    paper, controls = _mean(papers) if papers else None, _mean([entry["controls"] for entry in entries])
+    answers = deep.combine(entries, scores, bootstrap)
+    return AuditReport(name, attribute, paper, retrained, controls, tuple(entries), data, notes, tuple(scores), bootstrap, answers)
 
 
 def _mean(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Key by key: the mean of numbers, over those that have the key; the most frequent text; the same inside dictionaries."""
     result: dict[str, Any] = {}
     for key in dict.fromkeys(key for values in dicts for key in values):
-        found = [values[key] for values in dicts if key in values]
-        if isinstance(found[0], Mapping):
-            result[key] = _mean(found)
-        elif isinstance(found[0], str):
-            result[key] = collections.Counter(found).most_common(1)[0][0]
+        entries = [values[key] for values in dicts if key in values]
+        if isinstance(entries[0], Mapping):
+            result[key] = _mean(entries)
+        elif isinstance(entries[0], str):
+            result[key] = collections.Counter(entries).most_common(1)[0][0]
         else:
-            result[key] = float(np.mean(found))
+            result[key] = float(np.mean(entries))
     return result
 
 
@@ -219,20 +202,12 @@ def _flat(values: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedScores:
-    start = f"{i}/attackers/"
-    return SeedScores(
-        labels=arrays[f"{i}/labels"],
-        people=arrays[f"{i}/people"],
-        attackers={key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)},
-        worst=worst,
-        free=Scored(*(arrays[f"{i}/free/{part}"] for part in ("scores", "positive", "people"))),
-        same=Scored(*(arrays[f"{i}/same/{part}"] for part in ("scores", "positive", "people"))),
-        adversary=arrays.get(f"{i}/adversary"),
-        more={key.removeprefix(f"{i}/more/"): values for key, values in arrays.items() if key.startswith(f"{i}/more/")},
-    )
+    def under(folder: str) -> dict[str, np.ndarray]:
+        return {key.removeprefix(f"{i}/{folder}/"): values for key, values in arrays.items() if key.startswith(f"{i}/{folder}/")}
 
-
-# The table ------------------------------------------------------------------------------------------------------------
+    free, same = (Scored(*(arrays[f"{i}/{kind}/{part}"] for part in ("scores", "positive", "people"))) for kind in ("free", "same"))
+    labels, people, adversary = arrays[f"{i}/labels"], arrays[f"{i}/people"], arrays.get(f"{i}/adversary")
+    return SeedScores(labels, people, under("attackers"), worst, free, same, adversary, under("more"))
 
 
 def _table(report: AuditReport) -> str:
@@ -245,30 +220,29 @@ def _table(report: AuditReport) -> str:
     lines = [title, "=" * len(title), splits, f"{'seed' if len(seeds) == 1 else 'means over seeds'} {', '.join(map(str, seeds))}", ""]
 
     lines += ["PAPER REGIME: the adversary and the Siamese network that were trained with the anonymizer"]
-    p = report.paper
-    if p is None:
+    kinds = (("people verified, free impostors", ""), ("people verified, same label", "_same"))
+    p = report.paper or {}
+    if not p:
         lines += ["  not measured: no co-trained networks were given"]
-    if p is not None and "privacy_auc" in p:
-        lines += [_row("attribute read", f"AUC {p['privacy_auc']:.3f}", f"accuracy {p['privacy_accuracy']:.1%}")]
-        lines[-1] += f", balanced {p['privacy_balanced_accuracy']:.1%}"
-    if p is not None and "utility_auc" in p:
-        lines += [_row("people verified, free impostors", f"AUC {p['utility_auc']:.3f}", f"accuracy {p['utility_accuracy']:.1%}")]
-        lines += [_row("people verified, same label", f"AUC {p['utility_auc_same']:.3f}", f"accuracy {p['utility_accuracy_same']:.1%}")]
+    if "privacy_auc" in p:
+        words = f"accuracy {p['privacy_accuracy']:.1%}, balanced {p['privacy_balanced_accuracy']:.1%}"
+        lines += [_row("attribute read", f"AUC {p['privacy_auc']:.3f}", words)]
+    if "utility_auc" in p:
+        for label, s in kinds:
+            lines += [_row(label, f"AUC {p[f'utility_auc{s}']:.3f}", f"accuracy {p[f'utility_accuracy{s}']:.1%}")]
 
     lines += ["", f"RETRAINED REGIME: fresh attackers, fresh verifier ({r['verifier']}); 95 % intervals over people"]
     lines += [_row("attribute read, worst attacker", _auc(r, "leak_auc"), f"balanced accuracy {r['leak_balanced_accuracy']:.1%}")]
-    for label, suffix in (("people verified, free impostors", ""), ("people verified, same label", "_same")):
-        lines += [
-            _row(label, _auc(r, f"utility_auc{suffix}"), f"accuracy {r[f'utility_accuracy{suffix}']:.1%}, EER {r[f'eer{suffix}']:.1%}")
-        ]
-    for label, suffix in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):
-        lines += [_row(label, "  ".join(f"{r[f'tar_at_far_{far}{suffix}']:.1%}" for far in FARS))]
+    for label, s in kinds:
+        lines += [_row(label, _auc(r, f"utility_auc{s}"), f"accuracy {r[f'utility_accuracy{s}']:.1%}, EER {r[f'eer{s}']:.1%}")]
+    for label, s in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):
+        lines += [_row(label, "  ".join(f"{r[f'tar_at_far_{far}{s}']:.1%}" for far in FARS))]
 
     lines += ["", f"  {'attacker':<32}{'val AUC':>8}{'test AUC':>10}"]
     for name in sorted(r["attackers"], key=r["attackers_val"].get, reverse=True):
         mark = "  <- worst on val" if name == r["worst_attacker"] else ""
         lines += [f"  {name:<32}{r['attackers_val'][name]:>8.3f}{r['attackers'][name]:>10.3f}{mark}"]
-    if p is not None and "privacy_auc" in p:
+    if "privacy_auc" in p:
         lines += [f"  {'(co-trained adversary)':<32}{p['privacy_auc_val']:>8.3f}{p['privacy_auc']:>10.3f}  paper regime, for comparison"]
 
     c = report.controls
@@ -294,38 +268,36 @@ def _row(label: str, *cells: str) -> str:
 
 
 def _auc(values: Mapping[str, Any], key: str) -> str:
-    low, high = values[f"{key}_ci"]
-    return f"AUC {values[key]:.3f} [{low:.3f}, {high:.3f}]"
+    return f"AUC {with_interval(values[key], values[f'{key}_ci'])}"
+
+
+def _change(value: float, interval: Sequence[float]) -> str:
+    return f"{value:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
     lines = ["BEYOND THE WORST ATTACKER"]
-    if found := deep.get("information"):
-        low, high = found["information_bits_ci"]
-        words = f"{found['information_bits']:.3f} [{low:.3f}, {high:.3f}] of {found['entropy_bits']:.3f} bits"
-        lines += [_row("information on it, at least", words, found["attacker"])]
-    if found := deep.get("code"):
-        words = f"{found['bits_per_label']:.3f} bits a label", f"{found['label_only_bits_per_label']:.3f} without looking"
+    if bits := deep.get("information"):
+        words = f"{with_interval(bits['information_bits'], bits['information_bits_ci'])} of {bits['entropy_bits']:.3f} bits"
+        lines += [_row("information on it, at least", words, bits["attacker"])]
+    if code := deep.get("code"):
+        words = f"{code['bits_per_label']:.3f} bits a label", f"{code['label_only_bits_per_label']:.3f} without looking"
         lines += [_row("online code of the attack labels", *words)]
-    if found := deep.get("curve"):
-        points = [f"{point['leak_auc']:.3f} ({point['people']:,})" for point in found["points"]]
+    if curve := deep.get("curve"):
+        points = [f"{point['leak_auc']:.3f} ({point['people']:,})" for point in curve["points"]]
         lines += [_row("AUC by attack people", "  ".join(points[-5:]))]
-    if found := deep.get("creep"):
-        others = {name: own for name, own in found["attributes"].items() if name != found["private"]}
-        lines += [_row(f"{len(others)} other attributes", f"AUC before, in {found['original']}, and after")]
-        for name in sorted(others, key=lambda name: -others[name]["change"])[:5]:
-            own = others[name]
-            low, high = own["change_ci"]
-            lines += [
-                _row(f"  {name}"[:33], f"{own['before']:.3f} -> {own['after']:.3f}", f"{own['change']:+.3f} [{low:+.3f}, {high:+.3f}]")
-            ]
-    if found := deep.get("reconstruction"):
-        words = f"PSNR {found['psnr']:.1f} dB, SSIM {found['ssim']:.2f}", f"the mean face {found['mean_face_psnr']:.1f} dB"
-        lines += [_row("faces rebuilt from it", *words, found["attacker"])]
-        words = _auc(found, "match_auc_same"), f"real against real {found['real_auc_same']:.3f}"
+    if creep := deep.get("creep"):
+        others = {name: figures for name, figures in creep["attributes"].items() if name != creep["private"]}
+        lines += [_row(f"{len(others)} other attributes", f"AUC before, in {creep['original']}, and after")]
+        for name, figures in sorted(others.items(), key=lambda item: -item[1]["change"])[:5]:
+            words = f"{figures['before']:.3f} -> {figures['after']:.3f}", _change(figures["change"], figures["change_ci"])
+            lines += [_row(f"  {name}"[:33], *words)]
+    if rebuilt := deep.get("reconstruction"):
+        words = f"PSNR {rebuilt['psnr']:.1f} dB, SSIM {rebuilt['ssim']:.2f}", f"the mean face {rebuilt['mean_face_psnr']:.1f} dB"
+        lines += [_row("faces rebuilt from it", *words, rebuilt["attacker"])]
+        words = _auc(rebuilt, "match_auc_same"), f"real against real {rebuilt['real_auc_same']:.3f}"
         lines += [_row("rebuilt recognised, same label", *words)]
-    if "leak_auc" in (found := deep.get("adaptive", {})):
-        low, high = found["gain_ci"]
-        lines += [_row("attacker who knows the defence", _auc(found, "leak_auc"), f"gain {found['gain']:+.3f} [{low:+.3f}, {high:+.3f}]")]
-        lines[-1] += f"   {found['worst_attacker']}"
+    if "leak_auc" in (knows := deep.get("adaptive", {})):
+        words = _auc(knows, "leak_auc"), f"gain {_change(knows['gain'], knows['gain_ci'])}", knows["worst_attacker"]
+        lines += [_row("attacker who knows the defence", *words)]
     return lines

@@ -199,7 +199,7 @@ def _more_data(report: AuditReport, limits: Limits) -> Claim:
     text = "More data would not help the attackers"
     found = (report.deep or {}).get("curve")
     if found is None:
-        return Claim("more_data", text, NOT_TESTED, "the learning curve was not measured; deep_audit does it")
+        return Claim("more_data", text, NOT_TESTED, "the learning curve was not measured; ask with deep=True")
     last, before = found["points"][-1], found["points"][-2]
     reason = (
         f"AUC {before['leak_auc']:.3f} after {before['people']:,} people, {last['leak_auc']:.3f} after {last['people']:,}: "
@@ -214,7 +214,7 @@ def _creep(report: AuditReport, limits: Limits) -> Claim:
     others = {} if found is None else {name: own for name, own in found["attributes"].items() if name != found["private"]}
     if not others:
         why = (
-            "the other attributes were not read; deep_audit does it" if found is None else "there is no other attribute with enough people"
+            "the other attributes were not read; ask with deep=True" if found is None else "there is no other attribute with enough people"
         )
         return Claim("creep", text, NOT_TESTED, why)
     # So many intervals at once: each is widened (Bonferroni) until all hold together with 95 %.
@@ -237,7 +237,7 @@ def _rebuilt(report: AuditReport, limits: Limits) -> Claim:
     text = "Nobody is recognised from faces rebuilt from it"
     found = (report.deep or {}).get("reconstruction")
     if found is None:
-        return Claim("rebuilt", text, NOT_TESTED, "faces were not rebuilt; deep_audit does it")
+        return Claim("rebuilt", text, NOT_TESTED, "faces were not rebuilt; ask with deep=True")
     reason = (
         f"rebuilt by {found['attacker']}: {found['psnr']:.1f} dB (the mean face {found['mean_face_psnr']:.1f}), SSIM {found['ssim']:.2f} "
         f"({found['mean_face_ssim']:.2f}); against real images of the same label AUC "
@@ -251,7 +251,7 @@ def _knowing(report: AuditReport, limits: Limits) -> Claim:
     text = "Knowing the defence does not help the attackers"
     found = (report.deep or {}).get("adaptive")
     if found is None:
-        return Claim("knowing", text, NOT_TESTED, "no attacker that knows the defence was tried; deep_audit does it")
+        return Claim("knowing", text, NOT_TESTED, "no attacker that knows the defence was tried; ask with deep=True")
     if "leak_auc" not in found:
         why = "; ".join(f"{name}: {reason}" for name, reason in found["left_out"].items())
         return Claim("knowing", text, NOT_TESTED, f"nothing that such an attacker could do applies ({why})")

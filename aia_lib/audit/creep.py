@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +47,8 @@ def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str,
 
     Both labels have to be there in attack and val, and in test enough people of each for an interval.
     """
-    able, left_out = [], {}
+    able, left_out, faces = [], {}, splits.test
     for name in names:
-        faces = splits.test
         labels = faces.labels(name)
         people = min(len(np.unique(faces.identity[labels == value])) for value in (0, 1))
         if people < MIN_PEOPLE:
@@ -62,7 +60,7 @@ def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str,
     return able, left_out
 
 
-def read_all(released: Released, splits: Splits, names: Sequence[str], config: AuditConfig, seed: int) -> dict[str, Any]:
+def read_all(released: Released, splits: Splits, names: Sequence[str], config: AuditConfig, seed: int) -> tuple[np.ndarray, list[str]]:
     """Read every attribute off one representation.
 
     Args:
@@ -71,31 +69,28 @@ def read_all(released: Released, splits: Splits, names: Sequence[str], config: A
         config: epochs and steps of the network.
 
     Returns:
-        val: AUC on val of each attribute's better reader, (A,); readers: its name; scores: on test, oriented on val, float32 (T, A).
+        scores on test of each attribute's better reader, oriented on val, float32 (T, A), and that reader's name.
     """
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
-    inputs = {part: _inputs(released, part) for part in tables}
-    repeats = released.sets["attack"].repeats
+    inputs, repeats = narrow(released), released.sets["attack"].repeats
     best = _Best(tables["val"], len(tables["test"]))
     _ridge(inputs, np.tile(tables["attack"], (repeats, 1)), best)
     _network(inputs, tables["attack"], repeats, config, seed, best)
-    return {"val": best.auc, "readers": best.reader, "scores": best.scores}
+    return best.scores, best.reader
 
 
-def _inputs(released: Released, part: str) -> np.ndarray:
-    data = released.sets[part]
-    return data.features if data.features.shape[1] <= WIDEST else data.components
+def narrow(released: Released) -> dict[str, np.ndarray]:
+    """The features of each split, (N, k); the principal components' scores where k is above `WIDEST`."""
+    return {part: data.features if data.features.shape[1] <= WIDEST else data.components for part, data in released.sets.items()}
 
 
 class _Best:
-    """Keeps, for each attribute, the test scores of whoever was best on val so far; scores that order val backwards are turned round."""
+    """Keeps, for each attribute, the test scores of who was best on val so far; scores that order val backwards are turned round."""
 
     def __init__(self, labels: np.ndarray, test: int) -> None:
         self.labels = labels  # of val, (V, A)
-        attributes = labels.shape[1]
-        self.auc = np.zeros(attributes)
-        self.reader = [""] * attributes
-        self.scores = np.zeros((test, attributes), dtype=np.float32)
+        self.auc, self.reader = np.zeros(labels.shape[1]), [""] * labels.shape[1]
+        self.scores = np.zeros((test, labels.shape[1]), dtype=np.float32)
 
     def offer(self, reader: str, val: np.ndarray, test: np.ndarray) -> int:
         """Scores on val (V, A) and test (T, A); returns for how many attributes they are the best so far."""

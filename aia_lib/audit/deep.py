@@ -1,30 +1,30 @@
-"""What `deep_audit` asks beyond `audit`: five further questions, each of which can be left out, and the intervals of their answers."""
+"""What `audit(deep=…)` asks beyond the leak: five further questions, each of which can be left out, and the intervals of their answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..attackers import AttackSet
-from ..config import AuditConfig
+from ..config import AuditConfig, _whole
 from ..faces import Pairs, Splits
-from ..machine.files import UserError, one_line
-from ..statistics import Scored, _per_person, bootstrap_auc, interval, limits, mean_limits, person_draws, roc_auc
+from ..machine.files import UserError
+from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, rate_draws, roc_auc
 from .adaptive import adaptive, views
 from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
 from .makers import resolve
 from .reconstruction import reconstruction
 from .released import Released, name_of
-from .trial import Attacks
+from .trial import Attacks, Makers, SeedScores, attack
 
-if TYPE_CHECKING:
-    from .trial import SeedScores
-
+Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
+"""One seed's figures, and the arrays that their intervals need, by name."""
 
 PARTS = ("information", "curve", "creep", "reconstruction", "adaptive")
 """The questions: how many bits leak; what more data would give the attacker (learning curve and online code); what else is told;
@@ -33,7 +33,7 @@ whether faces can be rebuilt; whether knowing the defence helps."""
 
 @dataclass(frozen=True)
 class DeepConfig:
-    """Settings of `deep_audit`.
+    """Settings of `audit(deep=…)`.
 
     Attributes:
         parts: which of `PARTS` to answer.
@@ -56,21 +56,21 @@ class DeepConfig:
             if part not in PARTS:
                 raise UserError(f"DeepConfig.parts has no {part!r}; there are {', '.join(PARTS)}.")
         if not self.parts:
-            raise UserError(f"DeepConfig.parts is empty; name some of {', '.join(PARTS)}, or call audit.")
-        resolve(list(self.attackers))
+            raise UserError(f"DeepConfig.parts is empty; name some of {', '.join(PARTS)}, or leave deep out.")
+        resolve(self.attackers)
         shares = list(self.shares)
         if len(shares) < 2 or shares != sorted(set(shares)) or not 0 < shares[0] or shares[-1] != 1:
             raise UserError(f"DeepConfig.shares must rise from above 0 to 1, not {self.shares!r}.")
-        for name in ("decoder_steps", "queries"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"DeepConfig.{name} must be a whole number of at least 1, not {value!r}.")
+        _whole(self, "decoder_steps", "queries")
         if "adaptive" in self.parts and self.queries < 2:
             raise UserError("DeepConfig.queries must be at least 2: one release is what every attacker has.")
 
 
+@dataclass
 class Deep:
     """The further questions about one anonymizer: what all seeds share is prepared once.
+
+    What a reader's function refuses (the anonymizer, `original`, `decode`) is noted; an error of the library is raised.
 
     Args:
         anonymizer, splits, released: what is audited, on whom, and what it released of them.
@@ -79,29 +79,32 @@ class Deep:
         config, deep: settings of the audit and of this.
     """
 
-    def __init__(
-        self,
-        anonymizer: Callable,
-        splits: Splits,
-        released: Released,
-        original: Callable | None,
-        adversary: Callable | None,
-        siamese: Callable | None,
-        config: AuditConfig,
-        deep: DeepConfig,
-        progress: bool,
-    ) -> None:
-        self.anonymizer, self.splits, self.released = anonymizer, splits, released
-        self.adversary, self.siamese, self.config, self.deep, self.progress = adversary, siamese, config, deep, progress
-        self.makers = resolve(list(deep.attackers))
-        self.notes: list[str] = []
-        self.failed: dict[str, str] = {}
-        if "creep" in deep.parts:
-            self.names, self.left_out = readable(splits, self._attributes())
-            self.original = original or pixels
-            self._try("creep", lambda: setattr(self, "before", Released.of(self.original, splits, control=self.original is pixels)))
-        if "adaptive" in deep.parts:
-            self._try("adaptive", lambda: setattr(self, "views", views(anonymizer, splits, deep.queries)))
+    anonymizer: Callable
+    splits: Splits
+    released: Released
+    original: Callable | None
+    adversary: Callable | None
+    siamese: Callable | None
+    config: AuditConfig
+    deep: DeepConfig
+    progress: bool
+    notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.makers, self.original = resolve(self.deep.attackers), self.original or pixels
+        if "creep" in self.deep.parts:
+            self.names, self.left_out = readable(self.splits, self._attributes())
+
+    @cached_property
+    def before(self) -> Released:
+        """What `original` releases."""
+        return Released.of(self.original, self.splits, control=self.original is pixels)
+
+    @cached_property
+    def views(self) -> tuple[dict[str, Released], dict[str, str]]:
+        """What the anonymizer releases of an image when it is asked several times."""
+        return views(self.anonymizer, self.splits, self.deep.queries)
 
     def _attributes(self) -> list[str]:
         faces = self.splits.test
@@ -111,51 +114,37 @@ class Deep:
         return [faces.attribute, *(name for name in dict.fromkeys(chosen) if name != faces.attribute)]
 
     def _try(self, part: str, answer: Callable[[], Any]) -> Any:
-        """The answer; where it breaks down, a note, and the rest goes on."""
-        if part in self.failed:
-            return None
+        """The answer; where it cannot be given, a note, and the rest goes on."""
         try:
-            return answer()
-        except Exception as error:
-            self.failed[part] = str(error) if isinstance(error, UserError) else one_line(error)
-            return None
+            return None if part in self.failed else answer()
+        except UserError as error:
+            self.failed[part] = str(error)
 
-    def ask(
-        self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """One seed's answers: figures by part, and the arrays that their intervals need.
+    def ask(self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]) -> Answer:
+        """One seed's answers by part.
 
         Args:
             known: the labelled rows of attack, val and test.
             attacks: of the seed's fresh attackers.
             pairs: of val and test.
         """
-        released, config, deep, prefix = self.released, self.config, self.deep, f"  seed {seed}: "
+        released, prefix = self.released, f"  seed {seed}: "
+
+        def trial(sets: Mapping[str, AttackSet], makers: Makers, what: str = "", extra: AttackSet | None = None) -> Attacks:
+            return attack(sets, makers, self.config, seed, {}, prefix + what, self.progress, extra)
+
         identity = released.identity["attack"][released.sets["attack"].labels >= 0]
-        decode = getattr(self.anonymizer, "decode", None)
-        questions: dict[str, Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]] = {
+        questions: dict[str, Callable[[], Answer]] = {
             "information": lambda: information(attacks, known["val"], known["test"]),
-            "curve": lambda: learning_curve(known, identity, self.makers, deep.shares, config, seed, prefix, self.progress),
+            "curve": lambda: learning_curve(known, identity, self.makers, self.deep.shares, seed, trial),
             "creep": lambda: self._creep(seed),
-            "reconstruction": lambda: self._rebuild(pairs, decode, seed),
-            "adaptive": lambda: adaptive(
-                self.anonymizer,
-                self.views[0],
-                self.views[1],
-                known,
-                self.makers,
-                self.adversary,
-                self.siamese,
-                config,
-                seed,
-                prefix,
-                self.progress,
-            ),
+            "reconstruction": lambda: self._rebuild(pairs, seed),
+            "adaptive": lambda: adaptive(self.anonymizer, *self.views, known, self.makers, self.adversary, self.siamese, trial),
         }
         figures: dict[str, Any] = {}
         arrays: dict[str, np.ndarray] = {"test/people": released.identity["test"]}
         for part in PARTS:
-            if part not in deep.parts:
+            if part not in self.deep.parts:
                 continue
             with tqdm(total=1, desc=f"{prefix}{part}", disable=not self.progress) as bar:
                 answer = self._try(part, questions[part])
@@ -165,28 +154,28 @@ class Deep:
                 arrays |= answer[1]
         return figures, arrays
 
-    def _creep(self, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _creep(self, seed: int) -> Answer:
         read = {
-            "before": read_all(self.before, self.splits, self.names, self.config, seed),
-            "after": read_all(self.released, self.splits, self.names, self.config, seed),
+            when: read_all(released, self.splits, self.names, self.config, seed)
+            for when, released in (("before", self.before), ("after", self.released))
         }
         labels = self.splits.test.label_table(self.names)
         attributes: dict[str, Any] = {}
         for i, name in enumerate(self.names):
             known = labels[:, i] >= 0
             attributes[name] = {"images": int(known.sum()), "missing": int((~known).sum())}
-            for when, own in read.items():
-                attributes[name][when] = roc_auc(own["scores"][known, i], labels[known, i] == 1)
-                attributes[name][f"{when}_reader"] = own["readers"][i]
-        arrays = {f"creep/{when}": own["scores"] for when, own in read.items()} | {"creep/labels": labels}
+            for when, (scores, readers) in read.items():
+                attributes[name] |= {when: roc_auc(scores[known, i], labels[known, i] == 1), f"{when}_reader": readers[i]}
+        arrays = {f"creep/{when}": scores for when, (scores, _) in read.items()} | {"creep/labels": labels}
         figures = {"original": name_of(self.original), "private": self.names[0], "attributes": attributes, "left_out": self.left_out}
         return figures, arrays
 
-    def _rebuild(
-        self, pairs: dict[str, dict[str, Pairs]], decode: Callable | None, seed: int
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        figures, arrays, failed = reconstruction(self.released, self.splits, pairs, decode, self.config, self.deep.decoder_steps, seed)
-        self.notes += [f"{name} failed: {reason}." for name, reason in failed.items()]
+    def _rebuild(self, pairs: dict[str, dict[str, Pairs]], seed: int) -> Answer:
+        decode = getattr(self.anonymizer, "decode", None)
+        figures, arrays, refused = reconstruction(
+            self.released, self.splits, pairs, decode, self.config.epochs, self.deep.decoder_steps, seed
+        )
+        self.notes += [f"its own decoder failed: {refused}."] if refused else []
         return figures, arrays
 
     def all_notes(self) -> list[str]:
@@ -194,92 +183,63 @@ class Deep:
         return [*self.notes, *(f"{part} was not answered: {reason}" for part, reason in self.failed.items())]
 
 
-# Many seeds -----------------------------------------------------------------------------------------------------------
-
-
-def combine(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], bootstrap: int) -> dict[str, Any] | None:
+def combine(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any] | None:
     """The answers of several seeds: means, and 95 % intervals of them by a bootstrap over people; of the parts that all seeds answered."""
     if not all("deep" in entry for entry in entries):
         return None
-    answers = [entry["deep"] for entry in entries]
-    combiners = {
-        "information": _information,
-        "curve": _curve,
-        "creep": _creep,
-        "reconstruction": _reconstruction,
-        "adaptive": _adaptive,
-    }
     result: dict[str, Any] = {}
-    for part, combiner in combiners.items():
-        own = [answer[part] for answer in answers if part in answer]
-        if len(own) == len(answers):
-            found = combiner(own, scores, bootstrap)
-            result |= found
+    combiners = (_information, _curve, _creep, _reconstruction, _adaptive)
+    for part, combiner in zip(PARTS, combiners, strict=True):
+        answers = [entry["deep"][part] for entry in entries if part in entry["deep"]]
+        if len(answers) == len(entries):
+            result |= combiner(answers, scores, resamples)
     return result
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+def _means(answers: Sequence[Mapping[str, Any]], *keys: str) -> dict[str, float]:
+    return {key: float(np.mean([answer[key] for answer in answers])) for key in keys}
 
 
-def _most_frequent(values: Sequence[str]) -> str:
-    return max(dict.fromkeys(values), key=list(values).count)
+def _most_frequent(answers: Sequence[Mapping[str, Any]], key: str) -> str:
+    values = [answer[key] for answer in answers]
+    return max(dict.fromkeys(values), key=values.count)
 
 
-def _information(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
+def _information(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
     total = np.zeros(resamples)
     for seed in scores:
-        bits, ones, counts = _per_person(seed.people, seed.more["information/bits"], seed.labels.astype(np.float64))
-        draws = person_draws(len(counts), resamples)
-        images = draws @ counts
-        total += entropy((draws @ ones) / images) - (draws @ bits) / images
-    figures = {key: _mean([entry[key] for entry in own]) for key in ("entropy_bits", "cross_entropy_bits", "information_bits")}
-    return {
-        "information": {
-            **figures,
-            "information_bits_ci": list(limits(total / len(own))),
-            "attacker": _most_frequent([entry["attacker"] for entry in own]),
-        }
-    }
+        ones, bits = (rate_draws(values, seed.people, seed.people, resamples) for values in (seed.labels, seed.more["information/bits"]))
+        total += entropy(ones) - bits
+    figures = _means(answers, "entropy_bits", "cross_entropy_bits", "information_bits")
+    figures["information_bits_ci"] = list(limits(total / len(answers)))
+    return {"information": {**figures, "attacker": _most_frequent(answers, "attacker")}}
 
 
-def _curve(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
-    sizes = [point["people"] for point in own[0]["curve"]]
-    sizes = [size for size in sizes if all(size in [point["people"] for point in entry["curve"]] for entry in own)]
-    measured = [[Scored(seed.more[f"curve/{size}"], seed.labels, seed.people) for seed in scores] for size in sizes]
+def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
+    curves = [{point["people"]: point for point in answer["curve"]} for answer in answers]
+    sizes = [size for size in curves[0] if all(size in curve for curve in curves)]
+    measured = {size: [Scored(seed.more[f"curve/{size}"], seed.labels, seed.people) for seed in scores] for size in sizes}
     points = []
-    for size, measurements in zip(sizes, measured, strict=True):
-        entries = [point for entry in own for point in entry["curve"] if point["people"] == size]
-        points.append(
-            {
-                "people": size,
-                "images": round(_mean([entry["images"] for entry in entries])),
-                "leak_auc": _mean([entry["leak_auc"] for entry in entries]),
-                "leak_auc_ci": list(interval(measurements, resamples)),
-                "attacker": _most_frequent([entry["attacker"] for entry in entries]),
-            }
-        )
-    last, before = (bootstrap_auc(measured[i], resamples) for i in (-1, -2))
-    codes = {key: _mean([entry["code"][key] for entry in own]) for key in own[0]["code"]}
+    for size in sizes:
+        entries = [curve[size] for curve in curves]
+        means = _means(entries, "images", "leak_auc")
+        point = {"people": size, "images": round(means["images"]), "leak_auc": means["leak_auc"]}
+        point["leak_auc_ci"] = list(interval(measured[size], resamples))
+        points.append(point | {"attacker": _most_frequent(entries, "attacker")})
+    last, before = (bootstrap_auc(measured[sizes[i]], resamples) for i in (-1, -2))
+    codes = _means([answer["code"] for answer in answers], *answers[0]["code"])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
     saved = [seed.more["code/label_only"] - seed.more["code/bits"] for seed in scores]
     codes["saved_bits_per_label_ci"] = mean_limits(saved, [seed.more["code/people"] for seed in scores], resamples)
-    return {
-        "curve": {
-            "points": points,
-            "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"],
-            "gain_ci": list(limits(last - before)),
-            "from_people": points[-2]["people"],
-            "to_people": points[-1]["people"],
-        },
-        "code": codes,
-    }
+    curve = {"points": points, "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"], "gain_ci": list(limits(last - before))}
+    return {"curve": curve | {"from_people": points[-2]["people"], "to_people": points[-1]["people"]}, "code": codes}
 
 
-def _creep(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
+def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
-    for i, (name, first) in enumerate(own[0]["attributes"].items()):
-        entries = [entry["attributes"][name] for entry in own]
+    for i, (name, first) in enumerate(answers[0]["attributes"].items()):
+        entries = [answer["attributes"][name] for answer in answers]
+        figures: dict[str, Any] = {}
         draws = {}
         for when in ("before", "after"):
             measurements = []
@@ -288,23 +248,18 @@ def _creep(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int)
                 known = labels >= 0
                 measurements.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
             draws[when] = bootstrap_auc(measurements, resamples)
+            figures |= _means(entries, when) | {f"{when}_ci": list(limits(draws[when]))}
         change = draws["after"] - draws["before"]
-        attributes[name] = {
-            "before": _mean([entry["before"] for entry in entries]),
-            "before_ci": list(limits(draws["before"])),
-            "after": _mean([entry["after"] for entry in entries]),
-            "after_ci": list(limits(draws["after"])),
-            "change": _mean([entry["after"] - entry["before"] for entry in entries]),
-            "change_ci": list(limits(change)),
-            "change_sd": float(np.nanstd(change)),
-            "missing": first["missing"],
-        }
-    return {"creep": {**{key: own[0][key] for key in ("original", "private", "left_out")}, "attributes": attributes}}
+        figures["change"] = float(np.mean([entry["after"] - entry["before"] for entry in entries]))
+        figures |= {"change_ci": list(limits(change)), "change_sd": float(np.nanstd(change))}
+        attributes[name] = figures | {"missing": first["missing"]}
+    return {"creep": {**{key: answers[0][key] for key in ("original", "private", "left_out")}, "attributes": attributes}}
 
 
-def _reconstruction(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
-    figures: dict[str, Any] = {key: _mean([entry[key] for entry in own]) for key in own[0] if isinstance(own[0][key], float)}
-    figures |= {"size": own[0]["size"], "attacker": _most_frequent([entry["attacker"] for entry in own])}
+def _reconstruction(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
+    first = answers[0]
+    figures: dict[str, Any] = _means(answers, *(key for key in first if isinstance(first[key], float)))
+    figures |= {"size": first["size"], "attacker": _most_frequent(answers, "attacker")}
     people = [seed.more["test/people"] for seed in scores]
     for key in ("psnr", "ssim"):
         figures[f"{key}_ci"] = mean_limits([seed.more[f"rebuilt/{key}"] for seed in scores], people, resamples)
@@ -315,22 +270,22 @@ def _reconstruction(own: Sequence[Mapping], scores: Sequence[SeedScores], resamp
     return {"reconstruction": figures}
 
 
-def _adaptive(own: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
-    left_out = {name: reason for entry in own for name, reason in entry["left_out"].items()}
-    if not all("leak_auc" in entry for entry in own):
+def _adaptive(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
+    left_out = {name: reason for answer in answers for name, reason in answer["left_out"].items()}
+    if not all("leak_auc" in answer for answer in answers):
         return {"adaptive": {"left_out": left_out}}
-    names = [name for name in own[0]["attackers"] if all(name in entry["attackers"] for entry in own)]
+    names = [name for name in answers[0]["attackers"] if all(name in answer["attackers"] for answer in answers)]
     measured = [Scored(seed.more["adaptive/scores"], seed.labels, seed.people) for seed in scores]
     plain = [seed.leak for seed in scores]
-    leak = _mean([entry["leak_auc"] for entry in own])
+    leak = _means(answers, "leak_auc")["leak_auc"]
     return {
         "adaptive": {
-            "attackers": {name: _mean([entry["attackers"][name] for entry in own]) for name in names},
-            "attackers_val": {name: _mean([entry["attackers_val"][name] for entry in own]) for name in names},
-            "worst_attacker": _most_frequent([entry["worst_attacker"] for entry in own]),
+            "attackers": _means([answer["attackers"] for answer in answers], *names),
+            "attackers_val": _means([answer["attackers_val"] for answer in answers], *names),
+            "worst_attacker": _most_frequent(answers, "worst_attacker"),
             "leak_auc": leak,
             "leak_auc_ci": list(interval(measured, resamples)),
-            "gain": leak - _mean([seed.auc for seed in plain]),
+            "gain": leak - float(np.mean([seed.auc for seed in plain])),
             "gain_ci": list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(plain, resamples))),
             "left_out": left_out,
         }

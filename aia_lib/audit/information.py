@@ -12,17 +12,16 @@ attacker that was trained on those before it. A representation from which the la
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from ..attackers import AttackSet
-from ..config import AuditConfig
 from ..machine.files import UserError
 from ..statistics import roc_auc
-from .trial import Attacks, Makers, attack
+from .trial import Attacks, Makers
 
 FEWEST = 4
 """People of each label that a prefix of the attack people must hold before an attacker is trained on it."""
@@ -36,19 +35,14 @@ def entropy(rate: np.ndarray | float) -> Any:
 
 
 def code_lengths(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """-log2 of the probability that was given to what came, in bits, (N,).
-
-    Args:
-        probabilities: of label 1, in (0, 1), (N,).
-        labels: 0 or 1, (N,).
-    """
+    """-log2 of the probability of what came, in bits, (N,), from probabilities of label 1, in (0, 1), (N,), and labels 0 or 1, (N,)."""
     return -np.log2(np.where(labels == 1, probabilities, 1 - probabilities))
 
 
 def platt(scores: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Platt's fit: scores (N,) with labels 0 or 1 give a function from scores to probabilities of label 1.
 
-    The targets are his, (n1 + 1)/(n1 + 2) and 1/(n0 + 2), so that scores that separate val perfectly do not promise certainty.
+    His targets, (n1 + 1)/(n1 + 2) and 1/(n0 + 2), keep scores that separate val perfectly from promising certainty.
     """
     centre, scale = scores.mean(), max(scores.std(), 1e-12)
     ones, zeros = int((labels == 1).sum()), int((labels == 0).sum())
@@ -78,20 +72,14 @@ def information(attacks: Attacks, val: AttackSet, test: AttackSet) -> tuple[dict
     """The bound I(S;Z) >= H(S) - CE of one seed's attackers; the attacker is chosen on val, by cross entropy.
 
     Returns:
-        figures: attacker; entropy_bits, H(S) of the test labels; cross_entropy_bits; information_bits, their difference. Below 0 where
-            the attacker is worse than no attacker: the bound is then 0.
+        figures: attacker; entropy_bits, H(S) of the test labels; cross_entropy_bits; information_bits, their difference.
         arrays: "information/bits", each test image's code length (T,).
     """
     name, fit = _cheapest(attacks, val.labels)
     bits = code_lengths(fit(attacks.test_scores[name]), test.labels)
     prior = float(entropy(test.labels.mean()))
-    figures = {
-        "attacker": name,
-        "entropy_bits": prior,
-        "cross_entropy_bits": float(bits.mean()),
-        "information_bits": prior - float(bits.mean()),
-    }
-    return figures, {"information/bits": bits}
+    figures = {"attacker": name, "entropy_bits": prior, "cross_entropy_bits": float(bits.mean())}
+    return figures | {"information_bits": prior - float(bits.mean())}, {"information/bits": bits}
 
 
 def learning_curve(
@@ -99,10 +87,8 @@ def learning_curve(
     identity: np.ndarray,
     makers: Makers,
     shares: Sequence[float],
-    config: AuditConfig,
     seed: int,
-    prefix: str = "",
-    progress: bool = False,
+    trial: Callable[[Mapping[str, AttackSet], Makers, str, AttackSet | None], Attacks],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train attackers on growing shares of the attack people: the learning curve and, out of the same fits, the online code.
 
@@ -111,7 +97,8 @@ def learning_curve(
         identity: the people of known["attack"], (N,), mirror images included.
         makers: the attackers; at each share the one that is best on val counts (by AUC for the curve, by cross entropy for the code).
         shares: of the attack people, rising, the last one 1. Shares with fewer than `FEWEST` people of a label are left out.
-        seed: orders the people, so that each share holds the ones before it, and seeds the attackers.
+        seed: orders the people, so that each share holds the ones before it.
+        trial: trains the attackers on such sets and scores them, and one more set; the text is for a progress bar.
 
     Returns:
         figures: "curve", a list of {people, images, leak_auc, attacker}; and of the code: images, bits_per_label,
@@ -122,15 +109,20 @@ def learning_curve(
     """
     train, val, test = known["attack"], known["val"], known["test"]
     images = len(train) // train.repeats
+    labels = train.labels[:images]
     codes, person = np.unique(identity[:images], return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(codes))[person]  # (images,) each image's person's place in the order
     ends = [max(1, round(share * len(codes))) for share in shares]
-    usable = [end for end in dict.fromkeys(ends) if _people_of_both(train.labels[:images], person, place < end) >= FEWEST]
+
+    def rarer(rows: np.ndarray) -> int:
+        """How many people of `rows` have the rarer label."""
+        return min(len(np.unique(person[rows & (labels == value)])) for value in (0, 1))
+
+    usable = [end for end in dict.fromkeys(ends) if rarer(place < end) >= FEWEST]
     if len(usable) < 2:
         raise UserError(f"Too few people for a learning curve: {len(codes)} attack people with a label, cut into shares {tuple(shares)}.")
     curve: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
-    labels = train.labels[:images]
     first = place < usable[0]
     bits, label_only = [np.ones(int(first.sum()))], [np.ones(int(first.sum()))]  # nothing is known yet: a bit a label
     people = [identity[:images][first]]
@@ -140,7 +132,7 @@ def learning_curve(
         sets = {**known, "attack": train.take(np.flatnonzero(np.tile(seen, train.repeats)))}
         # the block's images without their mirror images
         extra = dataclasses.replace(train.take(np.flatnonzero(block)), repeats=1) if block.any() else None
-        done = attack(sets, makers, config, seed, {}, f"{prefix}{end} people, ", progress, extra)
+        done = trial(sets, makers, f"{end} people, ", extra)
         worst = done.worst
         arrays[f"curve/{end}"] = done.test_scores[worst]
         auc = roc_auc(done.test_scores[worst], test.labels)
@@ -153,16 +145,6 @@ def learning_curve(
             people.append(identity[:images][block])
     arrays |= {"code/bits": np.concatenate(bits), "code/label_only": np.concatenate(label_only), "code/people": np.concatenate(people)}
     mean, without = float(arrays["code/bits"].mean()), float(arrays["code/label_only"].mean())
-    code = {
-        "images": len(arrays["code/bits"]),
-        "bits_per_label": mean,
-        "label_only_bits_per_label": without,
-        "saved_bits_per_label": without - mean,
-        "compression": 1 / max(mean, 1e-9),
-    }
+    code = {"images": len(arrays["code/bits"]), "bits_per_label": mean, "label_only_bits_per_label": without}
+    code |= {"saved_bits_per_label": without - mean, "compression": 1 / max(mean, 1e-9)}
     return {"curve": curve, "code": code}, arrays
-
-
-def _people_of_both(labels: np.ndarray, person: np.ndarray, rows: np.ndarray) -> int:
-    """How many people of `rows` have the rarer label."""
-    return min(len(np.unique(person[rows & (labels == value)])) for value in (0, 1))

@@ -1,4 +1,4 @@
-"""A reader's own attackers: resolved by name, class, module or function, and called as the library's are."""
+"""A reader's attackers: resolved by name, object, module or function, and called as the library's are."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from ..attackers import ATTACKERS, Attacker, AttackSet, SklearnAttacker, TorchAt
 from ..config import AuditConfig
 from ..machine.files import UserError
 
-# Attackers of your own ------------------------------------------------------------------------------------------------
-
 _TAKES = (
     "a name in attackers.ATTACKERS, a scikit-learn classifier with decision_function or predict_proba, a torch module that gives one "
     "logit an image, an attacker with fit(train, val, seed) and score(data), or a function of an AuditConfig that makes one"
@@ -23,7 +21,7 @@ _TAKES = (
 
 
 class _OneLogit(nn.Module):
-    """A module whose answer is brought to one logit an image: (B, 1) is squeezed, of two classes (B, 2) the difference is taken."""
+    """A module as a network (B, ...) -> (B,), for `TorchAttacker`: (B, 1) is squeezed, of two classes (B, 2) the difference is taken."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -31,18 +29,18 @@ class _OneLogit(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits = self.module(inputs)
-        if logits.ndim == 2 and logits.shape[1] == 1:
-            return logits[:, 0]
-        if logits.ndim == 2 and logits.shape[1] == 2:
-            return logits[:, 1] - logits[:, 0]
+        if logits.ndim == 2 and logits.shape[1] in (1, 2):
+            logits = logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
         if logits.shape != (len(inputs),):
             raise ValueError(f"the module must give one logit an image, shape ({len(inputs)},), not {tuple(logits.shape)}")
         return logits
 
 
-def one_logit(module: nn.Module) -> nn.Module:
-    """`module` as a network (B, ...) -> (B,), for `TorchAttacker`: its answer may also be of shape (B, 1), or (B, 2) for two classes."""
-    return _OneLogit(module)
+def training(module: nn.Module, reads: str) -> Callable[[AuditConfig], Attacker]:
+    """The attacker that trains a copy of `module`, from the weights that it has; it reads this field of `AttackSet`."""
+    return lambda config: TorchAttacker(
+        lambda train: _OneLogit(copy.deepcopy(module)), reads=reads, epochs=config.epochs, min_steps=config.min_steps
+    )
 
 
 def resolve(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
@@ -52,34 +50,31 @@ def resolve(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
         attackers: a list, or a mapping from names of your choice. Each item is one of
 
             * a name in `ATTACKERS`;
-            * a scikit-learn classifier or pipeline with `decision_function` or `predict_proba`, cloned for each seed;
-            * a torch module, features float32 (B, k) to one logit an image, (B,) or (B, 1): each seed trains a copy of it, from the weights
-              that it has;
-            * an attacker, `fit(train, val, seed)` and `score(data)`: each seed fits a copy;
-            * a function of an `AuditConfig` that makes an attacker, as in `ATTACKERS`: each seed calls it.
+            * a scikit-learn classifier or pipeline with `decision_function` or `predict_proba`;
+            * a torch module, features float32 (B, k) to one logit an image, (B,) or (B, 1), trained from the weights that it has;
+            * an attacker, `fit(train, val, seed)` and `score(data)`;
+            * a function of an `AuditConfig` that makes an attacker, as in `ATTACKERS`.
 
-            Estimators and modules read the standardised features; an attribute `reads` of theirs names another field of `AttackSet`.
+            Each seed fits a copy. Estimators and modules read the features, or the field of `AttackSet` that their `reads` names.
 
     Raises:
         UserError: there is none, or an item is none of these.
     """
-    if isinstance(attackers, Mapping):
-        items = list(attackers.items())
-    elif isinstance(attackers, (list, tuple)):
-        items = [(None, item) for item in attackers]
-    else:
+    if not isinstance(attackers, (Mapping, list, tuple)):
         raise UserError(f"attackers must be a list or a mapping, not {_shown(attackers)}; put it into brackets: [{_shown(attackers)}].")
-    if not items:
+    if not attackers:
         raise UserError(f"attackers is empty; leave it out to take all of {', '.join(ATTACKERS)}.")
     made: dict[str, Callable[[AuditConfig], Attacker]] = {}
-    for given, item in items:
-        if given is not None and (not isinstance(given, str) or not given.strip()):
-            raise UserError(f"An attacker's name must be a text, not {given!r}.")
-        name = given or (item if isinstance(item, str) else type(item).__name__)
-        if given is None and not isinstance(item, str) and inspect.isroutine(item):
-            name = getattr(item, "__name__", name)
-        if name in made and isinstance(item, str):
-            raise UserError(f"The attacker {name!r} is named twice.")
+    if isinstance(attackers, Mapping):
+        for name, item in attackers.items():
+            if not isinstance(name, str) or not name.strip():
+                raise UserError(f"An attacker's name must be a text, not {name!r}.")
+            made[name] = _maker(item)
+        return made
+    for item in attackers:
+        if isinstance(item, str) and item in made:
+            raise UserError(f"The attacker {item!r} is named twice.")
+        name = item if isinstance(item, str) else getattr(item, "__name__", "") if inspect.isroutine(item) else type(item).__name__
         number, unique = 2, name
         while unique in made:
             number, unique = number + 1, f"{name} {number}"
@@ -99,15 +94,11 @@ def _maker(item: Any) -> Callable[[AuditConfig], Attacker]:
     if reads not in readable:
         raise UserError(f"The attacker {type(item).__name__} reads {reads!r}; there are {', '.join(readable)}.")
     if isinstance(item, nn.Module):
-        return lambda config: TorchAttacker(
-            lambda train: one_logit(copy.deepcopy(item)), reads=reads, epochs=config.epochs, min_steps=config.min_steps
-        )
+        return training(item, reads)
     if hasattr(item, "get_params") and hasattr(item, "fit"):  # scikit-learn's way; its fit and score are not an attacker's
         if not hasattr(item, "decision_function") and not hasattr(item, "predict_proba"):
-            raise UserError(
-                f"{type(item).__name__} gives no scores: an attacker needs decision_function or predict_proba, "
-                "since an AUC orders images. Take another classifier, or wrap it in CalibratedClassifierCV."
-            )
+            needs = "an attacker needs decision_function or predict_proba, since an AUC orders images"
+            raise UserError(f"{type(item).__name__} gives no scores: {needs}. Take another, or wrap it in CalibratedClassifierCV.")
         return lambda config: SklearnAttacker(item, reads)
     if callable(getattr(item, "fit", None)) and callable(getattr(item, "score", None)):
         return lambda config: copy.deepcopy(item)

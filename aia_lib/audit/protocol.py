@@ -1,4 +1,4 @@
-"""`audit` and `deep_audit`: the seeds' loop, the paper regime and the controls."""
+"""`audit`: the seeds' loop, the paper regime and the controls."""
 
 from __future__ import annotations
 
@@ -33,94 +33,45 @@ def audit(
     anonymizer: Callable[[Tensor], Tensor | np.ndarray],
     faces: Faces,
     attribute: str | None = None,
+    *,
     seeds: int | Sequence[int] = 3,
     config: AuditConfig | None = None,
-    adversary: Callable[[Tensor], Tensor | np.ndarray] | None = None,
-    siamese: Callable[[Tensor], Tensor | np.ndarray] | None = None,
-    first_seed: int = 0,
-    progress: bool = True,
+    deep: DeepConfig | bool | None = None,
+    original: Callable[[Tensor], Tensor | np.ndarray] | None = None,
     attackers: Sequence[Any] | Mapping[str, Any] | None = None,
+    progress: bool = True,
 ) -> AuditReport:
     """Audit an anonymizer on faces: train fresh attackers and a fresh verifier, and say what they reach on people never seen before.
 
-    Args:
-        anonymizer: images, float32 (N, 1, H, W) in [0, 1], to representations, float (N, k), as tensor or numpy array. It may
-            have the attributes `map_shape`, the map (channels, height, width) that a representation flattens, `decode`,
-            representations to images, and `name`.
-        faces: all of them; the audit takes the splits attack, val and test of `faces.split()`, so train the anonymizer on its `train` only.
-        attribute: the one to read; None takes the faces' own. The people are split by the faces' own all the same.
-        seeds: how many seeds, or which; each trains everything afresh and draws other pairs.
-        config: attackers, epochs, pairs, bootstrap, controls; None takes `AuditConfig()`.
-        adversary: for the paper regime: representations (N, k) to logits (N,), positive for label 1.
-        siamese: for the paper regime: representations (N, k) to embeddings (N, d).
-        first_seed: the first one, where `seeds` is a number.
-        progress: show progress bars.
-        attackers: names, scikit-learn classifiers, torch modules and attackers of your own, mixed, see `attackers.resolve`; None takes
-            those of `config`.
-
-    Raises:
-        UserError: there are too few people for an interval; the anonymizer fails, or returns something of the wrong shape,
-            not finite or the same for all images; an item of `attackers` is none; all attackers fail.
-    """
-    return _run(anonymizer, faces, attribute, seeds, config, adversary, siamese, first_seed, progress, attackers, None, None)
-
-
-def deep_audit(
-    anonymizer: Callable[[Tensor], Tensor | np.ndarray],
-    faces: Faces,
-    attribute: str | None = None,
-    seeds: int | Sequence[int] = 3,
-    config: AuditConfig | None = None,
-    adversary: Callable[[Tensor], Tensor | np.ndarray] | None = None,
-    siamese: Callable[[Tensor], Tensor | np.ndarray] | None = None,
-    first_seed: int = 0,
-    progress: bool = True,
-    attackers: Sequence[Any] | Mapping[str, Any] | None = None,
-    *,
-    original: Callable[[Tensor], Tensor | np.ndarray] | None = None,
-    deep: DeepConfig | None = None,
-) -> AuditReport:
-    """`audit`, and five questions more: `report.deep` holds the answers, everything else is what `audit` reports.
+    With `deep` it asks five questions more, in several times as long; `report.deep` holds the answers:
 
     * *information* and *code*: at least how many bits leak, I(S;Z) >= H(S) - CE, and the online code length of the labels;
     * *curve*: what the attackers reach with more and more people to learn from;
     * *creep*: every other attribute of the faces, before (`original`) and after, with the interval of the change;
     * *reconstruction*: a fresh decoder rebuilds the faces from g: PSNR, SSIM, and whether the rebuilt ones are recognised;
-    * *adaptive*: an attacker that knows the defence, see `adaptive`; the anonymizer may offer `adaptive_attackers()` of its own.
-
-    Takes several times as long as `audit`. A question that breaks down is noted, and the others are answered.
+    * *adaptive*: an attacker that knows the defence, see `adaptive`.
 
     Args:
+        anonymizer: images, float32 (N, 1, H, W) in [0, 1], to representations, float (N, k), as tensor or numpy array. What else it may
+            offer is declared on `anonymizers.Anonymizer`; where it has an `adversary` or a `siamese`, the paper regime is measured.
+        faces: all of them; the audit takes the splits attack, val and test of `faces.split()`, so train the anonymizer on its `train` only.
+        attribute: the one to read; None takes the faces' own. The people are split by the faces' own all the same.
+        seeds: how many seeds, or which; each trains everything afresh and draws other pairs.
+        config: attackers, epochs, pairs, bootstrap, controls; None takes `AuditConfig()`.
+        deep: which further questions, and their settings; True takes `DeepConfig()`. One that cannot be answered is noted.
         original: the anonymizer before protection, images to representations, for creep; None compares with the images themselves.
-        deep: which questions, and their settings; None takes `DeepConfig()`.
-        adversary, siamese: as for `audit`; pass a torch module, or the `infer` and `embed` of a method of this library, so
-            that the adaptive attacker can go on training from its weights.
+        attackers: names, scikit-learn classifiers, torch modules and attackers, mixed, see `makers.resolve`; None takes those of `config`.
+            A reader's attacker that fails is noted; one of the library that fails, fails the audit.
+        progress: show progress bars.
 
-    All other arguments and errors are those of `audit`.
+    Raises:
+        UserError: there are too few people for an interval; the anonymizer fails, or returns something of the wrong shape,
+            not finite or the same for all images; an item of `attackers` is none; all attackers fail.
     """
-    return _run(
-        anonymizer, faces, attribute, seeds, config, adversary, siamese, first_seed, progress, attackers, original, deep or DeepConfig()
-    )
-
-
-def _run(
-    anonymizer: Callable,
-    faces: Faces,
-    attribute: str | None,
-    seeds: int | Sequence[int],
-    config: AuditConfig | None,
-    adversary: Callable | None,
-    siamese: Callable | None,
-    first_seed: int,
-    progress: bool,
-    attackers: Sequence[Any] | Mapping[str, Any] | None,
-    original: Callable | None,
-    deep: DeepConfig | None,
-) -> AuditReport:
     config = config or AuditConfig()
     attribute = faces.attribute if attribute is None else attribute
     faces.labels(attribute)  # says which there are
-    numbers = _seed_numbers(seeds, first_seed)
+    numbers = _seed_numbers(seeds)
     makers = resolve(list(config.attackers) or list(ATTACKERS)) if attackers is None else resolve(attackers)
     # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
@@ -130,46 +81,40 @@ def _run(
     with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
         released = Released.of(anonymizer, splits)
         bar.update()
+    adversary, siamese = (getattr(anonymizer, member, None) for member in ("adversary", "siamese"))
+    if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
+        adversary = None  # what was trained to read another attribute is not asked for this one
+    siamese = siamese if callable(siamese) else None
     further = None
-    if deep is not None:
+    if deep:
+        deep = DeepConfig() if deep is True else deep
         further = Deep(anonymizer, splits, released, original, adversary, siamese, config, deep, progress)
-    notes = list(released.notes)
-    entries, scores = [], []
+    notes, entries, scores = list(released.notes), [], []
     for seed in numbers:
-        paper = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a user's network may fail
-        entry, own, known, attacks = _audit_seed(released, pairs[seed], makers, config, seed, progress)
-        entry["paper"] = None if paper is None else paper[0]
-        if paper is not None and paper[1] is not None:
-            own = dataclasses.replace(own, adversary=paper[1])
-        entry["controls"] = _controls(released, splits, pairs[seed], config, seed, progress)
-        for what in ("attackers_left_out", "attackers_failed", "verifiers_failed"):
-            for part, reason in entry["retrained"].pop(what).items():
-                verb = "was left out" if what == "attackers_left_out" else "failed"
-                notes.append(f"{part} {verb}: {reason}.")
-        entry = {key: entry[key] for key in ("seed", "paper", "retrained", "controls")}
+        paper, logits = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a reader's network may fail
+        retrained, known, attacks, seed_scores = _retrained_regime(released, pairs[seed], makers, config, seed, progress)
+        controls = _controls(released, splits, pairs[seed], config, seed, progress)
+        entries.append({"seed": seed, "paper": paper, "retrained": retrained, "controls": controls})
+        notes += [f"{part} was left out: {reason}." for part, reason in attacks.left_out.items()]
+        notes += [f"{part} failed: {reason}." for part, reason in attacks.failed.items()]
+        more: dict[str, np.ndarray] = {}
         if further is not None:
-            entry["deep"], more = further.ask(seed, known, attacks, pairs[seed])
-            own = dataclasses.replace(own, more=more)
-        entries.append(entry)
-        scores.append(own)
+            entries[-1]["deep"], more = further.ask(seed, known, attacks, pairs[seed])
+        scores.append(dataclasses.replace(seed_scores, adversary=logits, more=more))
     if further is not None:
         notes += further.all_notes()
     data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
-    data |= {f"{part}_{what}": value for part in ("attack", "val", "test") for what, value in _counts(getattr(splits, part)).items()}
+    for part, some in (("attack", splits.attack), ("val", splits.val), ("test", splits.test)):
+        data |= {f"{part}_images": len(some), f"{part}_people": some.people}
     return combine(name, attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
 
 
-# What goes in ---------------------------------------------------------------------------------------------------------
-
-
-def _seed_numbers(seeds: int | Sequence[int], first_seed: int) -> list[int]:
-    if isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool):
-        numbers = list(range(first_seed, first_seed + int(seeds)))
-    else:
-        try:
-            numbers = [int(seed) for seed in seeds]
-        except (TypeError, ValueError):
-            numbers = []
+def _seed_numbers(seeds: int | Sequence[int]) -> list[int]:
+    try:
+        whole = isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool)
+        numbers = list(range(seeds)) if whole else [int(seed) for seed in seeds]
+    except (TypeError, ValueError):
+        numbers = []
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise UserError(f"seeds must be a positive number or different whole numbers that are not negative, not {seeds!r}.")
     return numbers
@@ -187,24 +132,15 @@ def enough_people(splits: Splits) -> None:
             f"Too few people for an audit: the test split has {people[fewest]} {fewest}, and an interval needs at least {MIN_PEOPLE}. "
             f"Load more people (about {5 * MIN_PEOPLE} of each kind in all), or raise the limit."
         )
+    for name in ("attack", "val"):
+        if not {0, 1} <= set(getattr(splits, name).labels().tolist()):
+            raise UserError(f"Too few people for an audit: the {name} split has one label of {test.attribute!r} only. Load more people.")
 
 
-def _counts(faces: Faces) -> dict[str, int]:
-    return {"images": len(faces), "people": faces.people}
-
-
-# One seed -------------------------------------------------------------------------------------------------------------
-
-
-def _audit_seed(
-    released: Released,
-    pairs: dict[str, dict[str, Pairs]],
-    makers: Makers,
-    config: AuditConfig,
-    seed: int,
-    progress: bool,
-) -> tuple[dict[str, Any], SeedScores, dict[str, AttackSet], Attacks]:
-    """The retrained regime of one seed: its figures, its scores, the labelled rows that were attacked, and the attacks themselves."""
+def _retrained_regime(
+    released: Released, pairs: dict[str, dict[str, Pairs]], makers: Makers, config: AuditConfig, seed: int, progress: bool
+) -> tuple[dict[str, Any], dict[str, AttackSet], Attacks, SeedScores]:
+    """One seed's figures, the labelled rows that were attacked, the attacks themselves, and the scores on test."""
     sets = released.sets
     with tqdm(total=1, desc=f"  seed {seed}: verifier", disable=not progress) as bar:
         verifier = fit_verifier(
@@ -221,45 +157,30 @@ def _audit_seed(
         bar.set_postfix_str(f"{verifier.name}, val AUC {verifier.val_auc:.3f}")
         bar.update()
     embeddings = {part: verifier.embed(data.features) for part, data in sets.items()}
-    figures, scored = utility(embeddings, released.identity["test"], pairs)
+    verified, scored = utility(embeddings, released.identity["test"], pairs)
     known = released.labelled(embeddings)
     attacks = attack(known, makers, config, seed, released.missing, f"  seed {seed}: ", progress)
-    worst = attacks.worst
+    worst, labels = attacks.worst, known["test"].labels == 1
     threshold = best_threshold(attacks.val_scores[worst], known["val"].labels, balanced=True)
-    own = SeedScores(
-        labels=known["test"].labels == 1,
-        people=released.identity["test"][sets["test"].labels >= 0],
-        attackers=attacks.test_scores,
-        worst=worst,
-        free=scored["free"],
-        same=scored["same"],
-    )
-    test = {name: roc_auc(values, own.labels) for name, values in attacks.test_scores.items()}
-    retrained = {
+    test = {name: roc_auc(values, labels) for name, values in attacks.test_scores.items()}
+    figures = {
         "leak_auc": test[worst],
         "worst_attacker": worst,
-        "leak_balanced_accuracy": accuracy(attacks.test_scores[worst], own.labels, threshold, balanced=True),
+        "leak_balanced_accuracy": accuracy(attacks.test_scores[worst], labels, threshold, balanced=True),
         "attackers": test,
         "attackers_val": attacks.val,
-        **figures,
+        **verified,
         "verifier": verifier.name,
         "verifiers_val": verifier.candidates,
-        "attackers_left_out": attacks.left_out,
-        "attackers_failed": attacks.failed,
-        "verifiers_failed": verifier.failed,
     }
-    return {"seed": seed, "retrained": retrained}, own, known, attacks
-
-
-# The paper regime -----------------------------------------------------------------------------------------------------
+    people = released.identity["test"][sets["test"].labels >= 0]
+    return figures, known, attacks, SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"])
 
 
 def _paper_regime(
     adversary: Callable | None, siamese: Callable | None, released: Released, pairs: dict[str, dict[str, Pairs]]
-) -> tuple[dict[str, float], np.ndarray | None] | None:
+) -> tuple[dict[str, float] | None, np.ndarray | None]:
     """Figures of the co-trained adversary and Siamese network, and the adversary's oriented scores on the labelled test images."""
-    if adversary is None and siamese is None:
-        return None
     figures: dict[str, float] = {}
     scores = None
     if adversary is not None:
@@ -270,12 +191,11 @@ def _paper_regime(
                 logits[part] = values[:, 0]
             elif values.ndim != 1:
                 raise UserError(f"The co-trained adversary must return one logit an image, shape (N,), not {values.shape}.")
-        labels = {part: known[part].labels for part in logits}
-        val_auc = roc_auc(logits["val"], labels["val"])
+        val_auc, labels = roc_auc(logits["val"], known["val"].labels), known["test"].labels
         scores = logits["test"].astype(np.float64) * (1 if val_auc >= 0.5 else -1)
-        figures["privacy_accuracy"] = accuracy(logits["test"], labels["test"], 0.0)
-        figures["privacy_balanced_accuracy"] = accuracy(logits["test"], labels["test"], 0.0, balanced=True)
-        figures["privacy_auc"] = roc_auc(scores, labels["test"])
+        figures["privacy_accuracy"] = accuracy(logits["test"], labels, 0.0)
+        figures["privacy_balanced_accuracy"] = accuracy(logits["test"], labels, 0.0, balanced=True)
+        figures["privacy_auc"] = roc_auc(scores, labels)
         figures["privacy_auc_val"] = max(val_auc, 1 - val_auc)
     if siamese is not None:
         embeddings = {part: outputs(siamese, released.sets[part].g, "The co-trained Siamese network") for part in ("val", "test")}
@@ -283,19 +203,11 @@ def _paper_regime(
             raise UserError(f"The co-trained Siamese network must return embeddings of shape (N, d), not {embeddings['val'].shape}.")
         verified, _ = utility(embeddings, released.identity["test"], pairs)
         figures |= {key: verified[key] for key in ("utility_accuracy", "utility_auc", "utility_accuracy_same", "utility_auc_same")}
-    return figures, scores
-
-
-# Controls -------------------------------------------------------------------------------------------------------------
+    return figures or None, scores
 
 
 def _controls(
-    released: Released,
-    splits: Splits,
-    pairs: dict[str, dict[str, Pairs]],
-    config: AuditConfig,
-    seed: int,
-    progress: bool,
+    released: Released, splits: Splits, pairs: dict[str, dict[str, Pairs]], config: AuditConfig, seed: int, progress: bool
 ) -> dict[str, float]:
     """What the figures are to be held against.
 
@@ -304,16 +216,20 @@ def _controls(
     people, where there is nothing to find; untrained_encoder_auc: what is read off the paper's encoder with random weights.
     """
     known = released.labelled()
-    labels = {part: data.labels for part, data in known.items()}
     free, truth = pairs["test"]["free"], splits.test.labels()
     both = (truth[free.a] >= 0) & (truth[free.b] >= 0)
     says_different = truth[free.a] != truth[free.b]
     controls = {
-        "majority_accuracy": float((labels["test"] == int(labels["attack"].mean() >= 0.5)).mean()),
+        "majority_accuracy": float((known["test"].labels == int(known["attack"].labels.mean() >= 0.5)).mean()),
         "gender_only_verification_accuracy": float((says_different == free.different)[both].mean()),
     }
     if not config.controls:
         return controls
+
+    def worst_auc(sets: Mapping[str, AttackSet], what: str) -> float:
+        attacks = attack(sets, resolve(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
+        return roc_auc(attacks.test_scores[attacks.worst], sets["test"].labels)
+
     rng = np.random.default_rng(seed)
     shuffled = {}
     for part, data in known.items():
@@ -321,18 +237,11 @@ def _controls(
         half = len(data) // data.repeats
         dealt = _shuffle_between_people(data.labels[:half], identity[:half], rng)
         shuffled[part] = dataclasses.replace(data, labels=np.tile(dealt, data.repeats))
-    controls["shuffled_labels_auc"] = _worst_auc(shuffled, CONTROL_ATTACKERS, config, seed, f"  seed {seed}: shuffled labels, ", progress)
+    controls["shuffled_labels_auc"] = worst_auc(shuffled, "shuffled labels")
     encoder = build(Encoder, torch.device("cpu"), seed, "untrained")
     encoder.map_shape = latent_shape(splits.test.size)
-    untrained = Released.of(encoder, splits, control=True).labelled()
-    prefix = f"  seed {seed}: untrained encoder, "
-    controls["untrained_encoder_auc"] = _worst_auc(untrained, CONTROL_ATTACKERS, config, seed, prefix, progress)
+    controls["untrained_encoder_auc"] = worst_auc(Released.of(encoder, splits, control=True).labelled(), "untrained encoder")
     return controls
-
-
-def _worst_auc(sets: Mapping[str, AttackSet], names: Sequence[str], config: AuditConfig, seed: int, prefix: str, progress: bool) -> float:
-    attacks = attack(sets, resolve(list(names)), config, seed, {}, prefix, progress)
-    return roc_auc(attacks.test_scores[attacks.worst], sets["test"].labels)
 
 
 def _shuffle_between_people(labels: np.ndarray, identity: np.ndarray, rng: np.random.Generator) -> np.ndarray:

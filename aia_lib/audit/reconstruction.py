@@ -15,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import AuditConfig
-from ..faces import Faces, Pairs, Splits
+from ..faces import Pairs, Splits
 from ..machine.device import pick_device, seeded
-from ..machine.files import UserError, one_line
+from ..machine.files import UserError
 from ..models import upsample_conv
 from ..statistics import roc_auc
 from ..verification import fit_verifier
-from .creep import WIDEST, ridge
+from .creep import narrow, ridge
 from .released import Released, reconstruct, standardiser
 
 LARGEST = 64
@@ -35,9 +34,6 @@ VERIFIED_AT = 32
 """Side in pixels at which the verifier compares rebuilt with real images: what it needs, and quick."""
 
 PENALTIES = (1e-2, 1e-1, 1.0)
-
-
-# How alike two images are ---------------------------------------------------------------------------------------------
 
 
 def psnr(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
@@ -53,14 +49,12 @@ def psnr(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
 def ssim(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
     """Structural similarity of each image, the mean over all windows that lie inside, at most 1, (N,) (Wang et al. 2004, Eq. 13).
 
-    Window: Gaussian, 11 x 11, standard deviation 1.5 pixels; C1 = 0.01^2, C2 = 0.03^2 for values in [0, 1].
-
     Args:
         images, rebuilt: values in [0, 1], (N, 1, H, W), H and W at least 11.
     """
     if min(images.shape[2:]) < 11 or images.shape != rebuilt.shape:
         raise UserError(f"SSIM compares images of one shape, at least 11 x 11 pixels, not {images.shape} and {rebuilt.shape}.")
-    offset = torch.arange(11, dtype=torch.float64) - 5
+    offset = torch.arange(11, dtype=torch.float64) - 5  # a Gaussian window, 11 x 11, of standard deviation 1.5 pixels
     line = torch.exp(-(offset**2) / (2 * 1.5**2))
     window = (line / line.sum()).outer(line / line.sum())[None, None]  # (1, 1, 11, 11)
     values = []
@@ -76,9 +70,6 @@ def ssim(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
         similarity = ((2 * mx * my + c1) * (2 * cxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
         values.append(similarity.mean((1, 2, 3)).numpy())
     return np.concatenate(values)
-
-
-# The attack -----------------------------------------------------------------------------------------------------------
 
 
 class _Doubled(nn.Conv2d):
@@ -125,58 +116,47 @@ class FreshDecoder(nn.Module):
         return torch.sigmoid(images)
 
 
-def shrunk(faces: Faces, size: int) -> np.ndarray:
-    """The images as float32 (N, 1, size, size) in [0, 1], averaged down."""
+def shrunk(images: np.ndarray, side: int) -> np.ndarray:
+    """Images (N, 1, S, S), uint8 or float32 in [0, 1], as float32 (N, 1, s, s) in [0, 1], averaged down to at most `side` pixels."""
     parts = []
-    for start in range(0, len(faces), 1024):
-        block = torch.from_numpy(np.asarray(faces.images[start : start + 1024])).float() / 255
-        parts.append((F.adaptive_avg_pool2d(block, size) if size < faces.size else block).numpy())
+    for start in range(0, len(images), 1024):
+        block = torch.from_numpy(np.ascontiguousarray(images[start : start + 1024]))
+        block = block.float() / 255 if block.dtype == torch.uint8 else block
+        parts.append((F.adaptive_avg_pool2d(block, side) if side < block.shape[-1] else block).numpy())
     return np.concatenate(parts)
 
 
 def rebuild(
     released: Released, splits: Splits, decode: Callable | None, steps: int, seed: int
-) -> tuple[str, dict[str, np.ndarray], dict[str, float], dict[str, np.ndarray], dict[str, str]]:
+) -> tuple[str, dict[str, np.ndarray], dict[str, float], dict[str, np.ndarray], str]:
     """Train the decoders and keep the one with the least squared error on val.
 
     Returns:
         its name; what it makes of val and test, float32 (N, 1, S, S); each one's error on val; the real images of attack, val
-        and test at that size; and why one failed.
+        and test at that size; and why the anonymizer's `decode` was refused, or "".
     """
     size = min(splits.test.size, LARGEST)
-    real = {part: shrunk(getattr(splits, part), size) for part in ("attack", "val", "test")}
-    repeats = released.sets["attack"].repeats
-    images = real["attack"] if repeats == 1 else np.concatenate([real["attack"], real["attack"][..., ::-1]])
+    real = {part: shrunk(getattr(splits, part).images, size) for part in ("attack", "val", "test")}
+    attack = released.sets["attack"]
+    images = real["attack"] if attack.repeats == 1 else np.concatenate([real["attack"], real["attack"][..., ::-1]])
     some = np.random.default_rng(seed).permutation(len(images))[:MOST_IMAGES]
-    inputs = {part: data.features if data.features.shape[1] <= WIDEST else data.components for part, data in released.sets.items()}
-    makers: dict[str, Callable[[], dict[str, np.ndarray]]] = {
-        "ridge regression": lambda: _ridge(inputs, images, some, real["val"]),
-        "convolutional decoder": lambda: _convolutional(
-            {part: data.features for part, data in released.sets.items()},
-            images,
-            some,
-            real["val"],
-            released.sets["attack"].map_shape,
-            steps,
-            seed,
-        ),
+    features = {part: data.features for part, data in released.sets.items()}
+    made = {
+        "ridge regression": _ridge(narrow(released), images, some, real["val"]),
+        "convolutional decoder": _convolutional(features, images, some, real["val"], attack.map_shape, steps, seed),
     }
+    refused = ""
     if callable(decode):
-        makers["its own decoder"] = lambda: _own(decode, released, real)
-    made: dict[str, dict[str, np.ndarray]] = {}
-    errors: dict[str, float] = {}
-    failed: dict[str, str] = {}
-    for name, make in makers.items():
         try:
-            result = make()
-            errors[name] = float(((result["val"] - real["val"]) ** 2).mean())
-            made[name] = result
-        except Exception as error:
-            failed[name] = one_line(error)
-    if not made:
-        raise UserError("No decoder could be trained: " + "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+            made["its own decoder"] = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
+            if (shape := made["its own decoder"]["val"].shape[2:]) != (size, size):
+                del made["its own decoder"]
+                refused = f"its images are {shape[1]} x {shape[0]} pixels, the faces {size} x {size}"
+        except UserError as error:
+            refused = str(error)
+    errors = {name: float(((result["val"] - real["val"]) ** 2).mean()) for name, result in made.items()}
     best = min(errors, key=errors.get)
-    return best, made[best], errors, real, failed
+    return best, made[best], errors, real, refused
 
 
 def _ridge(inputs: dict[str, np.ndarray], images: np.ndarray, some: np.ndarray, real_val: np.ndarray) -> dict[str, np.ndarray]:
@@ -230,37 +210,30 @@ def _convolutional(
     return {part: make(part) for part in ("val", "test")}
 
 
-def _own(decode: Callable, released: Released, real: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    size = real["val"].shape[-1]
-    made = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
-    if made["val"].shape[2:] != (size, size):
-        raise ValueError(f"its images are {made['val'].shape[3]} x {made['val'].shape[2]} pixels, the faces {size} x {size}")
-    return made
-
-
 def reconstruction(
     released: Released,
     splits: Splits,
     pairs: dict[str, dict[str, Pairs]],
     decode: Callable | None,
-    config: AuditConfig,
+    epochs: int,
     steps: int,
     seed: int,
-) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
     """Rebuild the test faces from g, and verify the rebuilt against the real ones by a verifier that was trained on real images.
 
     Args:
         pairs: of val and test, free and same; a pair's first image is the rebuilt one.
-        decode: the anonymizer's own, or None.
+        decode: the anonymizer's, or None.
+        epochs: of the verifier.
         steps: of the convolutional decoder.
 
     Returns:
         figures: attacker, size, val_error of each rival; psnr (dB), ssim, and the same of the mean face, a control; match_auc
             and match_auc_same, verification of rebuilt against real images; real_auc and real_auc_same, of real against real ones.
         arrays: "rebuilt/psnr", "rebuilt/ssim" (T,) and "rebuilt/free", "rebuilt/same" (M,), distances of the test pairs.
-        failed: rivals that broke down, with the reason.
+        refused: why `decode` was refused, or "".
     """
-    name, made, errors, real, failed = rebuild(released, splits, decode, steps, seed)
+    name, made, errors, real, refused = rebuild(released, splits, decode, steps, seed)
     mean_face = np.broadcast_to(real["attack"].mean(0), real["test"].shape)
     arrays = {"rebuilt/psnr": psnr(real["test"], made["test"]), "rebuilt/ssim": ssim(real["test"], made["test"])}
     figures: dict[str, Any] = {
@@ -273,21 +246,21 @@ def reconstruction(
         "mean_face_ssim": float(ssim(real["test"], mean_face).mean()),
     }
     side = min(VERIFIED_AT, figures["size"])
-    flat = {part: _flat(values, side) for part, values in real.items()}
+    flat = {part: shrunk(values, side).reshape(len(values), -1) for part, values in real.items()}
     standardise = standardiser(flat["attack"])
     seen = {part: standardise(values) for part, values in flat.items()}
-    rebuilt = {part: standardise(_flat(values, side)) for part, values in made.items()}
+    rebuilt = {part: standardise(shrunk(values, side).reshape(len(values), -1)) for part, values in made.items()}
     # The verifier is chosen by how it tells rebuilt from real people and real from real: where nothing was rebuilt, the second decides.
     offset = len(seen["val"])
-    crossed = [Pairs(own.a, own.b + offset, own.different) for own in pairs["val"].values()]
-    crossed += [Pairs(own.a + offset, own.b + offset, own.different) for own in pairs["val"].values()]
+    crossed = [Pairs(p.a, p.b + offset, p.different) for p in pairs["val"].values()]
+    crossed += [Pairs(p.a + offset, p.b + offset, p.different) for p in pairs["val"].values()]
     verifier = fit_verifier(
         seen["attack"],
         splits.attack.identity,
         np.concatenate([rebuilt["val"], seen["val"]]),
         crossed,
         map_shape=(1, side, side),
-        epochs=config.epochs,
+        epochs=epochs,
         seed=seed,
     )
     ours, theirs = verifier.embed(rebuilt["test"]).astype(np.float64), verifier.embed(seen["test"]).astype(np.float64)
@@ -297,12 +270,4 @@ def reconstruction(
         figures[f"match_auc{suffix}"] = roc_auc(arrays[f"rebuilt/{kind}"], test.different)
         figures[f"real_auc{suffix}"] = roc_auc(np.linalg.norm(theirs[test.a] - theirs[test.b], axis=1), test.different)
     figures["verifier"] = verifier.name
-    return figures, arrays, failed
-
-
-def _flat(images: np.ndarray, side: int) -> np.ndarray:
-    """Images (N, 1, S, S) averaged down to `side` pixels, as rows float32 (N, side * side)."""
-    if images.shape[-1] == side:
-        return np.ascontiguousarray(images, dtype=np.float32).reshape(len(images), -1)
-    blocks = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).split(1024)
-    return np.concatenate([F.adaptive_avg_pool2d(block, side).flatten(1).numpy() for block in blocks])
+    return figures, arrays, refused

@@ -36,22 +36,17 @@ def name_of(anonymizer: object) -> str:
     return type(anonymizer).__name__
 
 
-def _device_of(function: object) -> torch.device:
-    """Where a module's weights are; the CPU for anything else."""
-    first = next(function.parameters(), None) if isinstance(function, nn.Module) else None
-    return first.device if first is not None else torch.device("cpu")
-
-
 def call(function: Callable, inputs: Tensor, what: str) -> np.ndarray:
-    """Run a user's function without gradients on a batch; a float array of as many rows, not yet looked at otherwise."""
+    """Run a reader's function without gradients on a batch; a float array of as many rows, not yet looked at otherwise."""
     shape = tuple(inputs.shape)
     modules = [part for part in (function, getattr(function, "__self__", None)) if isinstance(part, nn.Module)]
     was_training = [module for module in modules if module.training]
+    weights = next((weights for module in modules[:1] for weights in module.parameters()), None)
     for module in was_training:
         module.eval()
     try:
         with torch.no_grad():
-            result = function(inputs.to(_device_of(modules[0] if modules else function)))
+            result = function(inputs if weights is None else inputs.to(weights.device))
     except UserError:
         raise
     except Exception as error:
@@ -63,8 +58,8 @@ def call(function: Callable, inputs: Tensor, what: str) -> np.ndarray:
         result = result.detach().cpu()
         result = result.float().numpy() if result.is_floating_point() else result.numpy()
     if not isinstance(result, np.ndarray) or result.dtype.kind != "f":
-        came = f"{result.dtype} array" if isinstance(result, np.ndarray) else type(result).__name__
-        raise UserError(f"{what} must return a float tensor or numpy array, not a {came} (batch of shape {shape}).")
+        kind = f"{result.dtype} array" if isinstance(result, np.ndarray) else type(result).__name__
+        raise UserError(f"{what} must return a float tensor or numpy array, not a {kind} (batch of shape {shape}).")
     if result.ndim < 1 or len(result) != len(inputs):
         raise UserError(f"{what} must return one row for each of the {len(inputs)} rows it is given, not an array of shape {result.shape}.")
     return result
@@ -73,8 +68,9 @@ def call(function: Callable, inputs: Tensor, what: str) -> np.ndarray:
 def outputs(function: Callable, g: np.ndarray, what: str) -> np.ndarray:
     """What a network makes of representations (N, k), in batches: a float array of N rows. UserError where it is not finite."""
     values = np.concatenate([call(function, torch.from_numpy(g[start : start + BATCH]), what) for start in range(0, len(g), BATCH)])
-    if not np.isfinite(values).all():
-        raise UserError(f"{what} returned NaN or infinite values.")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(values.astype(np.float32)).all():
+            raise UserError(f"{what} returned NaN or infinite values.")
     return values
 
 
@@ -111,18 +107,16 @@ def represent(anonymizer: Callable[[Tensor], Tensor | np.ndarray], images: Any, 
 
 
 def _map_shape(anonymizer: object, k: int) -> tuple[int, int, int] | None:
-    shape = getattr(anonymizer, "map_shape", None)
-    if shape is None:
+    offered = getattr(anonymizer, "map_shape", None)
+    if offered is None:
         return None
     try:
-        shape = tuple(int(side) for side in shape)
+        shape = tuple(int(side) for side in offered)
     except TypeError:
         shape = ()
     if len(shape) != 3 or min(shape) < 1 or np.prod(shape) != k:
-        found = getattr(anonymizer, "map_shape", None)
-        raise UserError(
-            f"The anonymizer {name_of(anonymizer)} has map_shape {found!r}, which is not a (channels, height, width) of {k} numbers."
-        )
+        what = f"The anonymizer {name_of(anonymizer)} has map_shape {offered!r}"
+        raise UserError(f"{what}, which is not a (channels, height, width) of {k} numbers.")
     return shape
 
 
@@ -130,16 +124,13 @@ def reconstruct(decode: Callable, g: np.ndarray, most: int = RECONSTRUCTION_SIZE
     """What `decode` makes of g, float32 (N, 1, h, w), averaged down where a side is longer than `most` pixels."""
     parts = []
     for start in range(0, len(g), BATCH):
-        images = torch.from_numpy(call(decode, torch.from_numpy(g[start : start + BATCH]), "decode"))
+        images = torch.from_numpy(outputs(decode, g[start : start + BATCH], "decode"))
         if images.ndim != 4 or images.shape[1] != 1:
             raise UserError(f"decode must return images of shape (N, 1, H, W), not {tuple(images.shape)}.")
         if max(images.shape[2:]) > most:
             images = F.adaptive_avg_pool2d(images, [min(side, most) for side in images.shape[2:]])
         parts.append(images.float().numpy())
-    images = np.concatenate(parts)
-    if not np.isfinite(images).all():
-        raise UserError("decode returned NaN or infinite values.")
-    return images
+    return np.concatenate(parts)
 
 
 def standardiser(g: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -183,13 +174,13 @@ class Released:
         missing = {} if shape else {"map_shape": "the representation is not a map (the anonymizer has no map_shape)"}
         decode = None if control else getattr(anonymizer, "decode", None)
         images: dict[str, np.ndarray | None] = dict.fromkeys(parts)
-        if not callable(decode):
-            missing["images"] = "the anonymizer has no decode"
-        else:
-            try:
+        try:
+            if callable(decode):
                 images = {part: reconstruct(decode, values) for part, values in g.items()}
-            except UserError as error:
-                missing["images"] = f"no reconstructions ({error})"
+            else:
+                missing["images"] = "the anonymizer has no decode"
+        except UserError as error:
+            missing["images"] = f"no reconstructions ({error})"
         repeats = 2 if len(splits.attack) <= MIRROR_BELOW else 1
         if repeats == 2:
             g["attack"] = np.concatenate([g["attack"], represent(anonymizer, splits.attack.images, mirror=True)])
@@ -199,28 +190,21 @@ class Released:
         features = {part: standardise(values) for part, values in g.items()}
         principal = principal_components(features["attack"][:: -(-len(features["attack"]) // MIRROR_BELOW)], count=1 if control else 256)
         mean, basis = principal
-        sets, notes = {}, []
+        if not len(basis):
+            raise UserError(f"The anonymizer {name_of(anonymizer)} returned one representation for all images, but for rounding.")
+        sets, identity, notes = {}, {}, []
         for part, faces in parts.items():
             times = repeats if part == "attack" else 1
-            sets[part] = AttackSet(
-                g=g[part],
-                features=features[part],
-                components=(features[part] - mean) @ basis.T,
-                labels=np.tile(faces.labels(), times),
-                map_shape=shape,
-                images=images[part],
-                repeats=times,
-            )
+            components, labels = (features[part] - mean) @ basis.T, np.tile(faces.labels(), times)
+            sets[part] = AttackSet(g[part], features[part], components, labels, shape, images[part], repeats=times)
+            identity[part] = np.tile(faces.identity, times)
             if unlabelled := int((faces.labels() < 0).sum()):
-                notes.append(f"{unlabelled} images of {part} without a label of {faces.attribute!r} were left out of the attack")
-        identity = {part: np.tile(faces.identity, sets[part].repeats) for part, faces in parts.items()}
-        return cls(sets, identity, principal, missing, tuple(f"{note}." for note in notes))
+                notes.append(f"{unlabelled} images of {part} without a label of {faces.attribute!r} were left out of the attack.")
+        return cls(sets, identity, principal, missing, tuple(notes))
 
     def labelled(self, embeddings: Mapping[str, np.ndarray] | None = None) -> dict[str, AttackSet]:
         """The rows with a label, for the attackers."""
-        result = {}
-        for part, data in self.sets.items():
-            if embeddings is not None:
-                data = dataclasses.replace(data, embeddings=embeddings[part])
-            result[part] = data if (data.labels >= 0).all() else data.take(np.flatnonzero(data.labels >= 0))
-        return result
+        sets = dict(self.sets)
+        if embeddings is not None:
+            sets = {part: dataclasses.replace(data, embeddings=embeddings[part]) for part, data in sets.items()}
+        return {part: data if (data.labels >= 0).all() else data.take(np.flatnonzero(data.labels >= 0)) for part, data in sets.items()}

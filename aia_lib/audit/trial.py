@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..attackers import Attacker, AttackSet
+from ..attackers import LIBRARY, Attacker, AttackSet
 from ..config import AuditConfig
 from ..faces import Pairs, Splits
 from ..machine.files import UserError, one_line
@@ -21,22 +20,19 @@ FARS = ("1e-1", "1e-2", "1e-3")
 """The false accept rates at which the true accept rate is reported."""
 
 Makers = Mapping[str, Callable[[AuditConfig], Attacker]]
-"""Attackers by name, each as a function that makes one; `attackers.resolve` gives it."""
+"""Attackers by name, each as a function that makes one; `makers.resolve` gives it."""
 
 
 @dataclass
 class Attacks:
-    """Oriented scores on val and test and the AUC on val of each attacker that ran, and why the others did not.
+    """AUC on val and oriented scores on val, test and, where one was asked for, one more set of each attacker; why others did not run."""
 
-    `extra` holds the scores on one more set, where one was asked for.
-    """
-
-    val: dict[str, float] = dataclasses.field(default_factory=dict)
-    val_scores: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    test_scores: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
-    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    val: dict[str, float] = field(default_factory=dict)
+    val_scores: dict[str, np.ndarray] = field(default_factory=dict)
+    test_scores: dict[str, np.ndarray] = field(default_factory=dict)
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def worst(self) -> str:
@@ -54,7 +50,9 @@ def attack(
     progress: bool,
     extra: AttackSet | None = None,
 ) -> Attacks:
-    """Train the attackers on sets["attack"] and score val and test. One that breaks down is noted, and the others go on.
+    """Train the attackers on sets["attack"] and score val and test.
+
+    A reader's attacker that breaks down is noted, and the others go on; what one of the library raises is raised.
 
     Args:
         missing: why a field of the sets is None, for the notes.
@@ -65,6 +63,7 @@ def attack(
         UserError: not one could be trained.
     """
     done = Attacks()
+    parts = {"val": sets["val"], "test": sets["test"]} | ({} if extra is None else {"extra": extra})
     for name, make in makers.items():
         with tqdm(total=1, desc=f"{prefix}{name}", disable=not progress) as bar:
             try:
@@ -75,18 +74,18 @@ def attack(
                     bar.set_postfix_str("does not apply")
                     continue
                 attacker.fit(sets["attack"], sets["val"], seed)
-                val_scores = _score(attacker.score, sets["val"])
-                auc = roc_auc(val_scores, sets["val"].labels)
-                sign = 1.0 if auc >= 0.5 else -1.0
-                test_scores = sign * _score(attacker.score, sets["test"])
-                extra_scores = None if extra is None else sign * _score(attacker.score, extra)
+                scores = {part: _score(attacker.score, data) for part, data in parts.items()}
             except Exception as error:
+                if make in LIBRARY:
+                    raise
                 done.failed[name] = one_line(error)
                 bar.set_postfix_str(done.failed[name])
                 continue
-            done.val[name], done.val_scores[name], done.test_scores[name] = max(auc, 1 - auc), sign * val_scores, test_scores
-            if extra_scores is not None:
-                done.extra[name] = extra_scores
+            auc = roc_auc(scores["val"], sets["val"].labels)
+            sign = 1.0 if auc >= 0.5 else -1.0
+            done.val[name] = max(auc, 1 - auc)
+            for part, values in zip(parts, (done.val_scores, done.test_scores, done.extra), strict=False):
+                values[name] = sign * scores[part]
             bar.set_postfix_str(f"val AUC {done.val[name]:.3f}")
             bar.update()
     if not done.val:
@@ -138,7 +137,7 @@ class SeedScores:
         worst: the attacker that was best on val.
         free, same: distances of the test pairs with free and with same-attribute impostors.
         adversary: scores of the co-trained adversary, oriented on val, or None.
-        more: what the intervals of `deep_audit` need, by name; empty after a plain audit.
+        more: what the intervals of the deep questions need, by name; empty without them.
     """
 
     labels: np.ndarray

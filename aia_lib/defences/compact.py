@@ -222,22 +222,6 @@ class Compact:
             raise AttributeError("this anonymizer has no decoder: decoder_epochs is 0")
         return lambda z, condition=None: decode_with(self.decoder, z, condition)
 
-    def infer(self, z: Tensor, attribute: str | None = None) -> Tensor:
-        """The mean logit (N,), for z (N, k), of the adversaries of `attribute` (None: the first); zeros where there are none."""
-        encoder, names = fitted(self, self.encoder), (self.attribute,) if isinstance(self.attribute, str) else tuple(self.attribute or ())
-        if attribute is not None and attribute not in names:
-            raise UserError(f"This Compact was not trained to hide {attribute!r}; it hides {', '.join(names)}.")
-        with torch.no_grad():
-            z = z.to(encoder.head.weight.device)
-            each = len(self.adversaries) // max(1, len(names))
-            first = each * names.index(attribute) if attribute is not None else 0
-            answers = [adversary.eval()(z) for adversary in self.adversaries[first : first + each]]
-            return torch.stack(answers).mean(0) if answers else z.new_zeros(len(z))
-
-    def embed(self, z: Tensor) -> Tensor:
-        """z (N, k) on the unit sphere: the distance that the verification loss was trained for."""
-        return F.normalize(z)
-
     def save(self, folder: str | Path) -> None:
         """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically."""
         save_parts(self, folder)

@@ -14,7 +14,6 @@ from ..faces import Faces
 from ..machine.device import build
 from ..machine.stage import History, save_parts
 from .compact import Compact, decode_with, fitted, how_many, train_decoder, with_settings
-from .erasers import ERASERS, moving
 from .erasure import Erased
 from .labels import as_attribute, private, release, unlabelled
 from .networks import ConditionalDecoder
@@ -136,17 +135,6 @@ class HardenedAIA:
         while not isinstance(part, Compact):
             part = part.base
         return part
-
-    @property
-    def infer(self):
-        """infer(g, attribute=None): the mean logit (N,) of the adversaries trained with it, which knew z before erasure, for g (N, k)."""
-        if moved := moving([ERASERS[name] for name in self.config.erasers]):
-            raise AttributeError(f"the adversaries read z, and the eraser {moved[0]!r} gave it other axes")
-        return self.compact.infer
-
-    def embed(self, g: Tensor) -> Tensor:
-        """g (N, k) on the unit sphere."""
-        return self.compact.embed(g)
 
     def save(self, folder: str | Path) -> None:
         """Write everything (safetensors) into `folder`, each file atomically."""

@@ -116,9 +116,7 @@ def measure_point(shared: Shared, job: Measurement) -> AuditReport:
         method = AIA(config.profile, point.seed, shared.device, alpha=point.alpha, beta=point.beta)
         method.fit(shared.train, start=job.start, folder=job.folder, progress=False)
     released = method if "cnn_reconstruction" in (config.audit.attackers or ATTACKERS) else _WithoutDecoder(method)
-    report = audit(
-        released, shared.faces, seeds=[point.seed], config=config.audit, adversary=method.infer, siamese=method.embed, progress=False
-    )
+    report = audit(released, shared.faces, seeds=[point.seed], config=config.audit, progress=False)
     return dataclasses.replace(report, name=point.setting)
 
 
@@ -126,7 +124,8 @@ class _WithoutDecoder:
     """A method for attackers that read no reconstructions: to decode every face would take as long as some of them."""
 
     def __init__(self, method: Original | AIA) -> None:
-        self.method, self.map_shape = method, method.map_shape
+        self.method, self.map_shape, self.attribute = method, method.map_shape, method.attribute
+        self.adversary, self.siamese = method.adversary, method.siamese
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.method(images)

@@ -12,7 +12,7 @@ from pathlib import Path
 from my_method import FACES, MyMethod, Original
 from sklearn.ensemble import ExtraTreesClassifier
 
-from aia_lib import DeepConfig, audit, deep_audit, get_profile, load_faces
+from aia_lib import DeepConfig, audit, get_profile, load_faces
 from aia_lib.attackers import ATTACKERS
 
 parser = argparse.ArgumentParser()
@@ -30,7 +30,7 @@ attackers = {name: name for name in config.attackers or ATTACKERS} | {"trees": E
 
 original = Original()
 before = audit(original, faces, seeds=seeds, config=config, attackers=attackers)
-report = deep_audit(MyMethod(faces=faces), faces, seeds=seeds, config=config, attackers=attackers, original=original, deep=deep)
+report = audit(MyMethod(faces=faces), faces, seeds=seeds, config=config, attackers=attackers, original=original, deep=deep)
 print(report)
 
 card = report.card(original=before, description="What my method does, in a sentence.", contact="me@example.org")

@@ -76,7 +76,7 @@ def test_each_is_an_anonymizer(methods, images, name):
     assert np.prod(method.map_shape) == K and method.map_shape == (12, 4, 4)
     rebuilt = method.decode(g)
     assert rebuilt.shape == images.shape and rebuilt.min() >= 0 and rebuilt.max() <= 1
-    assert method.infer(g).shape == (48,) and method.embed(g).shape == (48, 128), "the paper regime reads g, too"
+    assert method.adversary(g).shape == (48,) and method.siamese(g).shape == (48, 128), "the paper regime reads g, too"
     assert method.attribute == "gender"
 
 
@@ -102,7 +102,7 @@ def test_a_saved_anonymizer_gives_the_same_g(methods, images, name, tmp_path):
     assert type(loaded) is type(method) and loaded.name == method.name
     g = method(images)
     assert torch.equal(loaded(images), g)
-    for read in ("decode", "infer", "embed"):
+    for read in ("decode", "adversary", "siamese"):
         assert torch.equal(getattr(loaded, read)(g), getattr(method, read)(g)), read
     assert loaded.attribute == method.attribute and loaded.history == method.history and loaded.seed == method.seed
     loaded.save(tmp_path / "again")
@@ -121,7 +121,7 @@ def test_one_trained_with_a_profile_of_the_users_own_is_loaded(faces, images, tm
     original.save(tmp_path)
     loaded = load_anonymizer(tmp_path, CPU)
     assert loaded.profile.name == "mine" and loaded.profile.size == 16
-    assert torch.equal(loaded.infer(loaded(images)), original.infer(original(images)))
+    assert torch.equal(loaded.adversary(loaded(images)), original.adversary(original(images)))
 
 
 def test_the_image_attachment_is_saved_with_the_networks(faces, images, tmp_path):
@@ -130,9 +130,9 @@ def test_the_image_attachment_is_saved_with_the_networks(faces, images, tmp_path
     aia.save(tmp_path)
     loaded = load_anonymizer(tmp_path, CPU)
     g = aia(images)
-    assert loaded.networks.attach == "image" and torch.equal(loaded.infer(g), aia.infer(g))
-    assert aia.infer(g).shape == (48,) and aia.networks.seen(g).shape == images.shape, "they read the reconstruction of g"
-    assert not torch.equal(aia.infer(g), aia.infer(g.roll(1, 0)))
+    assert loaded.networks.attach == "image" and torch.equal(loaded.adversary(g), aia.adversary(g))
+    assert aia.adversary(g).shape == (48,) and aia.networks.seen(g).shape == images.shape, "they read the reconstruction of g"
+    assert not torch.equal(aia.adversary(g), aia.adversary(g.roll(1, 0)))
 
 
 # -------------------------------------------------------------------------------------------------------------- AIA and AIA\T

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,12 +21,13 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import Tensor, nn
 
 from aia_lib import ledger
+from aia_lib.anonymizers import Networks, Original
 from aia_lib.attackers import ATTACKERS
-from aia_lib.audit import AuditReport, Averaged, DeepConfig, audit, deep_audit
-from aia_lib.audit.adaptive import network_of, redrawn_share
+from aia_lib.audit import AuditReport, Averaged, DeepConfig, audit
+from aia_lib.audit.adaptive import redrawn_share
 from aia_lib.audit.information import code_lengths, entropy, platt
 from aia_lib.audit.reconstruction import FreshDecoder, psnr, ssim
-from aia_lib.config import AuditConfig
+from aia_lib.config import AuditConfig, get_profile
 from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
 from aia_lib.statistics import Scored, interval, roc_auc
@@ -140,7 +140,7 @@ def test_one_hidden_bit_among_many_dimensions_of_noise_is_found() -> None:
         rng = np.random.default_rng(world)
         g = rng.normal(size=(len(faces), 65))
         g[:, 40] = signs(faces) * rng.choice([1, 1, 1, 1, -1], len(faces))
-        report = deep_audit(Given(g), faces, seeds=1, config=config, deep=deep, progress=False)
+        report = audit(Given(g), faces, seeds=1, config=config, deep=deep, progress=False)
         low, high = report.retrained["leak_auc_ci"]
         assert low <= 0.8 <= high
         found = report.deep["information"]
@@ -159,7 +159,7 @@ def test_the_known_information_of_gaussian_classes_is_in_the_interval() -> None:
     truth, covered = 1 - quad(integrand, -9, 9)[0], 0
     for world in range(8):
         faces = numbered_faces(300, 3, seed=world)
-        report = deep_audit(
+        report = audit(
             Given(gaussian(faces, 2.0, world)), faces, seeds=1, config=QUICK, deep=DeepConfig(parts=("information",)), progress=False
         )
         low, high = report.deep["information"]["information_bits_ci"]
@@ -192,7 +192,7 @@ def test_no_attacker_beats_chance_on_noise() -> None:
     for world in range(worlds):
         faces = numbered_faces(200, 2, seed=world)
         noise = np.random.default_rng(100 + world).normal(size=(len(faces), 64))
-        report = deep_audit(Mapped(noise), faces, seeds=1, config=config, deep=deep, progress=False)
+        report = audit(Mapped(noise), faces, seeds=1, config=config, deep=deep, progress=False)
         own = report.scores[0]
         assert set(own.attackers) == set(ATTACKERS)
         for name, scores in own.attackers.items():
@@ -216,7 +216,7 @@ def test_more_people_help_where_there_is_more_to_learn() -> None:
     faces = numbered_faces(300, 3)
     curves = {}
     for dimensions in (1, 60):
-        report = deep_audit(Given(gaussian(faces, 2.0, 5, dimensions)), faces, seeds=2, config=QUICK, deep=deep, progress=False)
+        report = audit(Given(gaussian(faces, 2.0, 5, dimensions)), faces, seeds=2, config=QUICK, deep=deep, progress=False)
         curves[dimensions] = report.deep["curve"]["points"]
         assert [point["people"] for point in curves[dimensions]] == [11, 22, 45, 90]
         code = report.deep["code"]
@@ -254,7 +254,7 @@ def test_creep_finds_the_attribute_that_became_easier_to_read_and_no_other() -> 
     missed = 0
     for world in range(4):
         faces, telling = creeping(world)
-        report = deep_audit(
+        report = audit(
             telling(2.0),
             faces,
             seeds=1,
@@ -287,7 +287,7 @@ def test_faces_are_rebuilt_from_what_holds_them_and_not_from_noise(toy_faces: Ca
         ("rotated", lambda images: images.flatten(1).numpy() @ rotation),
         ("noise", lambda images: np.random.default_rng(len(images)).normal(size=(len(images), 20))),
     ):
-        report = deep_audit(anonymizer, faces, seeds=1, config=QUICK, deep=deep, progress=False)
+        report = audit(anonymizer, faces, seeds=1, config=QUICK, deep=deep, progress=False)
         found[name] = report.deep["reconstruction"]
         found[f"{name} claim"] = next(claim for claim in report.claims() if claim.key == "rebuilt")
     held, lost = found["rotated"], found["noise"]
@@ -319,7 +319,7 @@ def test_the_mean_of_sixteen_releases_leaks_what_it_must(from_pixels: bool) -> N
     """Noise of deviation 1 in one release is noise of 1/4 in the mean of sixteen: AUC = Phi(4 d / 2^1/2) instead of Phi(d / 2^1/2)."""
     faces = numbered_faces(200, 3)
     deep = DeepConfig(parts=("adaptive",), attackers=("logistic",), queries=16)
-    report = deep_audit(Redrawn(faces, 0.5, from_pixels), faces, seeds=1, config=QUICK, deep=deep, progress=False)
+    report = audit(Redrawn(faces, 0.5, from_pixels), faces, seeds=1, config=QUICK, deep=deep, progress=False)
     found = report.deep["adaptive"]
     name, other = ("near duplicates", "repeated releases") if from_pixels else ("repeated releases", "near duplicates")
     assert found["worst_attacker"] == f"{name}, logistic" and other in found["left_out"]
@@ -357,6 +357,10 @@ class Hidden(Given):
         bits = rng.choice([-1.0, 1.0], (len(faces), 6))
         bits[:, 0] = signs(faces) * bits[:, 1:].prod(1)
         super().__init__(bits + rng.normal(0, 0.1, bits.shape))
+        self.adversary = Parity()
+
+    def siamese(self, g: Tensor) -> Tensor:
+        return g[:, :3]
 
     def adaptive_attackers(self) -> dict:
         return {"parity": make_pipeline(FunctionTransformer(_parity), LogisticRegression())}
@@ -370,9 +374,7 @@ def test_who_knows_the_defence_starts_from_its_weights_or_from_what_it_offers() 
     faces = numbered_faces(200, 3)
     config = dataclasses.replace(QUICK, attackers=("logistic", "mlp"))
     deep = DeepConfig(parts=("adaptive",), attackers=("logistic",))
-    report = deep_audit(
-        Hidden(faces), faces, seeds=1, config=config, adversary=Parity(), siamese=lambda g: g[:, :3], deep=deep, progress=False
-    )
+    report = audit(Hidden(faces), faces, seeds=1, config=config, deep=deep, progress=False)
     found = report.deep["adaptive"]
     assert report.retrained["leak_auc"] < 0.65
     assert found["attackers"]["warm start"] > 0.95 and found["attackers"]["its own: parity"] > 0.95
@@ -382,36 +384,30 @@ def test_who_knows_the_defence_starts_from_its_weights_or_from_what_it_offers() 
     assert "attacker who knows the defence" in text and "CLAIMS" in text and max(map(len, text.splitlines())) <= 120
 
 
-def test_the_weights_are_found_wherever_an_anonymizer_keeps_them() -> None:
-    class Holder:
-        def infer(self, g: Tensor) -> Tensor:
-            return g[:, 0]
-
-    parity, g = Parity(), torch.randn(5, 6)
-    assert network_of(parity)[0] is network_of(parity.forward)[0] is parity
-    holder = Holder()
-    assert network_of(holder.infer)[0] is None and network_of(lambda g: g)[0] is None
-    holder.networks = SimpleNamespace(adversary=parity, attach="latent")
-    assert network_of(holder.infer)[0] is parity
-    holder.networks.attach = "image"
-    assert network_of(holder.infer) == (None, "the co-trained adversary reads reconstructions, not g")
-    holder.compact = SimpleNamespace(adversaries=nn.ModuleList([parity, nn.Linear(6, 1)]))
-    ensemble = network_of(holder.infer)[0]
-    assert torch.allclose(ensemble(g), (parity(g) + holder.compact.adversaries[1](g)[:, 0]) / 2)
+@pytest.mark.parametrize("attach", ["latent", "image"])
+def test_the_papers_method_gives_the_weights_of_the_adversary_that_reads_g(attach: str) -> None:
+    method = Original(get_profile("fast"))
+    method.networks = Networks(16, attach, device=torch.device("cpu"))
+    g = torch.rand(5, 192)
+    if attach == "image":
+        assert method.warm_start() is None, "it reads reconstructions, not g"
+    else:
+        assert torch.equal(method.warm_start()(g), method.adversary(g))
 
 
 def test_an_adversary_without_weights_and_attackers_that_cannot_be_had_are_left_out_with_the_reason() -> None:
     class Offering(Given):
+        def adversary(self, g: Tensor) -> Tensor:
+            return g[:, 0]
+
         def adaptive_attackers(self) -> list:
             return ["psychic"]
 
     faces = numbered_faces(150, 3)
     deep = DeepConfig(parts=("adaptive",), attackers=("logistic",))
-    report = deep_audit(
-        Offering(gaussian(faces, 1.0, 0)), faces, seeds=1, config=QUICK, adversary=lambda g: g[:, 0], deep=deep, progress=False
-    )
+    report = audit(Offering(gaussian(faces, 1.0, 0)), faces, seeds=1, config=QUICK, deep=deep, progress=False)
     left_out = report.deep["adaptive"]["left_out"]
-    assert "pass the torch module itself" in left_out["warm start"] and "'psychic'" in left_out["its own attackers"]
+    assert "no network of its adversary" in left_out["warm start"] and "'psychic'" in left_out["its own attackers"]
     assert "no co-trained verifier" in left_out["released verifier"]
     claim = next(claim for claim in report.claims() if claim.key == "knowing")
     assert claim.verdict == "not tested" and "psychic" in claim.reason
@@ -430,21 +426,21 @@ def test_a_deep_audit_reports_what_the_audit_reports_and_survives_saving_and_mer
     faces, deep = small
     anonymizer = Given(gaussian(faces, 1.0, 0, dimensions=4))
     plain = audit(anonymizer, faces, seeds=2, config=QUICK, progress=False)
-    whole = deep_audit(anonymizer, faces, seeds=2, config=QUICK, deep=deep, progress=False)
+    whole = audit(anonymizer, faces, seeds=2, config=QUICK, deep=deep, progress=False)
     figures = whole.to_dict()
     assert figures.pop("deep") and all(entry.pop("deep") for entry in figures["seeds"])
     assert figures == plain.to_dict() and "deep" not in plain.to_dict()
-    entry = {"provenance": ledger.provenance("deep_audit", [0, 1], "numbered images", 1.0), "methods": {"given": whole.to_dict()}}
+    entry = {"provenance": ledger.provenance("audit", [0, 1], "numbered images", 1.0), "methods": {"given": whole.to_dict()}}
     assert ledger.check(entry) is entry
     assert set(whole.deep) == {"information", "curve", "code", "creep", "reconstruction", "adaptive"}
 
     whole.save(tmp_path / "deep.npz")
     loaded = AuditReport.load(tmp_path / "deep.npz")
     assert loaded.to_dict() == whole.to_dict() and str(loaded) == str(whole)
-    single = [deep_audit(anonymizer, faces, seeds=[seed], config=QUICK, deep=deep, progress=False) for seed in (0, 1)]
+    single = [audit(anonymizer, faces, seeds=[seed], config=QUICK, deep=deep, progress=False) for seed in (0, 1)]
     assert AuditReport.merge(single).deep == whole.deep
     mixed = AuditReport.merge([single[0], audit(anonymizer, faces, seeds=[1], config=QUICK, progress=False)])
-    assert mixed.deep is None and any("deep_audit were left out" in note for note in mixed.notes)
+    assert mixed.deep is None and any("further questions were left out" in note for note in mixed.notes)
 
 
 def test_a_question_that_breaks_down_is_noted_and_the_others_are_answered(small: tuple) -> None:
@@ -453,7 +449,7 @@ def test_a_question_that_breaks_down_is_noted_and_the_others_are_answered(small:
     def broken(images: Tensor) -> Tensor:
         raise RuntimeError("no original")
 
-    report = deep_audit(
+    report = audit(
         Given(gaussian(faces, 1.0, 0)),
         faces,
         seeds=1,
@@ -486,7 +482,7 @@ def test_settings_that_cannot_be(settings: dict, message: str) -> None:
 def test_an_unknown_attribute_is_refused_before_anything_is_trained(small: tuple) -> None:
     faces, deep = small
     with pytest.raises(UserError, match="no attribute 'beard'"):
-        deep_audit(Given(gaussian(faces, 1.0, 0)), faces, config=QUICK, deep=dataclasses.replace(deep, attributes=("beard",)))
+        audit(Given(gaussian(faces, 1.0, 0)), faces, config=QUICK, deep=dataclasses.replace(deep, attributes=("beard",)))
 
 
 # The measures ---------------------------------------------------------------------------------------------------------

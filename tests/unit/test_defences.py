@@ -94,15 +94,11 @@ def test_each_is_an_anonymizer(methods, images, name):
     g = method(images)
     assert g.dtype == torch.float32 and len(g) == 64 and not g.requires_grad and g.isfinite().all() and g.std(0).min() > 0
     assert g.shape[1] == 8 or (name == "kernel" and 1 <= g.shape[1] <= 5)
-    assert name != "recommended" or not hasattr(method, "infer"), "its discriminants turned the axes that the adversaries know"
     if name in ("kernel", "discriminants"):
         assert not hasattr(method, "decode"), "a decoder of another shape is none"
     else:
         rebuilt = method.decode(g)
         assert rebuilt.shape == images.shape and rebuilt.min() >= 0 and rebuilt.max() <= 1
-    if hasattr(method, "infer"):
-        assert method.infer(g).shape == (64,)
-        torch.testing.assert_close(method.embed(g).norm(dim=1), torch.ones(64))
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -122,9 +118,8 @@ def test_a_saved_method_gives_the_same_g(methods, images, name, tmp_path):
     assert type(loaded) is type(method) and loaded.name == method.name and loaded.attribute == "gender"
     g = method(images)
     assert torch.equal(loaded(images), g)
-    for read in ("decode", "infer", "embed"):
-        if hasattr(method, read):
-            assert torch.equal(getattr(loaded, read)(g), getattr(method, read)(g)), read
+    if hasattr(method, "decode"):
+        assert torch.equal(loaded.decode(g), method.decode(g))
     loaded.save(tmp_path / "again")
     assert (tmp_path / "again" / "anonymizer.json").read_bytes() == (tmp_path / "a" / "b" / "anonymizer.json").read_bytes()
 
@@ -632,12 +627,6 @@ def test_each_attribute_has_adversaries_of_its_own(hidden_both, images):
     method = hidden_both["maximum entropy"]
     kinds = [adversary.kind for adversary in method.adversaries]
     assert kinds == [*TINY.adversaries, *TINY.adversaries]
-    z = method(images)
-    gender, glasses = method.infer(z, "gender"), method.infer(z, "glasses")
-    assert torch.equal(method.infer(z), gender) and not torch.equal(gender, glasses)
-    torch.testing.assert_close(glasses, torch.stack([adversary(z) for adversary in method.adversaries[5:]]).mean(0).detach())
-    with pytest.raises(UserError, match="not trained to hide 'age'; it hides gender, glasses"):
-        method.infer(z, "age")
 
 
 def test_the_renewed_adversary_is_one_of_each_attribute(faces):

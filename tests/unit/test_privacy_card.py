@@ -14,7 +14,7 @@ from test_audit_validation import QUICK, Given, gaussian, numbered_faces
 from test_report import Page
 
 from aia_lib import cli, ledger
-from aia_lib.audit import AuditReport, DeepConfig, audit, deep_audit
+from aia_lib.audit import AuditReport, DeepConfig, audit
 from aia_lib.audit.claims import Limits, claims
 from aia_lib.config import PROFILES, AuditConfig, Profile
 from aia_lib.faces import Faces
@@ -48,9 +48,8 @@ def report(faces: Faces) -> AuditReport:
     """Hides much of the label, keeps the people; its own adversary reads a number that says nothing."""
     config = dataclasses.replace(QUICK, controls=True)
     method = Method(faces, 1.2, "mine <&| *it*")
-    return deep_audit(
-        method, faces, seeds=2, config=config, adversary=lambda g: g[:, 3], siamese=lambda g: g[:, 1:7], deep=DEEP, progress=False
-    )
+    method.adversary, method.siamese = lambda g: g[:, 3], lambda g: g[:, 1:7]
+    return audit(method, faces, seeds=2, config=config, deep=DEEP, progress=False)
 
 
 def verdicts(report: AuditReport, *more: object) -> dict[str, str]:
@@ -106,12 +105,12 @@ def test_what_was_not_measured_is_not_tested(original: AuditReport) -> None:
         "knowing",
         "guarantee",
     }
-    assert all("deep_audit does it" in claim.reason for claim in original.claims() if claim.key in ("more_data", "creep", "knowing"))
+    assert all("ask with deep=True" in claim.reason for claim in original.claims() if claim.key in ("more_data", "creep", "knowing"))
 
 
 def test_noise_hides_everything_and_verifies_nobody(faces: Faces, original: AuditReport) -> None:
     noise = Given(np.random.default_rng(0).normal(size=(len(faces), 8)))
-    report = deep_audit(noise, faces, seeds=2, config=QUICK, deep=dataclasses.replace(DEEP, parts=("information",)), progress=False)
+    report = audit(noise, faces, seeds=2, config=QUICK, deep=dataclasses.replace(DEEP, parts=("information",)), progress=False)
     found = verdicts(report, original, Limits(hidden=0.65))
     assert found["hidden"] == found["less"] == "supported"
     assert found["verifies"] == found["keeps"] == "not supported"
