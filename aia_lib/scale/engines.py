@@ -7,30 +7,11 @@ worth keeping, and where, is its caller's business: an engine writes no files.
 
 from __future__ import annotations
 
-import contextlib
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from ..machine.files import UserError, one_line
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What an engine yields in the place of a result.
-
-    Attributes:
-        reason: in one sentence.
-        details: the traceback, or "".
-    """
-
-    reason: str
-    details: str = ""
-
-
-Work = Callable[[Any, Any], Any]
-"""Of what all jobs share, and of a job, to a result. A function of a module, so that other processes can import it."""
+from ..machine.files import cores, whole_number
+from .pool import Work, in_processes, outcome, threads_limited
 
 
 class Engine(Protocol):
@@ -44,7 +25,7 @@ class Engine(Protocol):
     sees_folders: bool
 
     def run(self, work: Work, shared: Any, jobs: Iterable[Any], at_once: int | None = None) -> Iterator[tuple[Any, Any]]:
-        """Yield (job, `work(shared, job)`) for each job, in the order of finishing; in the place of a result a `Failure`, and go on.
+        """Yield each job with its result or `Failure`, as `pool.in_processes` does.
 
         Args:
             work: what to do.
@@ -57,27 +38,31 @@ class Engine(Protocol):
         ...
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Inside, torch and the libraries of numpy and scikit-learn use `count` threads."""
-    import torch
-    from threadpoolctl import threadpool_limits
+class LocalEngine:
+    """Worker processes of this machine, each with its share of the cores; with one worker, this process.
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    The share does not depend on how many jobs are left: sums over more threads are rounded otherwise, and a resumed sweep shall
+    end with the same figures.
 
+    Args:
+        workers: how many jobs at once; None takes the number of cores.
 
-def _outcome(work: Work, shared: Any, job: Any) -> Any:
-    try:
-        return work(shared, job)
-    except UserError as error:
-        return Failure(str(error))
-    except MemoryError:
-        return Failure("out of memory; take fewer workers")
-    except Exception as error:
-        return Failure(one_line(error), traceback.format_exc())
+    Raises:
+        UserError: `workers` is not a whole number of at least 1.
+    """
+
+    sees_folders = True
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = cores() if workers is None else whole_number("The number of workers", workers)
+
+    def run(self, work: Work, shared: Any, jobs: Iterable[Any], at_once: int | None = None) -> Iterator[tuple[Any, Any]]:
+        """See `Engine.run`."""
+        workers = min(self.workers, at_once or self.workers)
+        threads = max(1, cores() // workers)
+        if workers > 1:
+            yield from in_processes(work, shared, jobs, workers, threads)
+            return
+        with threads_limited(threads):
+            for job in jobs:
+                yield job, outcome(work, shared, job)

@@ -35,7 +35,8 @@ from ..machine.files import UserError, explain_os_errors, locked, write_json
 from ..report import ledger
 from ..saving import load_anonymizer
 from ..scale import get_engine
-from ..scale.engines import Engine, Failure
+from ..scale.engines import Engine
+from ..scale.pool import Failure
 from .grid import Point, SweepConfig
 from .points import Finetuning, Measurement, Shared, SharedStages, measure_point, train_shared, train_stack
 from .result import FAILED, SweepResult, tidy

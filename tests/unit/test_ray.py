@@ -1,4 +1,4 @@
-"""Ray: sweeps, decoding and training with two workers, of which one is killed; each ends with the result of one process.
+"""Ray: a sweep with two workers, of which one is killed, ends with the result of one process; what it costs.
 
 One Ray for all tests here, on this machine. What runs on several machines, or on GPUs, is not tested: there are none.
 """
@@ -27,8 +27,9 @@ import torch
 from aia_lib.config import AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig, get_profile
 from aia_lib.machine.files import UserError
 from aia_lib.scale import engines, ray_engine
-from aia_lib.scale.cluster import connect, pack, unpack
-from aia_lib.scale.cost import Speeds, sweep_cost
+from aia_lib.scale.cost import CELEBA_IMAGES, VGGFACE2_IMAGES, Speeds, sweep_cost
+from aia_lib.scale.pool import pack, unpack
+from aia_lib.scale.ray_engine import connect
 from aia_lib.sweep import Failure, LocalEngine, SweepConfig, get_engine, run_sweep
 
 psutil = pytest.importorskip("psutil")
@@ -228,14 +229,6 @@ def test_an_address_where_no_ray_is(monkeypatch):
             connect(wrong)
 
 
-def test_the_command_line_says_so_too(tmp_path, celeba_like, capsys):
-    from aia_lib.cli import main
-
-    root = celeba_like(12, 2)
-    assert main(["data", "prepare", "--data", "celeba", "--root", str(root), "--ray-address", "10.0.0.1:6379"]) == 2
-    assert "are for --engine ray" in capsys.readouterr().err
-
-
 def test_packed_faces_travel_by_name_or_by_content(toy_faces, tmp_path):
     faces = toy_faces(10, 2, 16)
     np.save(tmp_path / "images.npy", faces.images)
@@ -276,8 +269,8 @@ def test_the_cost_is_what_the_formula_says():
     assert four.hours["prepare"] == pytest.approx(cost.hours["prepare"] / 50) and four.device_hours == pytest.approx(cost.device_hours)
     stacked = sweep_cost(100_000, 21, speeds, profile, seeds=3, stack=24)
     assert stacked.hours["stage 4"] == pytest.approx(cost.hours["stage 4"])  # on one device only the speed decides
-    vggface2, celeba = (sweep_cost(n, 21, speeds, profile) for n in (cost.VGGFACE2_IMAGES, cost.CELEBA_IMAGES))
-    assert vggface2.total / celeba.total == pytest.approx(cost.VGGFACE2_IMAGES / cost.CELEBA_IMAGES)
+    vggface2, celeba = (sweep_cost(n, 21, speeds, profile) for n in (VGGFACE2_IMAGES, CELEBA_IMAGES))
+    assert vggface2.total / celeba.total == pytest.approx(VGGFACE2_IMAGES / CELEBA_IMAGES)
     with pytest.raises(UserError, match="Speeds.audit must be a positive number, not 0"):
         dataclasses.replace(speeds, audit=0)
     with pytest.raises(UserError, match="devices must be a whole number"):
