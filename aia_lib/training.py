@@ -16,12 +16,15 @@ from torch import Tensor, nn
 from .config import AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig, as_dict
 from .faces import Faces
 from .losses import adversary_loss, contrastive_loss, privacy_gain, reconstruction_loss, total_loss
-from .machine.device import _device_of, adam, autocast, keep_freed_memory, to_images
+from .machine.device import adam, autocast, device_of, keep_freed_memory, to_images
 from .machine.stage import History, Stage
-from .models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork
+from .models import Decoder, Encoder, SiameseNetwork
 
 Read = Callable[[Tensor], Tensor]
 """What an adversary or a Siamese network reads of a batch of images (N, 1, H, W): g, or the reconstruction of g."""
+
+Folder = str | Path | None
+"""Where a stage keeps its checkpoints, from which a later call goes on; None keeps none."""
 
 ON_DEVICE_BYTES = 2 << 30
 """Image sets up to this size live on the accelerator as a whole; larger ones are read batch by batch."""
@@ -63,72 +66,61 @@ def stage_settings(faces: Faces, config: object) -> dict:
     return {"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, **as_dict(config)}
 
 
-def train_autoencoder(
-    faces: Faces,
-    encoder: Encoder,
-    decoder: Decoder,
-    config: AutoencoderConfig,
-    *,
-    seed: int = 0,
-    folder: str | Path | None = None,
-    progress: bool = True,
-) -> History:
-    """Stage 1, Eq. 5: encoder and decoder learn to reproduce the images. No label is used."""
-    device = _device_of(encoder)
-    data = FaceBatches(faces, device)
-    optimizer = adam([*encoder.parameters(), *decoder.parameters()], config.learning_rate, device)
-    stage = Stage(
-        "autoencoder",
-        {"encoder": encoder, "decoder": decoder},
-        {"adam": optimizer},
+def _stage(
+    name: str,
+    modules: dict[str, nn.Module],
+    optimizers: dict[str, torch.optim.Optimizer],
+    data: FaceBatches,
+    config: AutoencoderConfig | AdversaryConfig | SiameseConfig | FinetuneConfig,
+    seed: int,
+    folder: Folder,
+    progress: bool,
+    settings: dict | None = None,
+) -> Stage:
+    """The stage called `name` of all images of `data`; `settings` are those that its checkpoints need beside `stage_settings`."""
+    pairs = 2 if isinstance(config, FinetuneConfig) else 1  # its batches are pairs: 2 images each
+    return Stage(
+        name,
+        modules,
+        optimizers,
         images=len(data),
-        batch_size=config.batch_size,
+        batch_size=pairs * config.batch_size,
         epochs=config.epochs,
         seed=seed,
-        settings=stage_settings(faces, config),
+        settings={**stage_settings(data.faces, config), **(settings or {})},
         folder=folder,
         progress=progress,
     )
+
+
+def train_autoencoder(
+    faces: Faces, encoder: Encoder, decoder: Decoder, config: AutoencoderConfig, seed: int = 0, folder: Folder = None, progress: bool = True
+) -> History:
+    """Stage 1, Eq. 5: encoder and decoder learn to reproduce the images. No label is used."""
+    device = device_of(encoder)
+    data = FaceBatches(faces, device)
+    optimizer = adam([*encoder.parameters(), *decoder.parameters()], config.learning_rate, device)
+    stage = _stage("autoencoder", {"encoder": encoder, "decoder": decoder}, {"adam": optimizer}, data, config, seed, folder, progress)
     for step in stage:
         images = data.images(stage.rows(step))  # (B, 1, H, W)
         with autocast(device):
             logits = decoder(encoder(images))  # (B, 1, H, W)
         loss = reconstruction_loss(logits.float(), images)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer)
         stage.log(reconstruction=loss)
     return stage.history
 
 
 def train_adversary(
-    faces: Faces,
-    adversary: CNNAdversary | MLPAdversary,
-    read: Read,
-    config: AdversaryConfig,
-    *,
-    seed: int = 0,
-    folder: str | Path | None = None,
-    name: str = "adversary",
-    progress: bool = True,
+    faces: Faces, adversary: nn.Module, read: Read, config: AdversaryConfig, seed: int = 0, folder: Folder = None, progress: bool = True
 ) -> History:
     """Stage 2, Eq. 6: the adversary learns the private attribute from what it reads. What it reads does not move."""
-    device = _device_of(adversary)
+    device = device_of(adversary)
     adversary.requires_grad_(True)  # a fine-tuning that was interrupted leaves it frozen
     data = FaceBatches(faces, device)
     optimizer = adam(adversary.parameters(), config.learning_rate, device)
-    stage = Stage(
-        name,
-        {"adversary": adversary},
-        {"adam": optimizer},
-        images=len(data),
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        seed=seed,
-        settings={**stage_settings(faces, config), "attribute": faces.attribute},
-        folder=folder,
-        progress=progress,
-    )
+    attribute = {"attribute": faces.attribute}
+    stage = _stage("adversary", {"adversary": adversary}, {"adam": optimizer}, data, config, seed, folder, progress, attribute)
     for step in stage:
         rows = stage.rows(step)
         labels = data.labels[rows]  # (B,)
@@ -137,9 +129,7 @@ def train_adversary(
         with autocast(device):
             logits = adversary(g)  # (B,)
         loss = adversary_loss(logits.float(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer)
         stage.log(adversary=loss, accuracy=_accuracy(logits, labels))
     return stage.history
 
@@ -151,27 +141,16 @@ def train_siamese(
     config: SiameseConfig,
     *,
     seed: int = 0,
-    folder: str | Path | None = None,
+    folder: Folder = None,
     name: str = "siamese",
     progress: bool = True,
 ) -> History:
     """Stage 3, Eq. 7: the Siamese network learns from pairs whether two images show one person."""
-    device = _device_of(siamese)
+    device = device_of(siamese)
     siamese.requires_grad_(True)
     data = FaceBatches(faces, device)
     optimizer = adam(siamese.parameters(), config.learning_rate, device)
-    stage = Stage(
-        name,
-        {"siamese": siamese},
-        {"adam": optimizer},
-        images=len(data),
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        seed=seed,
-        settings=stage_settings(faces, config),
-        folder=folder,
-        progress=progress,
-    )
+    stage = _stage(name, {"siamese": siamese}, {"adam": optimizer}, data, config, seed, folder, progress)
     draw = PairBatches(faces, stage, stage.batch_size, config.impostors)
     siamese.train()
     for step in stage:
@@ -182,114 +161,147 @@ def train_siamese(
             z = siamese(g)  # (2B, 128)
         z_a, z_b = z.float().chunk(2)  # (B, 128) each
         loss = contrastive_loss(z_a, z_b, torch.from_numpy(different).to(z_a), config.margin)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer)
         stage.log(siamese=loss)
     return stage.history
 
 
 def finetune(
     faces: Faces,
-    encoder: Encoder,
-    decoder: Decoder,
+    encoder: nn.Module,
+    decoder: nn.Module,
     adversary: nn.Module,
-    siamese: SiameseNetwork,
+    siamese: nn.Module,
     config: FinetuneConfig,
     adversary_config: AdversaryConfig,
     siamese_config: SiameseConfig,
     *,
     seed: int = 0,
-    folder: str | Path | None = None,
+    folder: Folder = None,
     name: str = "finetune",
     progress: bool = True,
+    take: FinetuneStep | None = None,
 ) -> History:
     """Stage 4, Eq. 8: min over encoder, decoder (and Siamese), max over the adversary, of gamma L_AE + alpha L_Siamese - beta L_Adv.
 
-    "alternating": each step the adversary first takes `adversary_steps` steps on g as it is now, then encoder, decoder and
-    Siamese take one step down L_Total. "frozen": adversary and Siamese stay as stages 2 and 3 left them.
-    With alpha = 0 the Siamese takes no part: AIA\\T.
+    `take` is what does a step; None makes a `FinetuneStep` of the networks and settings.
     """
-    device = _device_of(encoder)
-    data = FaceBatches(faces, device)
-    alternating, latent, task = config.adversary == "alternating", config.attach == "latent", config.alpha > 0
-
-    learners = [{"params": [*encoder.parameters(), *decoder.parameters()], "lr": config.learning_rate}]
-    if alternating and task:
-        learners.append({"params": siamese.parameters(), "lr": siamese_config.learning_rate})
-    optimizer = adam(learners, config.learning_rate, device)
-    adversary_optimizer = adam(adversary.parameters(), adversary_config.learning_rate, device)
-    stage = Stage(
-        name,
-        {"encoder": encoder, "decoder": decoder, "adversary": adversary, "siamese": siamese},
-        {"adam": optimizer, "adversary": adversary_optimizer},
-        images=len(data),
-        batch_size=2 * config.batch_size,
-        epochs=config.epochs,
-        seed=seed,
-        settings={**stage_settings(faces, config), "attribute": faces.attribute, "margin": siamese_config.margin},
-        folder=folder,
-        progress=progress,
-    )
+    networks = {"encoder": encoder, "decoder": decoder, "adversary": adversary, "siamese": siamese}
+    take = take or FinetuneStep(*networks.values(), config, adversary_config, siamese_config)
+    data = FaceBatches(faces, take.device)
+    optimizers = {"adam": take.optimizer, "adversary": take.adversary_optimizer}
+    settings = {"attribute": faces.attribute, **take.settings}
+    stage = _stage(name, networks, optimizers, data, config, seed, folder, progress, settings)
     draw = PairBatches(faces, stage, stage.batch_size // 2, siamese_config.impostors)
-    for module in (encoder, decoder):
-        module.train()
-    for module in (adversary, siamese):
-        module.train(alternating).requires_grad_(alternating)
-
     for step in stage:
         a, b, different = draw(step)
         rows = np.concatenate([a, b])
-        images, labels = data.images(rows), data.labels[rows]  # (2B, 1, H, W), (2B,)
-        with autocast(device):
-            g = encoder(images)  # (2B, k)
-            logits = decoder(g)  # (2B, 1, H, W)
-        logits = logits.float()
-        seen = g.float() if latent else torch.sigmoid(logits)  # what adversary and Siamese read
-
-        if alternating:
-            adversary.requires_grad_(True)
-            for extra in range(config.adversary_steps):
-                if extra == 0:
-                    target, target_labels = seen.detach(), labels
-                else:
-                    more = stage.generator("adversary", step, extra).integers(len(data), size=len(rows))
-                    with torch.no_grad(), autocast(device):
-                        target = encoder(data.images(more))
-                        target = target if latent else torch.sigmoid(decoder(target).float())
-                    target, target_labels = target.float(), data.labels[more]
-                with autocast(device):
-                    answer = adversary(target)  # (2B,)
-                adversary_optimizer.zero_grad()
-                adversary_loss(answer.float(), target_labels).backward()
-                adversary_optimizer.step()
-            adversary.requires_grad_(False)  # below, the gradient only passes through it on its way to the encoder
-
-        reconstruction = reconstruction_loss(logits, images)
-        with autocast(device):
-            answer = adversary(seen)  # (2B,)
-        answer = answer.float()
-        gain = privacy_gain(answer, labels, config.adversary_loss)
-        match = torch.zeros((), device=device)
-        if task:
-            with autocast(device):
-                z = siamese(seen)  # (2B, 128)
-            z_a, z_b = z.float().chunk(2)  # (B, 128) each
-            match = contrastive_loss(z_a, z_b, torch.from_numpy(different).to(z_a), siamese_config.margin)
-        loss = total_loss(reconstruction, match, gain, config.alpha, config.beta, config.gamma)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()  # the adversary's weights are not among its parameters: they only move in the loop above
-        stage.log(
-            total=loss,
-            reconstruction=reconstruction,
-            siamese=match,
-            adversary=adversary_loss(answer.detach(), labels),
-            accuracy=_accuracy(answer, labels),
-        )
+        inputs = [data.images(rows), data.labels[rows], torch.from_numpy(different).to(take.device)]  # (2B, 1, H, W), (2B,), (B,)
+        for extra in range(1, config.adversary_steps if take.alternating else 1):
+            more = stage.generator("adversary", step, extra).integers(len(data), size=len(rows))
+            inputs += [data.images(more), data.labels[more]]
+        stage.log(**take(*inputs))
     for module in (adversary, siamese):
         module.requires_grad_(True)
     return stage.history
+
+
+class FinetuneStep:
+    """One step of Eq. 8 on one batch. The networks' weights and the two optimisers are its only state.
+
+    "alternating": the adversary first takes `adversary_steps` steps on g as it is now, then encoder, decoder and Siamese take one
+    step down L_Total. "frozen": adversary and Siamese stay as stages 2 and 3 left them. With alpha = 0 the Siamese takes no part: AIA\\T.
+    """
+
+    capturable = False
+    """Whether a CUDA graph shall hold the step."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        adversary: nn.Module,
+        siamese: nn.Module,
+        config: FinetuneConfig,
+        adversary_config: AdversaryConfig,
+        siamese_config: SiameseConfig,
+    ) -> None:
+        self.encoder, self.decoder, self.adversary, self.siamese = encoder, decoder, adversary, siamese
+        self.config, self.margin, self.device = config, siamese_config.margin, device_of(encoder)
+        self.weights = config.alpha, config.beta, config.gamma
+        self.alternating, self.latent, self.task = config.adversary == "alternating", config.attach == "latent", config.alpha > 0
+        self.settings = {"margin": self.margin}
+        learners = [{"params": [*encoder.parameters(), *decoder.parameters()], "lr": config.learning_rate}]
+        if self.alternating and self.task:
+            learners.append({"params": siamese.parameters(), "lr": siamese_config.learning_rate})
+        self.optimizer = adam(learners, config.learning_rate, self.device, self.capturable)
+        self.adversary_optimizer = adam(adversary.parameters(), adversary_config.learning_rate, self.device, self.capturable)
+        for module in (encoder, decoder):
+            module.train().requires_grad_(True)
+        for module in (adversary, siamese):
+            module.train(self.alternating).requires_grad_(self.alternating)
+
+    def __call__(self, images: Tensor, labels: Tensor, different: Tensor, *more: Tensor) -> dict[str, Tensor]:
+        """Take the step.
+
+        Args:
+            images, labels: of B pairs, first all a, then all b: (2B, 1, H, W) in [0, 1], and (2B,).
+            different: 1 where the two images of a pair show two people, (B,).
+            more: images and labels of the further adversary steps, in turn.
+
+        Returns:
+            The losses before the step, and the adversary's accuracy.
+        """
+        config = self.config
+        with autocast(self.device):
+            g = self.encoder(images)  # (2B, k)
+            logits = self.decoder(g)  # (2B, 1, H, W)
+        logits = logits.float()
+        seen = g.float() if self.latent else torch.sigmoid(logits)  # what adversary and Siamese read
+
+        if self.alternating:
+            self.adversary.requires_grad_(True)
+            self._teach_adversary(seen.detach(), labels)
+            for extra_images, extra_labels in zip(more[::2], more[1::2], strict=True):
+                with torch.no_grad(), autocast(self.device):
+                    extra = self.encoder(extra_images)
+                    extra = extra if self.latent else torch.sigmoid(self.decoder(extra).float())
+                self._teach_adversary(extra.float(), extra_labels)
+            self.adversary.requires_grad_(False)  # below, the gradient only passes through it on its way to the encoder
+
+        reconstruction = self.each(lambda x: reconstruction_loss(x, images), logits)
+        with autocast(self.device):
+            answer = self.adversary(seen)  # (2B,)
+        answer = answer.float()
+        gain = self.each(lambda o: privacy_gain(o, labels, config.adversary_loss), answer)
+        match = torch.zeros((), device=self.device)
+        if self.task:
+            with autocast(self.device):
+                z = self.siamese(seen)  # (2B, 128)
+            z_a, z_b = z.float().chunk(2, dim=-2)  # (B, 128) each
+            match = self.each(lambda a, b: contrastive_loss(a, b, different.to(a), self.margin), z_a, z_b)
+        loss = total_loss(reconstruction, match, gain, *self.weights)
+        descend(loss, self.optimizer)  # the adversary's weights are not among its parameters: they only move above
+        with torch.no_grad():
+            known = self.each(lambda o: adversary_loss(o, labels), answer)
+            accuracy = self.each(lambda o: _accuracy(o, labels), answer)
+        return {"total": loss, "reconstruction": reconstruction, "siamese": match, "adversary": known, "accuracy": accuracy}
+
+    def each(self, loss: Callable[..., Tensor], *values: Tensor) -> Tensor:
+        """`loss(*values)`; where many models are trained as one, that of each (see `sweep.stack`)."""
+        return loss(*values)
+
+    def _teach_adversary(self, seen: Tensor, labels: Tensor) -> None:
+        with autocast(self.device):
+            answer = self.adversary(seen)  # (2B,)
+        descend(self.each(lambda o: adversary_loss(o, labels), answer.float()), self.adversary_optimizer)
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step of `optimizer` down the gradient of `loss`; of several models' losses, of their sum: each moves its own weights alone."""
+    optimizer.zero_grad()
+    loss.sum().backward()
+    optimizer.step()
 
 
 class PairBatches:

@@ -84,13 +84,13 @@ def _measure(root: str | Path, size: int, images: int, epochs: int, warm_epochs:
     config = AutoencoderConfig(epochs=epochs, batch_size=BATCH)
 
     encoder, decoder = networks(faces.size, device)
-    with mock.patch("aia_lib.machine.device.keep_freed_memory"):  # not before the plain way has run: it is for the whole process
+    with mock.patch("aia_lib.training.keep_freed_memory"):  # not before the plain way has run: it is for the whole process
         train_autoencoder(faces, encoder, decoder, AutoencoderConfig(epochs=warm_epochs, batch_size=BATCH), progress=False)
     weights = encoder.state_dict(), decoder.state_dict()
     plain_seconds, plain_curve = plain(paths, faces, config, device, weights)
     ours(faces.subset(np.arange(min(4 * BATCH, len(faces)))), AutoencoderConfig(epochs=1, batch_size=BATCH), device, weights)  # allocations
     seconds, curve = ours(faces, config, device, weights)
-    with mock.patch("aia_lib.machine.device.autocast", lambda device: contextlib.nullcontext()):
+    with mock.patch("aia_lib.training.autocast", lambda device: contextlib.nullcontext()):
         float32_seconds, float32_curve = ours(faces, config, device, weights)
     again, _ = ours(faces, config, device, weights)
     shown = len(faces) // BATCH * BATCH * epochs

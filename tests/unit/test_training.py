@@ -213,7 +213,7 @@ def test_frozen_networks_do_not_move_and_alternating_ones_do(few):
 @pytest.mark.parametrize("changes", [{}, {"alpha": 0.0}, {"attach": "image", "adversary_loss": "maxent"}], ids=str)
 def test_the_encoders_step_spares_the_adversarys_gradients_and_ends_in_the_same_bits(few, monkeypatch, precision, changes):
     bf16 = precision == "bfloat16"
-    monkeypatch.setattr(device, "autocast", lambda *_: torch.autocast("cpu", torch.bfloat16, enabled=bf16))
+    monkeypatch.setattr("aia_lib.training.autocast", lambda *_: torch.autocast("cpu", torch.bfloat16, enabled=bf16))
     config = dataclasses.replace(TINY.finetune, epochs=1, **changes)  # three steps, two of the adversary in each
 
     def trained() -> tuple[Networks, int]:
