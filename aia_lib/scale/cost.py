@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..config import SPLIT_FRACTIONS, Profile
-from ..machine.files import UserError
-
-# --- what it costs ----------------------------------------------------------------------------------------------------
+from ..machine.files import UserError, whole_number
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,11 @@ class Cost:
     Attributes:
         hours: of the clock, by part: "prepare", "stages 1 to 3", "stage 4", "audits".
         device_hours: of all devices together, what a provider charges for; without "prepare", which needs CPUs only.
-        cpu_hours: of "prepare".
-        cache_bytes: of the cache's images; while they are being prepared by Ray twice as much.
+        cache_bytes: of the cache's images.
     """
 
     hours: dict[str, float]
     device_hours: float
-    cpu_hours: float
     cache_bytes: int
 
     @property
@@ -101,28 +97,22 @@ def sweep_cost(
     """
     counts = {"images": images, "points": points, "devices": devices, "cpus": cpus, "seeds": seeds, "stack": stack}
     for name, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    train = SPLIT_FRACTIONS[0] * images
-    first = train * (
-        profile.autoencoder.epochs / speeds.autoencoder
-        + profile.adversary.epochs / speeds.adversary
-        + profile.siamese.epochs / speeds.siamese
-    )
-    stacks = seeds * math.ceil(points / stack)
-    stacked = min(stack, points) * train * profile.finetune.epochs / speeds.finetune
-    audit = speeds.audit * images / speeds.audit_images
-    audits = seeds * (points + 1)
-    decoding = images / speeds.decode
-    seconds = {
-        "prepare": decoding / cpus,
-        "stages 1 to 3": math.ceil(seeds / devices) * first,
-        "stage 4": math.ceil(stacks / devices) * stacked,
-        "audits": math.ceil(audits / devices) * audit,
-    }
+        whole_number(name, value)
+
+    def hours(stage: str) -> float:
+        """Of one training."""
+        return SPLIT_FRACTIONS[0] * images * getattr(profile, stage).epochs / getattr(speeds, stage) / 3600
+
+    first, finetune = hours("autoencoder") + hours("adversary") + hours("siamese"), hours("finetune")
+    audit = speeds.audit * images / speeds.audit_images / 3600
+    audits, stacks = seeds * (points + 1), seeds * math.ceil(points / stack)
     return Cost(
-        hours={part: value / 3600 for part, value in seconds.items()},
-        device_hours=(seeds * first + seeds * points * train * profile.finetune.epochs / speeds.finetune + audits * audit) / 3600,
-        cpu_hours=decoding / 3600,
+        hours={
+            "prepare": images / speeds.decode / cpus / 3600,
+            "stages 1 to 3": math.ceil(seeds / devices) * first,
+            "stage 4": math.ceil(stacks / devices) * min(stack, points) * finetune,
+            "audits": math.ceil(audits / devices) * audit,
+        },
+        device_hours=seeds * first + seeds * points * finetune + audits * audit,
         cache_bytes=images * profile.size**2,
     )
