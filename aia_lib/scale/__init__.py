@@ -1,4 +1,4 @@
-"""Engines: where the jobs of a sweep are done, and what they would cost elsewhere."""
+"""Engines: where the jobs of a sweep are done."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def in_processes(work: Work, shared: Any, jobs: Iterable[Any], workers: int, thr
             pool = pool or ProcessPoolExecutor(
                 1, initializer=_prepare, initargs=(os.getpid(), setup), env=dict.fromkeys(_THREADS, str(threads))
             )
-            under_way[pool.submit(_do, pack(job))] = job, pool
+            under_way[pool.submit(_do, job)] = job, pool
 
     try:
         for job in islice(jobs, workers):
@@ -161,7 +161,7 @@ def in_processes(work: Work, shared: Any, jobs: Iterable[Any], workers: int, thr
 def _result(future: Future) -> tuple[Any, bool]:
     """What came of a job, and whether its process was lost over it."""
     try:
-        return unpack(future.result()), False
+        return future.result(), False
     except BrokenProcessPool as error:
         how = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
         return Failure(f"its process ended ({how[1] if how else one_line(error)}), mostly for want of memory; take fewer workers"), True
@@ -172,19 +172,15 @@ def _result(future: Future) -> tuple[Any, bool]:
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
     """Processes that start inside leave Ctrl-C to this one, and run no module that happens to lie in the current folder."""
-    safe = os.environ.get("PYTHONSAFEPATH")
+    safe, before = os.environ.get("PYTHONSAFEPATH", ""), None  # "": as if it were not set
     os.environ["PYTHONSAFEPATH"] = "1"
-    before = None
     try:
         if hasattr(signal, "pthread_sigmask"):
             resource_tracker.ensure_running()  # starts with the first process, and would unblock SIGINT after that
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
         yield
     finally:
-        if safe is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = safe
+        os.environ["PYTHONSAFEPATH"] = safe
         if before is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -211,11 +207,11 @@ def _task() -> tuple[Work, Any]:
     return unpack(_setup)
 
 
-def _attempt(_: None, job: Any) -> Any:
-    work, shared = _task()
-    return work(shared, unpack(job))
-
-
 def _do(job: Any) -> Any:
-    """In a worker: what comes of a job, packed."""
-    return pack(outcome(_attempt, None, job))
+    """In a worker: what comes of a job."""
+
+    def attempt(_: None, job: Any) -> Any:
+        work, shared = _task()
+        return work(shared, job)
+
+    return outcome(attempt, None, job)

@@ -31,21 +31,10 @@ REACHED_WITHIN = 5.0
 
 
 def connect(address: str | None = None, workers: int | None = None) -> list[dict]:
-    """Connect this process to Ray: to the one it is connected to already, to a cluster, or to one that is started here for it.
+    """Connect this process to Ray, see `RayEngine`; the nodes, as `ray.nodes()` describes them.
 
-    A Ray that is started here ends with this process, and its workers at once even when that is killed (SIGKILL), though two idle agents
-    of Ray then stay for a while.
-
-    Args:
-        address: host:port of a cluster's head node, or "auto" for the one that runs on this machine; None takes RAY_ADDRESS, and
-            where that is not set, starts a Ray.
-        workers: a Ray that is started here has at least so many CPUs.
-
-    Returns:
-        The nodes, as `ray.nodes()` describes them.
-
-    Raises:
-        UserError: Ray is not installed, the address is none, or nothing that answers is there.
+    It stays connected where it is already. A Ray that is started here ends with this process, and its workers at once even when that is
+    killed (SIGKILL), though two idle agents of Ray then stay for a while.
     """
     try:
         import ray
@@ -96,11 +85,12 @@ class RayEngine:
     the same. On a cluster of several machines each job begins anew when its worker is lost, for its folder is another machine's.
 
     Args:
-        workers: how many jobs at once; None takes the number of the cluster's CPUs.
-        address: of a cluster, see `connect`; its nodes need aia-book.
+        workers: how many jobs at once; None takes the number of the cluster's CPUs. A Ray that is started here has so many, at least.
+        address: host:port of a cluster's head node, or "auto" for the one that runs on this machine; None takes RAY_ADDRESS, and
+            where that is not set, starts a Ray here.
 
     Raises:
-        UserError: Ray is not installed or not to be reached, or `workers` is not a whole number of at least 1.
+        UserError: Ray is not installed, the address is none or nothing answers there, or `workers` is not a whole number of at least 1.
     """
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:

@@ -186,9 +186,7 @@ class SweepResult:
             pair = paper.loc[row["setting"]]
             leak = ledger.with_interval(row["leak"], (row["leak_low"], row["leak_high"]))
             utility = ledger.with_interval(row["utility"], (row["utility_low"], row["utility_high"]))
-            lines.append(
-                [row["setting"], f"{pair['leak']:.3f}", f"{pair['utility']:.3f}", leak, utility, "yes" if row["front"] else ""]
-            )
+            lines.append([row["setting"], f"{pair['leak']:.3f}", f"{pair['utility']:.3f}", leak, utility, "yes" if row["front"] else ""])
         seeds = ", ".join(map(str, self.report["provenance"]["seeds"]))
         note = (
             "AUC, means over seeds; 0.5 is chance. Paper regime: the co-trained adversary and Siamese network, impostors drawn freely. "
