@@ -19,15 +19,17 @@ from .files import UserError, explain_os_errors, locked, write_json
 class WorkFolder:
     """The folder of one piece of work of a kind ("run", "sweep").
 
-    Its settings and the seconds of work so far lie in KIND.json: {KIND: settings, "seconds": …}.
+    `writing` keeps its settings and the seconds of work so far in KIND.json: {KIND: settings, "seconds": …}. Work that has a file of its
+    own for them uses `check`, `alone` and `compare`.
 
     Args:
         path: of the folder; made when it is written.
         kind: what it holds, one word.
+        file: the name of the file by which it is known; None takes KIND.json.
     """
 
-    def __init__(self, path: Any, kind: str) -> None:
-        self.path, self.kind, self.file = Path(path), kind, Path(path) / f"{kind}.json"
+    def __init__(self, path: str | Path, kind: str, file: str | None = None) -> None:
+        self.path, self.kind, self.file = Path(path), kind, Path(path) / (file or f"{kind}.json")
         self._settings: Any = None
         self._before, self._started = 0.0, time.monotonic()
 
@@ -52,27 +54,34 @@ class WorkFolder:
                 disk is full.
         """
         self.check(resume)
+        with self.alone():
+            if self.file.exists():
+                try:
+                    state = json.loads(self.file.read_text(encoding="utf-8"))
+                    before, self._before = dict(state[self.kind]), float(state.get("seconds", 0.0))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise UserError(f"{self.file} is damaged ({error}); choose another --out, or remove that folder.") from error
+                self.compare(before, settings)
+            for part in self.path.rglob(".*.part"):  # of a killed process
+                part.unlink(missing_ok=True)
+            self._settings, self._started = settings, time.monotonic()
+            self.note()
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, the folder is there, and no other process writes into it; see `writing` for the errors."""
         with explain_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            taken = f"Another {self.kind} is writing into {self.path}. Wait until it ends, stop it, or choose another --out."
-            with locked(self.path, taken):
-                if self.file.exists():
-                    self._go_on(settings)
-                for part in self.path.rglob(".*.part"):  # of a killed process: we hold the lock
-                    part.unlink(missing_ok=True)
-                self._settings, self._started = settings, time.monotonic()
-                self.note()
+            with locked(
+                self.path, f"Another {self.kind} is writing into {self.path}. Wait until it ends, stop it, or choose another --out."
+            ):
                 yield
 
-    def _go_on(self, settings: dict[str, Any]) -> None:
-        try:
-            state = json.loads(self.file.read_text(encoding="utf-8"))
-            before, self._before = dict(state[self.kind]), float(state.get("seconds", 0.0))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.file} is damaged ({error}); choose another --out, or remove that folder.") from error
-        if before != settings:
-            differences = "; ".join(settings_differences(before, settings))
-            raise UserError(f"{self.path} holds another {self.kind} ({differences}). Use its settings, or choose another --out.")
+    def compare(self, before: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Raise a UserError that names the differences where the work in the folder has other settings."""
+        if differences := settings_differences(before, settings):
+            raise UserError(f"{self.path} holds another {self.kind} ({'; '.join(differences)}). Use its settings, or choose another --out.")
 
     @property
     def seconds(self) -> float:

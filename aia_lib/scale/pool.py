@@ -29,8 +29,6 @@ from ..machine.files import UserError, one_line
 Work = Callable[[Any, Any], Any]
 """Of what all jobs share, and of a job, to a result. A function of a module, so that other processes can import it."""
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
 _PARENT_ASKED = 0.5
 """A worker looks so often, in seconds, whether its parent still lives."""
 
@@ -129,13 +127,12 @@ def in_processes(work: Work, shared: Any, jobs: Iterable[Any], workers: int, thr
         threads: of each.
     """
     setup, jobs = pack((work, shared)), iter(jobs)
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)) | {"PYTHONSAFEPATH": "1"}
     under_way: dict[Future, tuple[Any, ProcessPoolExecutor]] = {}
 
     def start(job: Any, pool: ProcessPoolExecutor | None) -> None:
         with _quiet_start():
-            pool = pool or ProcessPoolExecutor(
-                1, initializer=_prepare, initargs=(os.getpid(), setup), env=dict.fromkeys(_THREADS, str(threads))
-            )
+            pool = pool or ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(), setup), env=environment)
             under_way[pool.submit(_do, job)] = job, pool
 
     try:
