@@ -1,8 +1,7 @@
 """Engines: where the jobs of a sweep are done.
 
-An engine knows nothing of sweeps. It is given a function, something that all jobs share, and jobs; it calls `work(shared, job)` for
-each of them, wherever it likes, and yields each job with its result, or with a `Failure`, as it finishes. What the results are
-worth keeping, and where, is its caller's business: an engine writes no files.
+An engine knows nothing of sweeps. It takes a function, something that all jobs share, and jobs; it calls `work(shared, job)` for
+each of them, wherever it likes, and yields each job with its result, or with a `Failure`, as it finishes. It writes no files.
 """
 
 from __future__ import annotations
@@ -25,16 +24,7 @@ class Engine(Protocol):
     sees_folders: bool
 
     def run(self, work: Work, shared: Any, jobs: Iterable[Any], at_once: int | None = None) -> Iterator[tuple[Any, Any]]:
-        """Yield each job with its result or `Failure`, as `pool.in_processes` does.
-
-        Args:
-            work: what to do.
-            shared: sent to each worker once.
-            jobs: drawn from no sooner than they can be started: each may hold some megabytes.
-            at_once: do so many at once at most, each with more threads.
-
-        Closing the iterator, or an exception in its caller, ends all work that is under way.
-        """
+        """As `pool.in_processes` does; `at_once`: so many jobs at once at most, each with more threads."""
         ...
 
 
