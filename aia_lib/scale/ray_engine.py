@@ -56,7 +56,6 @@ def _start(ray: Any, address: str, workers: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         options |= {"num_cpus": max(workers or 1, cores()), "include_dashboard": False}
-        options["_node_ip_address"] = "127.0.0.1"  # nobody else is to reach it
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here reports to anybody
     elif address != "auto":
         host, colon, port = address.rpartition(":")
