@@ -89,7 +89,11 @@ def parser() -> argparse.ArgumentParser:
         help="where the points are done: local, in processes here, or ray (default %(default)s)",
     )
     how.add_argument("--workers", type=int, metavar="N", help="points at once (default: one for each core)")
-    _add_address(how)
+    how.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="a Ray cluster's head node, or auto for the Ray that runs here (default RAY_ADDRESS, else Ray is started here)",
+    )
     how.add_argument("--stack", type=int, metavar="P", help="train P points as one program (default: 1, on a GPU 24)")
     how.add_argument("--max-leak", type=float, metavar="AUC", help="name the setting with the most utility that leaks at most this")
     how.add_argument("--out", default="runs/sweep", metavar="FOLDER", help="where everything is written (default %(default)s)")
@@ -117,10 +121,6 @@ def parser() -> argparse.ArgumentParser:
     prepare = _command(actions, "prepare", "decode a data set into the cache", PREPARE_HELP, PREPARE_EXAMPLES)
     prepare.set_defaults(function=_prepare)
     _add_data(prepare)
-    how = prepare.add_argument_group("where it is done")
-    how.add_argument("--engine", choices=("local", "ray"), default="local", metavar="NAME", help="local or ray (default %(default)s)")
-    how.add_argument("--workers", type=int, metavar="N", help="shards at once, of ray (default: one for each CPU)")
-    _add_address(how)
     render = _command(actions, "render", "render faces of nobody", RENDER_HELP, RENDER_EXAMPLES)
     render.set_defaults(function=_render)
     render.add_argument("--identities", type=int, required=True, metavar="N", help="how many people")
@@ -193,7 +193,7 @@ def _complain(message: str, status: int = 2) -> int:
 
 
 def _what_is_kept(options: argparse.Namespace) -> str:
-    if getattr(options, "action", None) == "render" or getattr(options, "engine", None) == "ray" and options.command == "data":
+    if getattr(options, "action", None) == "render":
         return f"; finished shards are kept. Go on with: {shlex.join(options.argv)}"
     if options.command == "sweep":
         return f"; finished points are kept. Go on with: {shlex.join(options.argv)}"
@@ -283,14 +283,6 @@ def _add_how(command: argparse.ArgumentParser, default: str, seeds: list[int]) -
     return group
 
 
-def _add_address(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--ray-address",
-        metavar="HOST:PORT",
-        help="a Ray cluster's head node, or auto for the Ray that runs here (default RAY_ADDRESS, else Ray is started here)",
-    )
-
-
 def _seeds(text: str) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
@@ -331,12 +323,11 @@ def _settings(options: argparse.Namespace, size: int) -> dict:
     }
 
 
-def _load(options: argparse.Namespace, size: int, load=None):
-    """The faces, by `load_faces` or by `load`, which takes the same arguments; their notes are printed."""
-    if load is None:
-        from .datasets import load_faces as load
+def _load(options: argparse.Namespace, size: int):
+    """The faces; their notes are printed."""
+    from .datasets import load_faces
 
-    faces = load(**_settings(options, size))
+    faces = load_faces(**_settings(options, size))
     for note in faces.notes:
         print(f"note: {note}", flush=True)
     return faces
@@ -384,16 +375,16 @@ def _sweep(options: argparse.Namespace) -> None:
     _check_place(options.out)
 
     from .machine.device import pick_device
+    from .machine.folder import WorkFolder
     from .report.plots import save
     from .sweep import SweepConfig, get_engine, parse_range, run_sweep
-    from .sweep.runner import check_out
     from .sweep.tradeoff import check_max_leak
 
     config = SweepConfig(parse_range(options.alpha), parse_range(options.beta), options.grid, tuple(options.seeds), profile)
     engine = get_engine(options.engine, options.workers, options.ray_address)
     if options.max_leak is not None:
         check_max_leak(options.max_leak)
-    check_out(options.out)
+    WorkFolder(options.out, "sweep").check()
     device = pick_device(options.device)
     result = run_sweep(
         _load(options, profile.size),
@@ -531,14 +522,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    load = None
-    if options.engine == "ray":
-        from .scale.cluster import prepare_faces
-
-        load = functools.partial(prepare_faces, address=options.ray_address, workers=options.workers)
-    elif options.workers is not None or options.ray_address is not None:
-        raise UserError("--workers and --ray-address are for --engine ray; the engine local takes all cores.")
-    print(f"ready: {_load(options, get_profile().size, load)}")
+    print(f"ready: {_load(options, get_profile().size)}")
 
 
 def _render(options: argparse.Namespace) -> None:

@@ -109,18 +109,12 @@ a folder of your own holds one folder a person, and a table with one line a pers
 
 PREPARE_HELP = """\
 Decodes a data set into the cache, ahead of time. `aia run` does the same when it
-needs to; an entry holds for one --size and one --limit.
-
-  --engine local   in threads of this process
-  --engine ray     in shards, on a Ray cluster or the CPUs of this machine, for
-                   millions of images. Needs the extra `scale`. Stop it when you
-                   like: the same command goes on, finished shards are kept"""
+needs to; an entry holds for one --size and one --limit."""
 
 PREPARE_EXAMPLES = """\
 examples:
   aia data prepare --data celeba --root CelebA --size 64
-  aia data prepare --data vggface2 --root VGGFace2 --engine ray
-  aia data prepare --data vggface2 --root VGGFace2 --engine ray --ray-address head:6379"""
+  aia data prepare --data vggface2 --root VGGFace2 --size 64"""
 
 RENDER_HELP = """\
 Renders faces of nobody: heads of real geometry with drawn shape, skin, hair, glasses,

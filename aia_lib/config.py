@@ -247,21 +247,3 @@ def get_profile(name: str | None = None) -> Profile:
 def as_dict(config: object) -> dict:
     """A settings dataclass as plain nested dictionaries, as JSON gives them back (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def settings_differences(before: object, now: object, name: str = "") -> list[str]:
-    """How the settings that a folder was written with differ from those of now, one phrase each; empty where they are equal.
-
-    Args:
-        before, now: nested dictionaries as `as_dict` gives them, of a run or a sweep: its profile, its "attribute", "split_seed" and
-            the fingerprint of its "faces".
-        name: of the setting that both are, in dots; the whole has none.
-    """
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [text for key in keys for text in settings_differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))]
-    if before == now:
-        return []
-    if name == "faces":  # their fingerprints would tell nobody anything
-        return ["other faces: another data set, --limit or --size, or images or labels have changed"]
-    return [f"{name} was {before!r}, is {now!r}"]

@@ -64,14 +64,14 @@ def measure(
             return result.settings().set_index("beta")["leak"]
 
     def one_by_one() -> dict[float, float]:
-        found = {}
+        leaks = {}
         for beta in sweep.beta:
             method = AIA(profile, 0, device, alpha=0.5, beta=beta).fit(faces.split().train, progress=False)
             report = audit(method, faces, seeds=[0], config=config, progress=False)
-            found[beta] = report.retrained["leak_auc"]
-        return found
+            leaks[beta] = report.retrained["leak_auc"]
+        return leaks
 
-    seconds, found = in_turn({"sweep": together, "one by one": one_by_one}, 1)
+    seconds, leaks = in_turn({"sweep": together, "one by one": one_by_one}, 1)
     return {
         "images": len(faces),
         "size": size,
@@ -81,8 +81,8 @@ def measure(
         "sweep_seconds": seconds["sweep"][0],
         "one_by_one_seconds": seconds["one by one"][0],
         "ratio": ratio(seconds, "one by one", "sweep"),
-        "leak_auc_of_the_sweep": [round(float(found["sweep"][beta]), 4) for beta in sweep.beta],
-        "leak_auc_one_by_one": [round(found["one by one"][beta], 4) for beta in sweep.beta],
+        "leak_auc_of_the_sweep": [round(float(leaks["sweep"][beta]), 4) for beta in sweep.beta],
+        "leak_auc_one_by_one": [round(leaks["one by one"][beta], 4) for beta in sweep.beta],
         "finetuning": {place.type: stacked(faces.split().train, profile, place, rounds) for place in devices()},
     }
 

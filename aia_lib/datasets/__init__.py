@@ -11,7 +11,7 @@ from ..config import check_size
 from ..faces import SPLIT_NAMES, Faces
 from ..machine.files import UserError
 from . import celeba, embedded, folder, lfw, vggface, vggface2
-from .cache import DecodeAll, build_entry, cache_folder, cache_key, read_entry
+from .cache import build_entry, cache_folder, cache_key, read_entry
 from .common import scan
 from .download import download_celeba
 from .lfw import load_lfw_pairs
@@ -32,7 +32,6 @@ def load_faces(
     seed: int = 0,
     cache: str | os.PathLike | None = None,
     progress: bool = True,
-    decode_all: DecodeAll | None = None,
 ) -> Faces:
     """Load faces from a data set on the disk; `root` is only read.
 
@@ -50,8 +49,6 @@ def load_faces(
         seed: seeds `limit`, and becomes the faces' `split_seed`.
         cache: folder of the cache; default AIA_CACHE, else XDG_CACHE_HOME/aia, else ~/.cache/aia.
         progress: show a progress bar while decoding.
-        decode_all: what decodes the images where the cache lacks them, see `cache.DecodeAll`; None takes threads of this process,
-            `distributed.prepare_faces` a cluster.
 
     Returns:
         Faces in the order of their file names; `notes` tells what was skipped and decided.
@@ -86,7 +83,7 @@ def load_faces(
         _check_attribute(attribute, index.attributes, index.left_out, source)  # before decoding, which may take long
         if limit is not None and limit < len(index.paths):
             index = index.subset(choose_people(index.identity, limit, seed))
-        entry = build_entry(entry_folder, layout, index, size, progress, decode_all)
+        entry = build_entry(entry_folder, layout, index, size, progress)
     _check_attribute(attribute, entry.attributes, entry.left_out, source)
     return Faces(
         images=entry.images,

@@ -18,7 +18,7 @@ import time
 import uuid
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,12 +213,7 @@ def read_entry(folder: Path) -> Entry | None:
         return None
 
 
-DecodeAll = Callable[[IO[bytes], Path, Layout, Index, int, bool], tuple[np.ndarray, list[str]]]
-"""Of a file, the folder that the entry will have, a layout, an index, a size and whether to show progress: decode the images of the index,
-write those that can be used to the file in their order, and return their rows, int64, and the notes. See `_decode_all`."""
-
-
-def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool = True, decode_all: DecodeAll | None = None) -> Entry:
+def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool = True) -> Entry:
     """Decode the images of `index` into the cache's entry `folder`, and read it back.
 
     Unusable images are skipped; how many, and why, is in the notes.
@@ -228,7 +223,6 @@ def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress:
         layout, index: where the images lie and who is on them.
         size: side of the squares, in pixels.
         progress: show a progress bar.
-        decode_all: what decodes the images; None does it in threads of this process.
 
     Raises:
         UserError: more than `MAX_SKIPPED` of the images are unusable, the disk is full, or the cache cannot be written. Nothing is left
@@ -242,7 +236,7 @@ def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress:
         with open(temporary / "images.npy", "wb") as file:
             # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
             _write_header(file, len(index.paths), size)
-            kept, notes = (decode_all or _decode_all)(file, folder, layout, index, size, progress)
+            kept, notes = _decode_all(file, folder, layout, index, size, progress)
             file.seek(0)
             _write_header(file, len(kept), size)
             file.flush()

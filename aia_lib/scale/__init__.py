@@ -1,28 +1,21 @@
-"""Engines: where the jobs of a sweep are done, and what they would cost elsewhere."""
+"""Engines: where the jobs of a sweep are done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..machine.files import UserError
-from .engines import Engine
-from .local import LocalEngine
+from .engines import Engine, LocalEngine
 
-
-def _ray_engine(workers: int | None = None, address: str | None = None) -> Engine:
-    from .ray_engine import RayEngine
-
-    return RayEngine(workers, address)
-
-
-ENGINES: dict[str, Callable[..., Engine]] = {"local": LocalEngine, "ray": _ray_engine}
-"""Name -> function of the number of workers (None: the engine's choice) that makes an engine."""
+ENGINES = ("local", "ray")
 
 
 def get_engine(name: str, workers: int | None = None, address: str | None = None) -> Engine:
     """The engine called `name`; `address` is that of a Ray cluster. UserError where there is none, or an argument does not suit it."""
     if name not in ENGINES:
         raise UserError(f"There is no engine {name!r}; choose one of {', '.join(ENGINES)}.")
-    if address is not None and name != "ray":
+    if name == "ray":
+        from .ray_engine import RayEngine
+
+        return RayEngine(workers, address)
+    if address is not None:
         raise UserError(f"The engine {name!r} takes no address ({address!r}); only the engine 'ray' does.")
-    return ENGINES[name](workers) if address is None else ENGINES[name](workers, address)
+    return LocalEngine(workers)

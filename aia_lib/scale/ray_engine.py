@@ -1,6 +1,7 @@
 """The engine `ray`: the jobs of a sweep on the CPUs and GPUs of a Ray cluster, or of a Ray that is started on this machine.
 
-Needs the extra `scale`. Tested on one machine with two workers; neither a cluster of several machines nor a GPU has been at hand.
+Needs the extra `scale`. Tested on one machine with two workers, one of which is killed; neither a cluster of several machines nor a GPU
+has been at hand. Every node needs the same Python, aia-book and Ray.
 """
 
 from __future__ import annotations
@@ -8,15 +9,72 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
+import os
+import signal
+import socket
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..machine.files import one_line
-from .cluster import MAX_LOST, Cluster, connect, pack, unpack
-from .engines import Failure, Work, _outcome, _threads
+from ..machine.files import UserError, cores, one_line, whole_number
+from .pool import Failure, Work, outcome, pack, threads_limited, unpack
 
 log = logging.getLogger(__name__)
+
+MAX_LOST = 3
+"""So often one job may lose its worker before it counts as failed: the job itself may be what kills them."""
+
+REACHED_WITHIN = 5.0
+"""Seconds that a cluster has to answer."""
+
+
+def connect(address: str | None = None, workers: int | None = None) -> list[dict]:
+    """Connect this process to Ray, see `RayEngine`; the nodes, as `ray.nodes()` describes them.
+
+    It stays connected where it is already. A Ray that is started here ends with this process, and its workers at once even when that is
+    killed (SIGKILL), though two idle agents of Ray then stay for a while.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(f'The engine ray needs Ray, which is not installed here ({error}): pip install "aia-book[scale]"') from error
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if not ray.is_initialized():
+        _start(ray, address, workers)
+    elif address not in ("local", "auto", ray.get_runtime_context().gcs_address):
+        raise UserError(f"This process is connected to the Ray at {ray.get_runtime_context().gcs_address} already, not to {address}.")
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if not any(node["Resources"].get("CPU") for node in nodes):
+        raise UserError(f"The Ray at {address} has no CPUs to work with; add nodes to it.")
+    return nodes
+
+
+def _start(ray: Any, address: str, workers: int | None) -> None:
+    """Connect to the cluster at `address`, or start one here where that is "local"."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        options |= {"num_cpus": max(workers or 1, cores()), "include_dashboard": False}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here reports to anybody
+    elif address != "auto":
+        host, colon, port = address.rpartition(":")
+        if not colon or not host or "/" in host or not port.isdecimal():
+            raise UserError(f"{address!r} is no address of a Ray cluster: give host:port of its head node, as 10.0.0.1:6379, or auto.")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN).close()
+        except (OSError, OverflowError) as error:  # Ray itself would try for a minute
+            raise UserError(f"No Ray cluster answers at {address} ({error}). Is it running, and is that its head node?") from error
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, **options)
+    except Exception as error:  # of any kind: a node that does not start in time is a bare Exception
+        ray.shutdown()  # of what has started
+        what = "No Ray could be started here" if address == "local" else f"There is no Ray cluster that can be used at {address}"
+        raise UserError(f"{what}: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray takes SIGTERM for itself; ours ends in a checkpoint
+            signal.signal(signal.SIGTERM, before)
 
 
 class RayEngine:
@@ -26,28 +84,36 @@ class RayEngine:
     the same. On a cluster of several machines each job begins anew when its worker is lost, for its folder is another machine's.
 
     Args:
-        workers: how many jobs at once; None takes the number of the cluster's CPUs.
-        address: of a cluster, see `distributed.connect`; its nodes need aia-book.
+        workers: how many jobs at once; None takes the number of the cluster's CPUs. A Ray that is started here has so many, at least.
+        address: host:port of a cluster's head node, or "auto" for the one that runs on this machine; None takes RAY_ADDRESS, and
+            where that is not set, starts a Ray here.
 
     Raises:
-        UserError: Ray is not installed or not to be reached, or `workers` is not a whole number of at least 1.
+        UserError: Ray is not installed, the address is none or nothing answers there, or `workers` is not a whole number of at least 1.
     """
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
-        self.cluster: Cluster = connect(address, workers)
-        self.workers = workers or self.cluster.cpus
-        self.sees_folders = self.cluster.one_machine
+        if workers is not None:
+            whole_number("The number of workers", workers)
+        nodes = connect(address, workers)
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+        self.cpus, self.node_cpus = sum(cpus), max(cpus)
+        self.gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
+        self.workers = workers or self.cpus
+        import ray
+
+        self.sees_folders = all(node["NodeID"] == ray.get_runtime_context().get_node_id() for node in nodes)
 
     def run(self, work: Work, shared: Any, jobs: Iterable[Any], at_once: int | None = None) -> Iterator[tuple[Any, Any]]:
         """See `engines.Engine.run`."""
         import ray
 
         workers = min(self.workers, at_once or self.workers)
-        threads = self.cluster.threads(workers)
+        threads = max(1, min(self.cpus // workers, self.node_cpus))  # a worker's share, at most a node's
         setup = ray.put(pack((work, shared), self.sees_folders))
         task = ray.remote(_do).options(
             num_cpus=threads,
-            num_gpus=self.cluster.gpu_share(workers),
+            num_gpus=1 / math.ceil(workers / self.gpus) if self.gpus else 0,  # whole workers on each
             max_retries=0,  # Ray would try again for ever what the machine has too little memory for
             name=getattr(work, "__name__", "job"),
         )
@@ -65,28 +131,23 @@ class RayEngine:
                 (done,), _ = ray.wait(list(under_way), num_returns=1)
                 job, lost = under_way.pop(done)
                 try:
-                    outcome = ray.get(done)
+                    result = ray.get(done)
                 except ray.exceptions.RayTaskError as error:  # its parts or its result could not be sent
-                    outcome = Failure(one_line(error.cause or error), str(error))
+                    result = Failure(one_line(error.cause or error), str(error))
                 except ray.exceptions.RayError as error:
-                    why = _why(error)
+                    why = one_line(error).split(". ")[0].rstrip(".")  # Ray's report fills a page
                     if lost < MAX_LOST:
                         log.warning("a worker was lost (%s); its job is done again", why)
                         start(job, lost + 1)
                         continue
-                    outcome = Failure(f"its worker was lost {lost + 1} times ({why}), mostly for want of memory; take fewer workers")
+                    result = Failure(f"its worker was lost {lost + 1} times ({why}), mostly for want of memory; take fewer workers")
                 for following in itertools.islice(jobs, 1):
                     start(following)
-                yield job, outcome
+                yield job, result
         finally:
             for left in under_way:
                 with contextlib.suppress(ray.exceptions.RayError):  # it has ended, or Ray has
                     ray.cancel(left, force=True)
-
-
-def _why(error: Exception) -> str:
-    """The first sentence of Ray's report, which fills a page."""
-    return one_line(error).split(". ")[0].rstrip(".")
 
 
 _held: tuple[str, Any] = ("", None)
@@ -94,11 +155,11 @@ _held: tuple[str, Any] = ("", None)
 
 
 def _do(name: str, setup: tuple, threads: int, job: tuple) -> Any:
-    """On a worker: the outcome of a job."""
+    """On a worker: what comes of a job."""
     global _held
     if _held[0] != name:
         _held = ("", None)  # the old one goes before the new one comes
         _held = (name, unpack(setup))
     work, shared = _held[1]
-    with _threads(threads):
-        return _outcome(work, shared, unpack(job))
+    with threads_limited(threads):
+        return outcome(work, shared, unpack(job))

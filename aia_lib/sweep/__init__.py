@@ -12,8 +12,8 @@ print(result.recommend(max_leak=0.6))
 from __future__ import annotations
 
 from ..scale import ENGINES, get_engine
-from ..scale.engines import Engine, Failure
-from ..scale.local import LocalEngine
+from ..scale.engines import Engine, LocalEngine
+from ..scale.pool import Failure
 from .grid import SWEEP_AUDIT, Point, SweepConfig, parse_range
 from .result import SweepResult, recorded
 from .runner import run_sweep

@@ -33,12 +33,11 @@ def parse_range(text: str) -> tuple[float, ...]:
     form = "write start:stop:step as 0:1:0.1, a list as 0,0.5,1, or one number"
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"A range of weights must not be empty: {form}.")
-    parts = text.split(":") if ":" in text else text.split(",")
     try:
-        numbers = [float(part) for part in parts]
+        numbers = [float(part) for part in text.split(":" if ":" in text else ",")]
     except ValueError:
-        raise UserError(f"{text!r} is no range of weights: {form}.") from None
-    if not all(math.isfinite(number) for number in numbers) or (":" in text and len(numbers) != 3):
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)) or (":" in text and len(numbers) != 3):
         raise UserError(f"{text!r} is no range of weights: {form}.")
     if ":" in text:
         start, stop, step = numbers

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, and how an engine does them: functions of what all jobs share and of one job. They write no results."""
+"""The jobs of a sweep: functions of what all jobs share and of one job, for an engine to do. They write no results."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ from .stack import finetune_stack
 
 @dataclass(frozen=True)
 class Shared:
-    """What all jobs of a sweep share.
-
-    Attributes:
-        faces: all of them; jobs train on the split `train` and audit on the others.
-        config: the sweep.
-        device: where the networks of the method live.
-    """
+    """What all jobs of a sweep share: all faces, the sweep, and where the networks of the method live."""
 
     faces: Faces
     config: SweepConfig
@@ -39,80 +33,58 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class SharedStages:
-    """The job of training what all points of one seed start from: auto-encoder, adversary, Siamese network.
+class Job:
+    """One thing to do for some points of one seed.
 
     Attributes:
-        seed: of the three stages.
-        folder: for the checkpoints of what is not finished; None keeps none.
-    """
-
-    seed: int
-    folder: Path | None
-
-
-@dataclass(frozen=True)
-class Finetuning:
-    """The job of fine-tuning several points of one seed as one program, without their audits.
-
-    Attributes:
-        points: of one seed, all with weights.
-        start: what `train_shared` gave.
+        points: which; of `train_shared` and `measure_point` one.
         folder: for checkpoints; None keeps none.
+        start: what `train_shared` gave.
+        trained: the point's method, where `train_stack` has trained it.
     """
 
     points: tuple[Point, ...]
-    start: Original
     folder: Path | None
+    start: Original | None = None
+    trained: AIA | None = None
+
+    @property
+    def point(self) -> Point:
+        """The only point, or the first."""
+        return self.points[0]
+
+    @property
+    def seed(self) -> int:
+        """Of all points."""
+        return self.point.seed
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """The job of one point: fine-tune it where it is not yet, and audit it.
-
-    Attributes:
-        point: which.
-        start: what `train_shared` gave; audited itself where the point is Original.
-        trained: the point's method, where `train_stack` has trained it.
-        folder: for checkpoints; None keeps none.
-    """
-
-    point: Point
-    start: Original
-    trained: AIA | None
-    folder: Path | None
-
-
-def train_shared(shared: Shared, job: SharedStages) -> Original:
-    """Stages 1 to 3, once a seed."""
+def train_shared(shared: Shared, job: Job) -> Original:
+    """What all points of one seed start from: auto-encoder, adversary, Siamese network; stages 1 to 3."""
     return Original(shared.config.profile, job.seed, shared.device).fit(shared.train, folder=job.folder, progress=False)
 
 
-def train_stack(shared: Shared, job: Finetuning) -> list[AIA]:
-    """Stage 4 of several points as one program; AIA\\T's Siamese networks afterwards, as `AIA.fit` does."""
-    profile, start, train = shared.config.profile, job.start, shared.train
-    seed = job.points[0].seed
+def train_stack(shared: Shared, job: Job) -> list[AIA]:
+    """Stage 4 of several points as one program, without their audits; AIA\\T's Siamese networks afterwards, as `AIA.fit` does."""
+    profile, train, seed = shared.config.profile, shared.train, job.seed
     made = [AIA(profile, seed, shared.device, alpha=point.alpha, beta=point.beta) for point in job.points]
     configs = [method.profile.finetune for method in made]
     stacked, history = finetune_stack(
-        train, fitted(start), configs, profile.adversary, profile.siamese, seed=seed, folder=job.folder, progress=False
+        train, fitted(job.start), configs, profile.adversary, profile.siamese, seed=seed, folder=job.folder, progress=False
     )
     for method, nets in zip(made, stacked, strict=True):
         method.networks, method.attribute = nets, train.attribute
-        method.history = {**start.history, "finetune": history}
+        method.history = {**job.start.history, "finetune": history}
         if method.profile.finetune.alpha == 0:
             method.history["siamese"] = siamese_without_task(train, nets, profile.siamese, seed=seed, progress=False)
     return made
 
 
-def measure_point(shared: Shared, job: Measurement) -> AuditReport:
-    """The audit of one point in both regimes, after its training where that is still to be done."""
+def measure_point(shared: Shared, job: Job) -> AuditReport:
+    """The audit of one point in both regimes, after its fine-tuning where that is still to be done."""
     point, config = job.point, shared.config
-    if point.alpha is None:
-        method: Original | AIA = job.start
-    elif job.trained is not None:
-        method = job.trained
-    else:
+    method = job.trained or job.start
+    if point.alpha is not None and job.trained is None:
         method = AIA(config.profile, point.seed, shared.device, alpha=point.alpha, beta=point.beta)
         method.fit(shared.train, start=job.start, folder=job.folder, progress=False)
     released = method if "cnn_reconstruction" in (config.audit.attackers or ATTACKERS) else _WithoutDecoder(method)

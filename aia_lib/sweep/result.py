@@ -45,9 +45,9 @@ def tidy(point: Point, audit: AuditReport) -> pd.DataFrame:
     frame = audit.to_frame().rename(columns={"figure": "metric"})
     paper = frame["regime"] == "paper"
     frame.loc[paper, "metric"] = frame.loc[paper, "metric"].replace(_PAPER_NAMES)
-    (own,) = audit.scores
-    if own.adversary is not None:
-        low, high = interval([Scored(own.adversary, own.labels, own.people)], audit.bootstrap)
+    (scores,) = audit.scores
+    if scores.adversary is not None:
+        low, high = interval([Scored(scores.adversary, scores.labels, scores.people)], audit.bootstrap)
         frame.loc[paper & (frame["metric"] == "leak_auc"), ["low", "high"]] = low, high
     chosen = [("leak_auc_val", "attackers_val"), ("utility_auc_val", "verifiers_val")]  # what val said of the ones that it chose
     more = [{"regime": "retrained", "metric": name, "value": max(audit.retrained[key].values())} for name, key in chosen]
@@ -119,19 +119,19 @@ class SweepResult:
         """
         if regime not in UTILITY:
             raise UserError(f"There is no regime {regime!r}; there are {', '.join(UTILITY)}.")
-        names = {"leak_auc": "leak", UTILITY[regime]: "utility", "leak_auc_val": "leak_val", "utility_auc_val": "utility_val"}
-        cut = self.table[(self.table["regime"] == regime) & self.table["metric"].isin(list(names))]
-        weights = ["alpha", "beta"]
-        means = cut.fillna(dict.fromkeys(weights, -1.0)).groupby(["method", *weights, "metric"])["value"].mean().unstack("metric")
-        frame = means.rename(columns=names).reindex(columns=list(names.values())).reset_index().rename_axis(columns=None)
-        frame[weights] = frame[weights].where(frame[weights] >= 0)  # Original's are NaN, by which pandas does not group well
-        frame = frame.sort_values(weights, na_position="first", ignore_index=True)
-        entries = {(_key(entry["alpha"]), _key(entry["beta"])): (name, entry) for name, entry in self.report["methods"].items()}
-        own = [entries[_key(alpha), _key(beta)] for alpha, beta in zip(frame["alpha"], frame["beta"], strict=True)]
-        frame.insert(0, "setting", [name for name, _ in own])
-        for name, key in (("leak", "leak_auc_ci"), ("utility", "utility_auc_same_ci")):
-            bounds = [entry["retrained"][key] if regime == "retrained" else (np.nan, np.nan) for _, entry in own]
-            frame[f"{name}_low"], frame[f"{name}_high"] = np.array(bounds, dtype=float).reshape(-1, 2).T
+        names = {"leak": "leak_auc", "utility": UTILITY[regime], "leak_val": "leak_auc_val", "utility_val": "utility_auc_val"}
+        figures, rows = self.table[self.table["regime"] == regime], []
+        for setting, entry in self.report["methods"].items():
+            alpha, beta = entry["alpha"], entry["beta"]
+            of_it = figures["alpha"].isna() if alpha is None else (figures["alpha"] == alpha) & (figures["beta"] == beta)
+            means = figures[of_it].groupby("metric")["value"].mean()
+            row = {"setting": setting, "method": setting.split()[0], "alpha": alpha, "beta": beta}
+            row |= {name: means.get(metric, np.nan) for name, metric in names.items()}
+            for name, key in (("leak", "leak_auc_ci"), ("utility", "utility_auc_same_ci")):
+                row[f"{name}_low"], row[f"{name}_high"] = entry["retrained"][key] if regime == "retrained" else (np.nan, np.nan)
+            rows.append(row)
+        frame = pd.DataFrame(rows).astype({"alpha": float, "beta": float})
+        frame = frame.sort_values(["alpha", "beta"], na_position="first", ignore_index=True)
         tried = frame["alpha"].notna()
         frame["front"] = False
         frame.loc[tried, "front"] = pareto_front(frame.loc[tried, "leak"], frame.loc[tried, "utility"])
@@ -164,10 +164,10 @@ class SweepResult:
         Args:
             max_leak: mark in the front the setting that is recommended for it.
         """
-
         pictures = {}
         chart, (alpha, beta) = self.chart(), self.held
-        if any(chart.loc[np.isclose(chart[fixed], at), varied].nunique() > 1 for fixed, at, varied in _cuts(alpha, beta)):
+        cuts = ("alpha", alpha, "beta"), ("beta", beta, "alpha")  # of Fig. 2a and 2b
+        if any(chart.loc[np.isclose(chart[held], at), varied].nunique() > 1 for held, at, varied in cuts):
             pictures["figure-2"] = tradeoff_plots.tradeoff_curve(chart, alpha, beta)
         if min(chart["alpha"].nunique(), chart["beta"].nunique()) > 1 and self.report["settings"]["grid"] == "full":
             pictures["maps"] = tradeoff_plots.tradeoff_maps(chart)
@@ -183,10 +183,10 @@ class SweepResult:
         lines = [head, ["---", "---:", "---:", "---:", "---:", "---"]]
         paper = self.settings("paper", original=True).set_index("setting")
         for row in self.settings(original=True).to_dict("records"):
-            own = paper.loc[row["setting"]]
+            pair = paper.loc[row["setting"]]
             leak = ledger.with_interval(row["leak"], (row["leak_low"], row["leak_high"]))
             utility = ledger.with_interval(row["utility"], (row["utility_low"], row["utility_high"]))
-            lines.append([row["setting"], f"{own['leak']:.3f}", f"{own['utility']:.3f}", leak, utility, "yes" if row["front"] else ""])
+            lines.append([row["setting"], f"{pair['leak']:.3f}", f"{pair['utility']:.3f}", leak, utility, "yes" if row["front"] else ""])
         seeds = ", ".join(map(str, self.report["provenance"]["seeds"]))
         note = (
             "AUC, means over seeds; 0.5 is chance. Paper regime: the co-trained adversary and Siamese network, impostors drawn freely. "
@@ -218,13 +218,3 @@ def recorded(root: str | Path | None = None) -> dict[str, SweepResult]:
     """
     folder = (ledger.results_root() if root is None else Path(root)) / "sweeps"
     return {path.parent.name: SweepResult.load(path.parent) for path in sorted(folder.glob(f"*/{TABLE}"))}
-
-
-def _key(weight: float | None) -> float | None:
-    """NaN, which equals nothing, as None."""
-    return None if weight is None or np.isnan(weight) else float(weight)
-
-
-def _cuts(alpha: float, beta: float) -> tuple[tuple[str, float, str], ...]:
-    """(held, at, varied) of Fig. 2a and 2b."""
-    return ("alpha", alpha, "beta"), ("beta", beta, "alpha")

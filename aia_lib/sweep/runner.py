@@ -8,17 +8,15 @@
       sweep.parquet report.json table.md figures/
       failed.json              the points that failed, where there are any
 
-A point is finished when its file has its name: it is written under another one, flushed and renamed. Nothing else has to agree with
-it, so a sweep may be killed at any moment. Tables and figures are made of these files, always anew.
+A point is finished when its file has its name (see `machine.folder`), so a sweep may be killed at any moment. Tables and figures are
+made of these files, always anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,18 +24,20 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..anonymizers import AIA, Original
+from ..anonymizers import Original
 from ..audit import AuditReport, enough_people
-from ..config import as_dict, settings_differences
+from ..config import as_dict
 from ..faces import Faces, with_attribute
 from ..machine.device import pick_device
-from ..machine.files import UserError, explain_os_errors, locked, write_json
+from ..machine.files import UserError, whole_number, write_json
+from ..machine.folder import WorkFolder
 from ..report import ledger
 from ..saving import load_anonymizer
 from ..scale import get_engine
-from ..scale.engines import Engine, Failure
+from ..scale.engines import Engine
+from ..scale.pool import Failure
 from .grid import Point, SweepConfig
-from .points import Finetuning, Measurement, Shared, SharedStages, measure_point, train_shared, train_stack
+from .points import Job, Shared, measure_point, train_shared, train_stack
 from .result import FAILED, SweepResult, tidy
 
 STACK = 24
@@ -82,181 +82,129 @@ def run_sweep(
         UserError: `out` holds something else, another sweep, or is being written by another process; the faces are too few; no point
             could be finished; the disk is full. What was finished is kept.
     """
-    out, config = Path(out), config or SweepConfig()
+    config = config or SweepConfig()
     engine = get_engine(engine) if isinstance(engine, str) else engine
-    if stack is not None and (type(stack) is not int or stack < 1):
-        raise UserError(f"stack must be a whole number of at least 1, not {stack!r}.")
+    if stack is not None:
+        whole_number("stack", stack)
     faces = with_attribute(faces, attribute)
     config = dataclasses.replace(config, profile=dataclasses.replace(config.profile, size=faces.size))
     enough_people(faces.split())
     device = device or pick_device()
-    stack = stack or (STACK if device.type == "cuda" else 1)
-    check_out(out)
-    with explain_os_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with locked(out, f"Another sweep is writing into {out}. Wait until it ends, stop it, or choose another --out."):
-            return _Run(faces, config, out, engine, stack, device, progress, command, say)()
+    folder = WorkFolder(out, "sweep")
+    settings = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(config.profile)}
+    with folder.writing(settings):
+        session = _Session(Shared(faces, config, device), folder, engine, say)
+        session.work(stack or (STACK if device.type == "cuda" else 1), progress)
+        return session.result(command)
 
 
-def check_out(out: str | Path) -> None:
-    """Raise a UserError where `out` holds something that is no sweep."""
-    out = Path(out)
-    if not (out / "sweep.json").exists() and out.is_dir() and any(path.suffix != ".part" for path in out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no sweep. Choose another --out.")
-
-
-class _Run:
+class _Session:
     """One session of a sweep, from what its folder holds to the result."""
 
-    def __init__(
-        self,
-        faces: Faces,
-        config: SweepConfig,
-        out: Path,
-        engine: Engine,
-        stack: int,
-        device: torch.device,
-        progress: bool,
-        command: Sequence[str],
-        say: Callable[[str], None],
-    ) -> None:
-        self.shared = Shared(faces, config, device)
-        self.faces, self.config, self.out, self.engine, self.stack = faces, config, out, engine, stack
-        self.device, self.progress, self.command, self.tell = device, progress, command, say
-        self.started, self.failed = time.monotonic(), {}
-        self.points = config.points()
+    def __init__(self, shared: Shared, folder: WorkFolder, engine: Engine, say: Callable[[str], None]) -> None:
+        self.shared, self.folder, self.engine, self.line = shared, folder, engine, say
+        self.out, self.points = folder.path, shared.config.points()
+        self.failed: dict[Point, Failure] = {}
 
-    def __call__(self) -> SweepResult:
-        self._open()
-        done = [point for point in self.points if self._file(point).exists()]
-        pending = [point for point in self.points if point not in set(done)]
-        self._say(f"{self.faces}; on {self.device}")
-        self._say(f"{len(self.points)} points" + (f", {len(done)} of them finished before" if done else ""))
-        if pending:
-            starts = self._train_starts(sorted({point.seed for point in pending}))
-            pending = [point for point in pending if point.seed in starts]
-            if self.stack > 1:
-                self._train_stacks([point for point in pending if point.alpha is not None], starts)
-            self._measure(pending, starts, len(done))
-        return self._finish()
+    def work(self, stack: int, progress: bool) -> None:
+        """Do what is missing."""
+        pending = [point for point in self.points if not self._file(point).exists()]
+        done = len(self.points) - len(pending)
+        self._say(f"{self.shared.faces}; on {self.shared.device}")
+        self._say(f"{len(self.points)} points" + (f", {done} of them finished before" if done else ""))
+        if not pending:
+            return
+        starts = self._train_starts(sorted({point.seed for point in pending}))
+        pending = [point for point in pending if point.seed in starts]
+        if stack > 1:
+            self._train_stacks([point for point in pending if point.alpha is not None], starts, stack)
+        with tqdm(total=len(self.points), initial=done, desc="points", unit="point", disable=not progress) as bar:
+            self._measure(pending, starts, bar)
 
-    # What the folder holds --------------------------------------------------------------------------------------------
-
-    def _open(self) -> None:
-        """Begin a sweep in the folder, or take up the one it holds."""
-        for part in self.out.rglob(".*.part"):  # of a killed process: we hold the lock
-            part.unlink(missing_ok=True)
-        sweep = {"faces": self.faces.fingerprint, "split_seed": self.faces.split_seed, "attribute": self.faces.attribute}
-        sweep |= as_dict(self.config.profile)
-        self.path, self.before = self.out / "sweep.json", 0.0
-        if self.path.exists():
-            try:
-                state = json.loads(self.path.read_text(encoding="utf-8"))
-                held, self.before = dict(state["sweep"]), float(state.get("seconds", 0.0))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self.path} is damaged ({error}); choose another --out, or remove that folder.") from error
-            if held != sweep:
-                differences = "; ".join(settings_differences(held, sweep))
-                raise UserError(f"{self.out} holds another sweep ({differences}). Use its settings, or choose another --out.")
-        self.state = {"sweep": sweep}
-        self._note()
-
-    def _note(self) -> None:
-        write_json(self.path, {**self.state, "seconds": round(self.seconds, 1)})
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of work, over all sessions."""
-        return self.before + time.monotonic() - self.started
+    def _say(self, line: str) -> None:
+        with tqdm.external_write_mode():
+            self.line(line)
 
     def _file(self, point: Point) -> Path:
         return self.out / "points" / f"{point.name}.npz"
 
-    def _unfinished(self, name: str) -> Path:
-        return self.out / "unfinished" / name
+    def _trained(self, point: Point) -> Path:
+        """What a stack has trained is kept here until its audit is done."""
+        return self.out / "unfinished" / point.name / "trained" / "anonymizer.json"
 
-    def _say(self, line: str) -> None:
-        with tqdm.external_write_mode():
-            self.tell(line)
+    def _checkpoints(self, name: str) -> Path | None:
+        return self.out / "unfinished" / name if self.engine.sees_folders else None
 
-    def _work(self, work: Callable, jobs: Iterable, at_once: int | None = None) -> contextlib.closing:
+    def _results(self, work: Callable, jobs: Iterable[Job], at_once: int | None = None) -> contextlib.closing:
         """The engine's results. Leaving the loop over them ends what is under way."""
         return contextlib.closing(self.engine.run(work, self.shared, jobs, at_once))
+
+    def _finished(self, name: str) -> None:
+        shutil.rmtree(self.out / "unfinished" / name, ignore_errors=True)
+        self.folder.note()
 
     # The three kinds of jobs ------------------------------------------------------------------------------------------
 
     def _train_starts(self, seeds: Sequence[int]) -> dict[int, Original]:
         """Seed -> the fitted Original, for those seeds where it could be trained."""
-        starts, jobs = {}, []
-        for seed in seeds:
-            place = self.out / f"seed-{seed}" / "Original"
-            if (place / "anonymizer.json").exists():
-                starts[seed] = load_anonymizer(place, self.device)
-            else:
-                jobs.append(SharedStages(seed, self._unfinished(f"seed-{seed}") if self.engine.sees_folders else None))
+        places = {seed: self.out / f"seed-{seed}" / "Original" for seed in seeds}
+        missing = [seed for seed, place in places.items() if not (place / "anonymizer.json").exists()]
+        jobs = [Job((Point(seed),), self._checkpoints(f"seed-{seed}")) for seed in missing]
         if jobs:
-            self._say(f"training what all points start from: seed {', '.join(str(job.seed) for job in jobs)}")
-        with self._work(train_shared, jobs, len(self.config.seeds)) as results:
-            for job, outcome in results:
-                if isinstance(outcome, Failure):
-                    self._say(f"seed {job.seed}: FAILED: {outcome.reason}")
-                    self.failed |= {point: outcome for point in self.points if point.seed == job.seed and not self._file(point).exists()}
-                    continue
-                place = self.out / f"seed-{job.seed}" / "Original"
-                outcome.save(place)
-                starts[job.seed] = load_anonymizer(place, self.device)  # as it is in a sweep that goes on
-                shutil.rmtree(self._unfinished(f"seed-{job.seed}"), ignore_errors=True)
-                self._note()
-        return starts
+            self._say(f"training what all points start from: seed {', '.join(map(str, missing))}")
+        with self._results(train_shared, jobs, len(self.shared.config.seeds)) as results:
+            for job, result in results:
+                if isinstance(result, Failure):
+                    self._say(f"seed {job.seed}: FAILED: {result.reason}")
+                    del places[job.seed]
+                    self.failed |= {point: result for point in self.points if point.seed == job.seed and not self._file(point).exists()}
+                else:
+                    result.save(places[job.seed])
+                    self._finished(f"seed-{job.seed}")
+        return {seed: load_anonymizer(place, self.shared.device) for seed, place in places.items()}
 
-    def _train_stacks(self, points: Sequence[Point], starts: dict[int, Original]) -> None:
-        """Fine-tune the points that are not yet, many as one program; they are kept until their audits are done."""
+    def _train_stacks(self, points: Sequence[Point], starts: dict[int, Original], stack: int) -> None:
+        """Fine-tune the points that are not yet, many as one program."""
         jobs = []
         for seed, start in starts.items():
-            own = [point for point in points if point.seed == seed and not self._trained(point).exists()]
-            for first in range(0, len(own), self.stack):
-                chunk = tuple(own[first : first + self.stack])
-                jobs.append(Finetuning(chunk, start, self._unfinished(f"stack-{chunk[0].name}") if self.engine.sees_folders else None))
-        with self._work(train_stack, jobs, 1) as results:
-            for job, outcome in results:
-                if isinstance(outcome, Failure):
-                    self._say(f"{len(job.points)} points could not be trained as one program ({outcome.reason}); each is trained by itself")
+            missing = [point for point in points if point.seed == seed and not self._trained(point).exists()]
+            chunks = [tuple(missing[first : first + stack]) for first in range(0, len(missing), stack)]
+            jobs += [Job(chunk, self._checkpoints(f"stack-{chunk[0].name}"), start) for chunk in chunks]
+        with self._results(train_stack, jobs, 1) as results:
+            for job, result in results:
+                if isinstance(result, Failure):
+                    self._say(f"{len(job.points)} points could not be trained as one program ({result.reason}); each is trained by itself")
                     continue
-                for point, method in zip(job.points, outcome, strict=True):
+                for point, method in zip(job.points, result, strict=True):
                     method.save(self._trained(point).parent)
-                shutil.rmtree(self._unfinished(f"stack-{job.points[0].name}"), ignore_errors=True)
-                self._say(f"seed {job.points[0].seed}: {len(job.points)} points trained as one program")
-                self._note()
+                self._finished(f"stack-{job.point.name}")
+                self._say(f"seed {job.seed}: {len(job.points)} points trained as one program")
 
-    def _trained(self, point: Point) -> Path:
-        return self._unfinished(point.name) / "trained" / "anonymizer.json"
-
-    def _measure(self, points: Sequence[Point], starts: dict[int, Original], done: int) -> None:
+    def _measure(self, points: Sequence[Point], starts: dict[int, Original], bar: tqdm) -> None:
         """Train what is not trained, audit, and keep each audit as it comes."""
 
-        def jobs() -> Iterator[Measurement]:
+        def jobs() -> Iterator[Job]:
             for point in points:
                 trained = self._trained(point)
-                method: AIA | None = load_anonymizer(trained.parent, self.device) if trained.exists() else None
-                yield Measurement(point, starts[point.seed], method, self._unfinished(point.name) if self.engine.sees_folders else None)
+                method = load_anonymizer(trained.parent, self.shared.device) if trained.exists() else None
+                yield Job((point,), self._checkpoints(point.name), starts[point.seed], method)
 
         self._say(f"{'seed':>4}  {'setting':<24}  {'paper: leak  utility':<20}  {'retrained: leak':<15} {'':<14}  utility")
-        bar = tqdm(total=len(self.points), initial=done, desc="points", unit="point", disable=not self.progress)
-        with self._work(measure_point, jobs()) as results, bar:
-            for job, outcome in results:
-                if isinstance(outcome, Failure):
-                    self.failed[job.point] = outcome
-                    self._say(f"{job.point.seed:>4}  {job.point.setting:<24}  FAILED: {outcome.reason}")
+        with self._results(measure_point, jobs()) as results:
+            for job, result in results:
+                if isinstance(result, Failure):
+                    self.failed[job.point] = result
+                    self._say(f"{job.seed:>4}  {job.point.setting:<24}  FAILED: {result.reason}")
                 else:
-                    outcome.save(self._file(job.point))
-                    shutil.rmtree(self._unfinished(job.point.name), ignore_errors=True)
-                    self._note()
-                    self._say(_row(job.point, outcome))
+                    result.save(self._file(job.point))
+                    self._finished(job.point.name)
+                    self._say(_row(job.point, result))
                 bar.update()
 
     # The result -------------------------------------------------------------------------------------------------------
 
-    def _finish(self) -> SweepResult:
+    def result(self, command: Sequence[str]) -> SweepResult:
+        """Table, report and figures of all finished points, written into the folder."""
         audits = {point: AuditReport.load(self._file(point)) for point in self.points if self._file(point).exists()}
         if self.failed:
             write_json(self.out / FAILED, {str(point): dataclasses.asdict(failure) for point, failure in self.failed.items()})
@@ -268,26 +216,24 @@ class _Run:
         table = pd.concat([tidy(point, audit) for point, audit in audits.items()], ignore_index=True)
         methods = {}
         for setting in dict.fromkeys(point.setting for point in audits):
-            own = {point: audit for point, audit in audits.items() if point.setting == setting}
-            first = next(iter(own))
-            methods[setting] = {**AuditReport.merge(list(own.values())).to_dict(), "alpha": first.alpha, "beta": first.beta}
-        faces, config = self.faces, self.config
+            its = {point: audit for point, audit in audits.items() if point.setting == setting}
+            first = next(iter(its))
+            methods[setting] = {**AuditReport.merge(list(its.values())).to_dict(), "alpha": first.alpha, "beta": first.beta}
+        faces, config = self.shared.faces, self.shared.config
         data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
         data |= {"attribute": faces.attribute, "licence": faces.licence, "fingerprint": faces.fingerprint[:16]}
         grid = {"alpha": list(config.alpha), "beta": list(config.beta), "grid": config.grid}
-        origin = ledger.provenance(list(self.command), list(config.seeds), data, self.seconds, self.device)
         report = {
-            "provenance": origin,
+            "provenance": ledger.provenance(list(command), list(config.seeds), data, self.folder.seconds, self.shared.device),
             "settings": {"attribute": faces.attribute, **grid, **as_dict(config.profile)},
             "methods": methods,
         }
-        result = SweepResult(
-            self.out, table, ledger.check(ledger.clean(report)), {str(point): failure.reason for point, failure in self.failed.items()}
-        )
+        failed = {str(point): failure.reason for point, failure in self.failed.items()}
+        result = SweepResult(self.out, table, ledger.check(ledger.clean(report)), failed)
         result.save()
         with contextlib.suppress(OSError):  # not empty: of points that failed
             (self.out / "unfinished").rmdir()
-        self._note()
+        self.folder.note()
         return result
 
 

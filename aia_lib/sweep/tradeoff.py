@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..machine.files import UserError
+from ..report.ledger import with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +46,7 @@ def hypervolume(leak: ArrayLike, utility: ArrayLike, reference: tuple[float, flo
     leak, utility = _checked(leak, utility)
     worst_leak, reached = reference
     area = 0.0
-    order = np.lexsort((-utility, leak))
-    for x, y in zip(np.maximum(leak, CHANCE)[order], utility[order], strict=True):
+    for x, y in sorted(zip(np.maximum(leak, CHANCE), utility, strict=True), key=lambda point: (point[0], -point[1])):
         if y > reached and x < worst_leak:
             area += (worst_leak - x) * (y - reached)
             reached = y
@@ -87,10 +87,8 @@ class Recommendation:
     leak_val: float
 
     def __str__(self) -> str:
-        figures = (
-            f"{self.setting}: on the test people leak {_with(self.leak, self.leak_interval)}, utility "
-            f"{_with(self.utility, self.utility_interval)}"
-        )
+        leak, utility = with_interval(self.leak, self.leak_interval), with_interval(self.utility, self.utility_interval)
+        figures = f"{self.setting}: on the test people leak {leak}, utility {utility}"
         if not self.met:
             return (
                 f"No setting leaks at most {self.max_leak:g} (worst fresh attacker, on val). Nearest is {figures}. "
@@ -106,7 +104,7 @@ class Recommendation:
 
 def check_max_leak(max_leak: float) -> None:
     """Raise a UserError where a constraint on the leak is no AUC in (0, 1]."""
-    if isinstance(max_leak, bool) or not isinstance(max_leak, (int, float)) or not 0 < max_leak <= 1:
+    if not (isinstance(max_leak, (int, float)) and 0 < max_leak <= 1):
         raise UserError(f"The largest leak allowed is an AUC above 0 and at most 1 (0.5 is chance), not {max_leak!r}.")
 
 
@@ -130,19 +128,6 @@ def recommend(settings: pd.DataFrame, max_leak: float) -> Recommendation:
     allowed = settings[settings["leak_val"] <= max_leak]
     ranked = settings.sort_values("leak_val") if allowed.empty else allowed.sort_values("utility_val", ascending=False)
     best = ranked.iloc[0]
-    return Recommendation(
-        max_leak=float(max_leak),
-        met=not allowed.empty,
-        setting=str(best["setting"]),
-        alpha=float(best["alpha"]),
-        beta=float(best["beta"]),
-        leak=float(best["leak"]),
-        leak_interval=(float(best["leak_low"]), float(best["leak_high"])),
-        utility=float(best["utility"]),
-        utility_interval=(float(best["utility_low"]), float(best["utility_high"])),
-        leak_val=float(best["leak_val"]),
-    )
-
-
-def _with(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+    intervals = {f"{name}_interval": (float(best[f"{name}_low"]), float(best[f"{name}_high"])) for name in ("leak", "utility")}
+    figures = {name: float(best[name]) for name in ("alpha", "beta", "leak", "utility", "leak_val")}
+    return Recommendation(max_leak=float(max_leak), met=not allowed.empty, setting=str(best["setting"]), **figures, **intervals)

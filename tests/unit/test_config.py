@@ -19,9 +19,9 @@ from aia_lib.config import (
     as_dict,
     check_size,
     get_profile,
-    settings_differences,
 )
 from aia_lib.machine.files import UserError
+from aia_lib.machine.folder import settings_differences
 
 CONFIGS = (AutoencoderConfig, AdversaryConfig, SiameseConfig, FinetuneConfig, AuditConfig)
 WHOLE = {"epochs", "batch_size", "adversary_steps", "min_steps", "pairs", "bootstrap"}

@@ -1,4 +1,4 @@
-"""Ray: sweeps, decoding and training with two workers, of which one is killed; each ends with the result of one process.
+"""Ray: a sweep with two workers, of which one is killed, ends with the result of one process.
 
 One Ray for all tests here, on this machine. What runs on several machines, or on GPUs, is not tested: there are none.
 """
@@ -27,8 +27,8 @@ import torch
 from aia_lib.config import AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig, get_profile
 from aia_lib.machine.files import UserError
 from aia_lib.scale import engines, ray_engine
-from aia_lib.scale.cluster import connect, pack, unpack
-from aia_lib.scale.cost import Speeds, sweep_cost
+from aia_lib.scale.pool import pack, unpack
+from aia_lib.scale.ray_engine import connect
 from aia_lib.sweep import Failure, LocalEngine, SweepConfig, get_engine, run_sweep
 
 psutil = pytest.importorskip("psutil")
@@ -228,14 +228,6 @@ def test_an_address_where_no_ray_is(monkeypatch):
             connect(wrong)
 
 
-def test_the_command_line_says_so_too(tmp_path, celeba_like, capsys):
-    from aia_lib.cli import main
-
-    root = celeba_like(12, 2)
-    assert main(["data", "prepare", "--data", "celeba", "--root", str(root), "--ray-address", "10.0.0.1:6379"]) == 2
-    assert "are for --engine ray" in capsys.readouterr().err
-
-
 def test_packed_faces_travel_by_name_or_by_content(toy_faces, tmp_path):
     faces = toy_faces(10, 2, 16)
     np.save(tmp_path / "images.npy", faces.images)
@@ -246,39 +238,3 @@ def test_packed_faces_travel_by_name_or_by_content(toy_faces, tmp_path):
         np.testing.assert_array_equal(copy.images, faces.images[5:15])
         held = len(content) + sum(buffer.nbytes for buffer in buffers)
         assert (held < faces.images.nbytes) == by_name
-
-
-# ---------------------------------------------------------------------------------------------------------------- what it costs
-
-
-def test_the_cost_is_what_the_formula_says():
-    speeds = Speeds(decode=1000, autoencoder=500, adversary=2000, siamese=1000, finetune=400, audit=60, audit_images=10_000)
-    profile = dataclasses.replace(
-        get_profile("full"),
-        size=64,
-        autoencoder=AutoencoderConfig(epochs=10),
-        adversary=AdversaryConfig(epochs=20),
-        siamese=SiameseConfig(epochs=5),
-        finetune=FinetuneConfig(epochs=4),
-    )
-    cost = sweep_cost(100_000, 21, speeds, profile, seeds=3)
-    train = 40_000
-    assert cost.hours["prepare"] == pytest.approx(100_000 / 1000 / 3600)
-    assert cost.hours["stages 1 to 3"] == pytest.approx(3 * train * (10 / 500 + 20 / 2000 + 5 / 1000) / 3600)
-    assert cost.hours["stage 4"] == pytest.approx(63 * train * 4 / 400 / 3600)
-    assert cost.hours["audits"] == pytest.approx(66 * 600 / 3600)
-    assert cost.device_hours == pytest.approx(cost.total - cost.hours["prepare"]) and cost.cache_bytes == 100_000 * 4096
-    assert str(cost).count(" h\n") == 5 and "0.4 GB of cache" in str(cost)
-    # Four devices: 63 trainings are 16 rounds, 66 audits 17; what is paid for is the same
-    four = sweep_cost(100_000, 21, speeds, profile, seeds=3, devices=4, cpus=50)
-    assert four.hours["stage 4"] == pytest.approx(cost.hours["stage 4"] * 16 / 63)
-    assert four.hours["audits"] == pytest.approx(cost.hours["audits"] * 17 / 66)
-    assert four.hours["prepare"] == pytest.approx(cost.hours["prepare"] / 50) and four.device_hours == pytest.approx(cost.device_hours)
-    stacked = sweep_cost(100_000, 21, speeds, profile, seeds=3, stack=24)
-    assert stacked.hours["stage 4"] == pytest.approx(cost.hours["stage 4"])  # on one device only the speed decides
-    vggface2, celeba = (sweep_cost(n, 21, speeds, profile) for n in (cost.VGGFACE2_IMAGES, cost.CELEBA_IMAGES))
-    assert vggface2.total / celeba.total == pytest.approx(cost.VGGFACE2_IMAGES / cost.CELEBA_IMAGES)
-    with pytest.raises(UserError, match="Speeds.audit must be a positive number, not 0"):
-        dataclasses.replace(speeds, audit=0)
-    with pytest.raises(UserError, match="devices must be a whole number"):
-        sweep_cost(1000, 1, speeds, profile, devices=0)

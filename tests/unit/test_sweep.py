@@ -13,6 +13,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,8 @@ from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, Finetun
 from aia_lib.faces import Faces, RowView
 from aia_lib.machine.files import UserError, locked
 from aia_lib.report import tradeoff_plots
-from aia_lib.scale import local
+from aia_lib.scale import engines
+from aia_lib.scale.pool import in_processes, pack
 from aia_lib.sweep import Failure, LocalEngine, Point, SweepConfig, SweepResult, finetune_stack, parse_range, run_sweep, runner
 from aia_lib.sweep.tradeoff import hypervolume, pareto_front, recommend
 from aia_lib.training import finetune, train_autoencoder
@@ -45,7 +48,7 @@ CONFIG = SweepConfig(alpha=(0.5,), beta=(0.5, 1.0), seeds=(0, 1), profile=TINY, 
 def _one_core(one_thread):
     """As on a machine with one core: one thread, and the local engine's one worker is this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "cores", lambda: 1)
+        patch.setattr(engines, "cores", lambda: 1)
         yield
 
 
@@ -311,11 +314,11 @@ def test_a_sweep_killed_in_the_middle_goes_on_and_ends_with_the_same_table(finis
             break
     else:
         pytest.fail(sweeping.stderr.read())
-    workers = psutil.Process(sweeping.pid).children(recursive=True)
-    assert len(workers) == 2
+    children = psutil.Process(sweeping.pid).children(recursive=True)  # the workers, and trackers of their queues
+    assert sum("popen_loky" in " ".join(child.cmdline()) for child in children) == 2
     sweeping.send_signal(signal.SIGKILL)
     assert sweeping.wait() == -signal.SIGKILL
-    _, alive = psutil.wait_procs(workers, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, "what it was doing ends with it"
     kept = {name: data for name, data in content(out / "points").items() if name.endswith(".npz")}
     assert 1 <= len(kept) < 3 and not (out / "sweep.parquet").exists()
@@ -436,7 +439,7 @@ def halve(shared: dict, job: int) -> float:
     if job == shared["kills"]:
         os.kill(os.getpid(), signal.SIGKILL)
     if job == shared["unpicklable"]:
-        return lambda: job
+        return threading.Lock()
     if job % 2:
         raise UserError(f"{job} is odd")
     return shared["images"][0].sum() + job / 2
@@ -445,7 +448,7 @@ def halve(shared: dict, job: int) -> float:
 def test_workers_yield_every_job_with_its_result_or_its_failure(tmp_path):
     np.save(tmp_path / "images.npy", np.ones((4, 8), dtype=np.uint8))
     mapped = RowView(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(2))
-    assert len(local._packed(np.ones(1000))) > 8000 and b"images.npy" in local._packed(mapped), "a mapped file is sent by name"
+    assert b"images.npy" in pack(mapped)[1] and sum(part.nbytes for part in pack(mapped)[2]) < 32, "a mapped file is sent by name"
     shared = {"kills": 4, "unpicklable": 8, "images": mapped}
     drawn: list[int] = []
 
@@ -461,7 +464,7 @@ def test_workers_yield_every_job_with_its_result_or_its_failure(tmp_path):
     assert set(outcomes) == set(range(12))
     for job, outcome in outcomes.items():
         if job == 4:
-            assert "was killed (signal 9), mostly for want of memory; take fewer workers" in outcome.reason
+            assert outcome.reason == "its process ended (SIGKILL(-9)), mostly for want of memory; take fewer workers"
         elif job == 8:
             assert "its result cannot be sent" in outcome.reason and "pickle" in outcome.details
         elif job % 2:
@@ -470,6 +473,35 @@ def test_workers_yield_every_job_with_its_result_or_its_failure(tmp_path):
             assert outcome == 8 + job / 2
     here = dict(LocalEngine(1).run(halve, {**shared, "kills": -1}, range(8)))
     assert here == {job: outcomes[job] if job != 4 else 10.0 for job in range(8)}, "one worker: the same in this process"
+
+
+def placed(shared: Path, job: int) -> tuple[int, int, bool]:
+    """Where and how a job is done; job 1 never ends."""
+    (shared / str(os.getpid())).touch()
+    if job == 1:
+        time.sleep(600)
+    return os.getpid(), torch.get_num_threads(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.skipif(sys.platform == "win32" or sys.version_info < (3, 11), reason="POSIX signals; PYTHONSAFEPATH")
+def test_workers_have_their_threads_run_nothing_of_the_current_folder_and_end_when_the_iterator_is_closed(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    for name in ("json", "re", "types"):
+        (tmp_path / "here" / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    (tmp_path / "pids").mkdir()
+    with contextlib.closing(in_processes(placed, tmp_path / "pids", [0, 1], workers=2, threads=2)) as results:
+        job, (pid, threads, deaf) = next(results)
+        assert (job, threads, deaf) == (0, 2, True), "Ctrl-C is this process's"
+        while len(pids := {int(path.name) for path in (tmp_path / "pids").iterdir()}) < 2:
+            time.sleep(0.1)
+    assert pid in pids and not (tmp_path / "executed").exists()
+    subprocess.run([sys.executable, "-c", "import json"])
+    assert (tmp_path / "executed").exists(), "another process started here runs it"
+    for left in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(left).wait(timeout=60)
 
 
 def test_engines_are_named_and_refused():
