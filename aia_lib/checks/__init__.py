@@ -54,7 +54,7 @@ def array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
 def numbers(value: Any, count: int, words: str) -> np.ndarray:
     """A value as `count` floats; a hint, which names what they are, where it holds more or fewer."""
     value = np.ravel(np.asarray(value, dtype=float))
-    hint(len(value) != count, f"{('two', 'three')[count - 2]} numbers are asked for, {words}; yours are {len(value)}.")
+    hint(len(value) != count, f"{('two', 'three')[count - 2]} {words} are asked for; yours are {len(value)}.")
     return value
 
 

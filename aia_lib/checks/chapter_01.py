@@ -23,7 +23,7 @@ def _count_pairs(answer: Callable) -> str | None:
 
     out = {}
     for name, identity in (("even", _EVEN), ("uneven", _UNEVEN)):
-        out[name] = tuple(numbers(answer(identity), 2, "genuine and impostor"))
+        out[name] = tuple(numbers(answer(identity), 2, "numbers, genuine and impostor,"))
     genuine, impostors = truth(_UNEVEN)
     n, total = np.bincount(_UNEVEN), len(_UNEVEN)
     if out == {"even": truth(_EVEN), "uneven": (genuine, impostors)}:

@@ -55,7 +55,7 @@ def _accuracies(answer: Callable) -> str | None:
     labels = np.array([0] * 16 + [1] * 4 + [-1] * 5)
     guess = np.array([0] * 14 + [1] * 2 + [1] * 1 + [0] * 3 + [1] * 5)
     truth = np.array([15 / 20, 16 / 20, (14 / 16 + 1 / 4) / 2])
-    out = numbers(answer(guess, labels), 3, "accuracy, majority rate, balanced accuracy")
+    out = numbers(answer(guess, labels), 3, "numbers (accuracy, majority rate, balanced accuracy)")
     other = np.ravel(np.asarray(answer(1 - guess, np.where(labels >= 0, 1 - labels, -1)), dtype=float))
     if close(out, truth) and close(other, truth):
         return None

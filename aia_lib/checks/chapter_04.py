@@ -79,7 +79,7 @@ def _mixture(answer: Callable) -> str | None:
         rows = (different == 0) | (agree == kind)
         return roc_auc(distances[rows], different[rows])
 
-    values = q, first, second = numbers(answer(distances, different, agree), 3, "q and two AUCs")
+    values = q, first, second = numbers(answer(distances, different, agree), 3, "numbers, q and two AUCs,")
     right = 280 / 400, auc(True), auc(False)
     if close(values, right, 1e-6):
         return None

@@ -18,7 +18,7 @@ def _exchange(answer: object) -> str | None:
     def share(o: dict, x: dict, key: str, chance: float = 0.5) -> float:
         return (o[key] - x[key]) / (o[key] - chance)
 
-    values = numbers(answer, 2, "leak removed and utility paid")
+    values = numbers(answer, 2, "numbers, leak removed and utility paid,")
     keys = ("privacy_accuracy", "utility_accuracy")
     right = np.array([share(original, aia, key) for key in keys])
 
@@ -52,7 +52,7 @@ def _figures(answer: Callable) -> str | None:
         }
 
     o, x = made(0.9, 0.8, 0.86), made(0.78, 0.71, 0.82)
-    removed, kept = numbers(answer(o, x), 2, "leak removed and utility kept")
+    removed, kept = numbers(answer(o, x), 2, "numbers, leak removed and utility kept,")
     right = (o["leak_auc"] - x["leak_auc"]) / (o["leak_auc"] - 0.5), (x["utility_auc_same"] - 0.5) / (o["utility_auc_same"] - 0.5)
 
     hint(close(removed, right[1]) and close(kept, right[0]), "the two are in the wrong order: leak removed comes first.")
@@ -68,7 +68,7 @@ def _figures(answer: Callable) -> str | None:
     if close(kept, (x["utility_accuracy_same"] - 0.5) / (o["utility_accuracy_same"] - 0.5)):
         return "utility kept: by AUC, not by the accuracy at a threshold."
     hint(not close(kept, right[1]), "leak removed is right. Utility kept: which of the figures has impostors with the person's own label?")
-    if not close(numbers(answer(o, o), 2, "leak removed and utility kept"), (0, 1)):
+    if not close(numbers(answer(o, o), 2, "numbers, leak removed and utility kept,"), (0, 1)):
         return "a method that changes nothing removes 0 and keeps 1; yours says otherwise."
 
 
@@ -80,7 +80,7 @@ def _people_interval(answer: Callable) -> str | None:
     scores = 0.9 * positive + rng.normal(size=60)[people] + 0.4 * rng.normal(size=len(people))
     right = np.array(interval([Scored(scores, positive, people)], 1000))
     by_image = np.array(interval([Scored(scores, positive, np.arange(len(people)))], 1000))
-    low, high = numbers(answer(scores, positive, people, 300), 2, "the two ends of the interval")
+    low, high = numbers(answer(scores, positive, people, 300), 2, "numbers, the two ends of the interval,")
     hint(low > high, "the lower end comes first.")
     width, wanted = high - low, right[1] - right[0]
     hint(width < 1e-9, "both ends are the same: every resample held the same rows. Draw with replacement.")

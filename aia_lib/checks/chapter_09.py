@@ -49,7 +49,7 @@ ATTACKERS_TRIED, OF_EACH_LABEL, LOOKS_GOOD = 20, 50, 0.6
 
 def _best_of_many(answer: object) -> str | None:
     """Shares of the worlds in which the best of useless attackers looks good on test, chosen on test and on val."""
-    values = numbers(answer, 2, "shares chosen on test and chosen on val")
+    values = numbers(answer, 2, "shares, chosen on test and chosen on val,")
     deviation = np.sqrt((2 * OF_EACH_LABEL + 1) / (12 * OF_EACH_LABEL**2))  # of an AUC without a difference, Mann and Whitney
     one = float(norm.sf((LOOKS_GOOD - 0.5) / deviation))
     best = 1 - (1 - one) ** ATTACKERS_TRIED
@@ -86,7 +86,7 @@ def _dealt(answer: Callable) -> str | None:
             else:  # the label, and nothing of who it is
                 g = 1.0 * (2 * labels[:, None] - 1) + rng.normal(size=(len(identity), 1))
             order = rng.permutation(len(identity))
-            values.append(numbers(answer(g[order], labels[order], identity[order]), 2, "AUCs with images dealt and with people dealt"))
+            values.append(numbers(answer(g[order], labels[order], identity[order]), 2, "AUCs, images dealt and people dealt,"))
         aucs[kind] = np.mean(values, axis=0)
     images, people = aucs["person"]
     hint(not (np.isfinite(aucs["person"]).all() and np.isfinite(aucs["label"]).all()), "one of your AUCs is not a number.")
