@@ -11,7 +11,7 @@ that were trained together with the anonymizer) and the *retrained regime* (all 
 `deep_audit` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a privacy
 card: what may be claimed and what not.
 
-`interaction_audit` attacks several attributes together; `parity_gap`, `parity_bound` and `group_rates` say what a leak means for decisions
+`interaction_audit` attacks several attributes together; `parity_gap` and `group_rates` say what a leak means for decisions
 and whom a verifier's errors fall on.
 """
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 from .adaptive import Averaged
 from .audit_report import AuditReport
 from .deep import PARTS, DeepConfig
-from .fairness import GroupRates, ParityBound, ParityGap, group_rates, parity_bound, parity_gap
+from .fairness import GroupRates, ParityGap, group_rates, parity_gap
 from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
 from .protocol import CONTROL_ATTACKERS, audit, deep_audit, enough_people
 from .released import BATCH, MIRROR_BELOW, RECONSTRUCTION_SIZE, represent
@@ -39,7 +39,6 @@ __all__ = [
     "Leak",
     "MIRROR_BELOW",
     "PARTS",
-    "ParityBound",
     "ParityGap",
     "RECONSTRUCTION_SIZE",
     "SeedScores",
@@ -48,7 +47,6 @@ __all__ = [
     "enough_people",
     "group_rates",
     "interaction_audit",
-    "parity_bound",
     "parity_gap",
     "represent",
 ]

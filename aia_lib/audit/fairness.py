@@ -1,4 +1,4 @@
-"""What a leak means for decisions: demographic parity and its bound, and who is falsely matched or falsely rejected.
+"""What a leak means for decisions: demographic parity, and who is falsely matched or falsely rejected.
 
 **Parity and the attacker are one thing.** Let a decision d in {0, 1} be made from g alone, by any rule, at random or not, and let s be the
 attribute. A decision is an attacker: it answers "s = 1" where d = 1, with the balanced accuracy (1 + P(d=1|s=1) - P(d=1|s=0)) / 2. So with
@@ -18,7 +18,7 @@ exceed; only a certificate (`defences.CertifiedNoise`) bounds it from above.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ from tqdm.auto import tqdm
 
 from ..config import AuditConfig
 from ..faces import Faces, Pairs
-from ..machine.files import UserError
-from ..statistics import MIN_PEOPLE, accuracy, best_threshold, limits, rate_draws
+from ..machine.files import UserError, whole_number
+from ..statistics import MIN_PEOPLE, limits, rate_draws
 from ..verification import fit_verifier, pair_distances
 from .released import Released, name_of
 
@@ -102,73 +102,6 @@ def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resam
         people=counts,
         missing=int((labels < 0).sum()),
     )
-
-
-@dataclass(frozen=True)
-class ParityBound:
-    """The largest parity gap that a decision could have, as far as attackers know.
-
-    Attributes:
-        attacker: the one that was best on val, by balanced accuracy.
-        orientation: 1, or -1 where its lower scores speak for label 1, chosen on val.
-        threshold: it answers 1 where orientation x score > threshold, chosen on val.
-        balanced_accuracy: its own, on test.
-        bound, bound_ci: 2 x balanced accuracy - 1 on test, and its 95 % interval over people. An attacker that answers worse than chance
-            on test has a bound below 0, which is noise around 0.
-    """
-
-    attacker: str
-    orientation: int
-    threshold: float
-    balanced_accuracy: float
-    bound: float
-    bound_ci: tuple[float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists."""
-        return json.loads(json.dumps(asdict(self), allow_nan=False))
-
-
-def parity_bound(
-    val_scores: Mapping[str, ArrayLike] | ArrayLike,
-    val_labels: ArrayLike,
-    test_scores: Mapping[str, ArrayLike] | ArrayLike,
-    test_labels: ArrayLike,
-    test_people: ArrayLike,
-    resamples: int = 1000,
-) -> ParityBound:
-    """The bound on every decision's parity gap, 2 BA - 1, with BA the balanced accuracy of the best attacker (see the module's head).
-
-    Attacker, orientation and threshold are chosen on val, and test is read once. It is a lower estimate of the true bound, the total
-    variation distance: a decision with a larger gap *is* a better attacker; put it among the scores.
-
-    Args:
-        val_scores, test_scores: each attacker's scores by name, or one attacker's, shapes (V,) and (T,).
-        val_labels, test_labels: 1, 0 or -1 (unknown).
-        test_people: the people's codes, shape (T,).
-        resamples: of the bootstrap.
-
-    Raises:
-        UserError: shapes do not fit, attackers have no scores on one of the splits, or there are too few people.
-    """
-    val, test = (dict(s) if isinstance(s, Mapping) else {"attacker": s} for s in (val_scores, test_scores))
-    if not val or val.keys() != test.keys():
-        raise UserError(
-            f"The same attackers must have scores on val and test, not {', '.join(val) or 'none'} and {', '.join(test) or 'none'}."
-        )
-    best: tuple[float, str, float, float] | None = None
-    for name, scores in val.items():
-        scores, labels = _aligned(f"val_scores[{name!r}]", scores, val_labels)
-        known = labels >= 0
-        for sign in (1.0, -1.0):
-            threshold = best_threshold(sign * scores[known], labels[known] == 1, balanced=True)
-            found = accuracy(sign * scores[known], labels[known] == 1, threshold, balanced=True)
-            if best is None or found > best[0] + 1e-12:
-                best = (found, name, sign, threshold)
-    _, name, sign, threshold = best
-    scores, labels, people = _aligned(f"test_scores[{name!r}]", test[name], test_labels, test_people)
-    answers = parity_gap(sign * scores > threshold, labels, people, resamples)
-    return ParityBound(name, int(sign), threshold, (1 + answers.difference) / 2, answers.difference, answers.difference_ci)
 
 
 # Errors of verification by group -----------------------------------------------------------------------------------------
@@ -290,9 +223,7 @@ def group_rates(
     faces.labels(attribute)  # says which there are
     if not 0 < target < 1:
         raise UserError(f"target, a false match rate, must lie between 0 and 1, not at {target!r}.")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise UserError(f"seeds must be a whole number of at least 1, not {seeds!r}.")
-    numbers = tuple(range(first_seed, first_seed + seeds))
+    numbers = tuple(range(first_seed, first_seed + whole_number("seeds", seeds)))
     splits = faces.split()
     labels, identity = splits.test.labels(attribute), splits.test.identity
     _enough(identity, [_several(identity, labels == value) for value in VALUES], f"the errors by {attribute!r}", "two images or more")

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..attackers import AttackSet
 from ..config import AuditConfig
 from ..faces import Faces, Splits
-from ..machine.files import UserError
+from ..machine.files import UserError, whole_number
 from ..statistics import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits, rate_draws
 from .information import FEWEST, platt
 from .makers import resolve
@@ -188,9 +188,7 @@ def interaction_audit(
     names = tuple(attributes) if not isinstance(attributes, str) else (attributes,)
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"An interaction audit needs two or more different attributes, not {attributes!r}; `audit` is for one.")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise UserError(f"seeds must be a whole number of at least 1, not {seeds!r}.")
-    numbers = tuple(range(first_seed, first_seed + seeds))
+    numbers = tuple(range(first_seed, first_seed + whole_number("seeds", seeds)))
     makers = resolve(attackers if isinstance(attackers, Mapping) else list(attackers))
     splits = faces.split()
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}

@@ -11,12 +11,11 @@ from ..config import check_size
 from ..faces import SPLIT_NAMES, Faces
 from ..machine.files import UserError
 from . import celeba, embedded, folder, lfw, vggface, vggface2
-from .cache import DecodeAll, build_entry, cache_folder, cache_key, read_entry
-from .common import scan
+from .cache import build_entry, cache_folder, cache_key, read_entry
+from .common import choose_people, scan
 from .download import download_celeba
-from .lfw import load_lfw_pairs
 
-__all__ = ["SOURCES", "Summary", "check", "download_celeba", "load_faces", "load_lfw_pairs"]
+__all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "summarise"]
 
 SOURCES = {"embedded": embedded, "celeba": celeba, "vggface": vggface, "vggface2": vggface2, "lfw": lfw, "folder": folder}
 """The module that reads each source."""
@@ -32,7 +31,6 @@ def load_faces(
     seed: int = 0,
     cache: str | os.PathLike | None = None,
     progress: bool = True,
-    decode_all: DecodeAll | None = None,
 ) -> Faces:
     """Load faces from a data set on the disk; `root` is only read.
 
@@ -50,8 +48,6 @@ def load_faces(
         seed: seeds `limit`, and becomes the faces' `split_seed`.
         cache: folder of the cache; default AIA_CACHE, else XDG_CACHE_HOME/aia, else ~/.cache/aia.
         progress: show a progress bar while decoding.
-        decode_all: what decodes the images where the cache lacks them, see `cache.DecodeAll`; None takes threads of this process,
-            `distributed.prepare_faces` a cluster.
 
     Returns:
         Faces in the order of their file names; `notes` tells what was skipped and decided.
@@ -86,7 +82,7 @@ def load_faces(
         _check_attribute(attribute, index.attributes, index.left_out, source)  # before decoding, which may take long
         if limit is not None and limit < len(index.paths):
             index = index.subset(choose_people(index.identity, limit, seed))
-        entry = build_entry(entry_folder, layout, index, size, progress, decode_all)
+        entry = build_entry(entry_folder, layout, index, size, progress)
     _check_attribute(attribute, entry.attributes, entry.left_out, source)
     return Faces(
         images=entry.images,
@@ -107,14 +103,6 @@ def _check_attribute(attribute: str, attributes: dict[str, np.ndarray], left_out
         raise UserError(f"The attribute {attribute!r} cannot be used. {left_out[attribute]}")
     if attribute not in attributes:
         raise UserError(f"There is no attribute {attribute!r} in {source}; there are: {', '.join(sorted(attributes)) or 'none'}.")
-
-
-def choose_people(identity: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Rows of whole people, in a random order until there are `limit` images; the last person is cut. int64 (limit,), sorted."""
-    people = int(identity.max()) + 1
-    turn = np.empty(people, dtype=np.int64)
-    turn[np.random.default_rng(seed).permutation(people)] = np.arange(people)
-    return np.sort(np.argsort(turn[identity], kind="stable")[:limit])
 
 
 @dataclass(frozen=True)
@@ -157,7 +145,7 @@ class Summary:
         return "\n".join(lines)
 
 
-def check(source: str, root: str | os.PathLike | None = None, **settings) -> Summary:
+def summarise(source: str, root: str | os.PathLike | None = None, **settings) -> Summary:
     """Load a data set as `load_faces` does, with the same settings, and sum up what it holds; `print` it.
 
     Raises:

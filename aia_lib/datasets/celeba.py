@@ -15,20 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..machine.files import UserError
-from .common import (
-    IMAGE_SUFFIXES,
-    Crop,
-    Index,
-    Layout,
-    check_all_listed,
-    check_root,
-    find_file,
-    is_number,
-    line_error,
-    majority,
-    read_lines,
-    wrong_layout,
-)
+from .common import IMAGE_SUFFIXES, Crop, Index, Layout, check_root, find_file, wrong_layout
+from .label_files import check_all_listed, is_number, line_error, majority, read_lines
 
 CROP = Crop(side=148 / 178, x=0.5, y=121 / 218)
 """148 of the 178 pixels of the width; centred between the eyes' line (y = 111) and the nose (y = 135) of the aligned images."""

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ..faces import REGIONS, Faces
 from ..machine.files import UserError, cores, explain_os_errors
 from .cache import _explain, _publish, _temporary
-from .common import WHOLE, Layout, check_root, wrong_layout
+from .common import WHOLE, Layout, check_root, choose_people, wrong_layout
 
 LICENCE = "CC BY 4.0"
 
@@ -276,8 +276,6 @@ def load(layout: Layout, size: int, attribute: str, limit: int | None, seed: int
     Raises:
         UserError: the set is incomplete or damaged, smaller than `size`, or has no such attribute.
     """
-    from . import choose_people  # the package imports this module first
-
     folder, about = layout.base, manifest(None if layout.base == SHIPPED else layout.base)
     people, images = about["identities"], about["images"]
     if not about["complete"]:

@@ -137,3 +137,10 @@ def one_line(error: BaseException) -> str:
     """An exception as one line: its type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """`value`, where it is a whole number of at least `least`; else a UserError that calls it `name`."""
+    if type(value) is not int or value < least:
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    return value
