@@ -88,8 +88,8 @@ def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resam
     rows = [labels == value for value in VALUES]
     counts = _enough(people, rows, "an interval of the parity gap")
     known = people[labels >= 0]
-    draws = [rate_draws(decisions[own], people[own], known, resamples) for own in rows]
-    rates = [float(decisions[own].mean()) for own in rows]
+    draws = [rate_draws(decisions[group], people[group], known, resamples) for group in rows]
+    rates = [float(decisions[group].mean()) for group in rows]
     low, high = limits(draws[1] - draws[0])
     ends = sorted((abs(low), abs(high)))
     return ParityGap(
@@ -98,7 +98,7 @@ def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resam
         difference_ci=(low, high),
         gap=abs(rates[1] - rates[0]),
         gap_ci=(0.0 if low <= 0 <= high else ends[0], ends[1]),
-        images=tuple(int(own.sum()) for own in rows),
+        images=tuple(int(group.sum()) for group in rows),
         people=counts,
         missing=int((labels < 0).sum()),
     )
@@ -142,8 +142,8 @@ class GroupRates:
             UserError: the two do not belong together.
         """
         mine, theirs = (
-            (own.attribute, own.seeds, [[own.rates[v][key] for key in ("impostors", "genuine", "people")] for v in VALUES])
-            for own in (self, before)
+            (audited.attribute, audited.seeds, [[audited.rates[v][key] for key in ("impostors", "genuine", "people")] for v in VALUES])
+            for audited in (self, before)
         )
         if mine != theirs or self.draws["fmr", 0].shape != before.draws["fmr", 0].shape:
             raise UserError(
@@ -167,9 +167,9 @@ class GroupRates:
         import pandas
 
         rows = [
-            (figure, value, own[figure], *own[f"{figure}_ci"], own[pairs], own["people"])
+            (figure, value, rates[figure], *rates[f"{figure}_ci"], rates[pairs], rates["people"])
             for figure, pairs in (("fmr", "impostors"), ("fnmr", "genuine"))
-            for value, own in self.rates.items()
+            for value, rates in self.rates.items()
         ]
         return pandas.DataFrame(rows, columns=["figure", "value", "rate", "low", "high", "pairs", "people"])
 
@@ -178,12 +178,12 @@ class GroupRates:
             f"{self.name}: one threshold, set for a false match rate of {self.target:.1%} on val; errors by {self.attribute!r} as labelled"
         )
         lines = [title, "=" * len(title), f"{'':<16}{'false matches':<26}{'false non-matches':<26}pairs (impostors, genuine)"]
-        for value, own in self.rates.items():
-            cells = [f"{own[key]:.1%} [{own[f'{key}_ci'][0]:.1%}, {own[f'{key}_ci'][1]:.1%}]" for key in ("fmr", "fnmr")]
-            words = f"{own['impostors']:,}, {own['genuine']:,} of {own['people']:,} people"
+        for value, rates in self.rates.items():
+            cells = [f"{rates[key]:.1%} [{rates[f'{key}_ci'][0]:.1%}, {rates[f'{key}_ci'][1]:.1%}]" for key in ("fmr", "fnmr")]
+            words = f"{rates['impostors']:,}, {rates['genuine']:,} of {rates['people']:,} people"
             lines.append(f"{self.attribute} = {value}"[:15].ljust(16) + f"{cells[0]:<26}{cells[1]:<26}{words}")
-        own = self.difference
-        cells = [f"{own[key]:+.1%} [{own[f'{key}_ci'][0]:+.1%}, {own[f'{key}_ci'][1]:+.1%}]" for key in ("fmr", "fnmr")]
+        rates = self.difference
+        cells = [f"{rates[key]:+.1%} [{rates[f'{key}_ci'][0]:+.1%}, {rates[f'{key}_ci'][1]:+.1%}]" for key in ("fmr", "fnmr")]
         return "\n".join([*lines, f"{'1 less 0':<16}{cells[0]:<26}{cells[1]:<26}".rstrip()])
 
 
@@ -267,12 +267,12 @@ def group_rates(
             pairs = test_pairs[seed, value]
             accepted = pair_distances(embeddings["test"], pairs) <= thresholds[-1]
             for figure, kind in (("fmr", 1), ("fnmr", 0)):
-                own = pairs.different == kind
-                wrong = accepted[own] if kind else ~accepted[own]
-                people = np.stack([identity[pairs.a[own]], identity[pairs.b[own]]], axis=1)
+                chosen = pairs.different == kind
+                wrong = accepted[chosen] if kind else ~accepted[chosen]
+                people = np.stack([identity[pairs.a[chosen]], identity[pairs.b[chosen]]], axis=1)
                 rates.setdefault((figure, value), []).append(float(wrong.mean()))
                 draws.setdefault((figure, value), []).append(rate_draws(wrong, people, identity, config.bootstrap))
-    mean = {key: np.mean(own, axis=0) for key, own in draws.items()}
+    mean = {key: np.mean(of_seeds, axis=0) for key, of_seeds in draws.items()}
     result: dict[int, dict[str, Any]] = {}
     for value in VALUES:
         pairs = test_pairs[numbers[0], value]
@@ -324,7 +324,7 @@ def _aligned(what: str, first: ArrayLike, *others: ArrayLike) -> tuple[np.ndarra
 
 def _enough(people: np.ndarray, rows: Sequence[np.ndarray], what: str, of: str = "an image") -> tuple[int, ...]:
     """How many people each set of rows has; a UserError where that is too few for an interval."""
-    counts = tuple(len(np.unique(people[own])) for own in rows)
+    counts = tuple(len(np.unique(people[group])) for group in rows)
     for value, count in zip(VALUES, counts, strict=True):
         if count < MIN_PEOPLE:
             raise UserError(f"Too few people for {what}: {count} with label {value} have {of}, {MIN_PEOPLE} are needed. Load more people.")

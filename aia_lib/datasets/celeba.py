@@ -48,15 +48,15 @@ def locate(root: str | os.PathLike | None) -> Layout:
 
 
 def _layout(base: Path, folder: str) -> Layout:
-    found = {what: find_file([base, base / "Anno", base / "Eval"], names) for what, names in _LABELS.items()}
-    if found["attributes"] is None:
+    labels = {what: find_file([base, base / "Anno", base / "Eval"], names) for what, names in _LABELS.items()}
+    if labels["attributes"] is None:
         raise UserError(f"{base}: list_attr_celeba.txt (or .csv) is missing. It comes with CelebA; put it beside img_align_celeba.")
-    if found["identity"] is None:
+    if labels["identity"] is None:
         raise UserError(
             f"{base}: identity_CelebA.txt is missing, and without identities faces can neither be verified nor split. "
             "CelebA gives it on request and with its drive; Kaggle's copy leaves it out. Put it beside img_align_celeba."
         )
-    return Layout("celeba", base, (folder,), False, {what: path for what, path in found.items() if path}, CROP, LICENCE)
+    return Layout("celeba", base, (folder,), False, {what: path for what, path in labels.items() if path}, CROP, LICENCE)
 
 
 @dataclass(frozen=True)
