@@ -17,8 +17,7 @@ def majority(answer: float, labels: np.ndarray) -> str | None:
         return None
     hint(abs(value / 100 - right) < 0.002, "that is in per cent; give a share between 0 and 1.")
     hint(abs(value - (1 - right)) < 0.002, "that is how often the rarer label comes. The attacker may choose which label it always says.")
-    if abs(value - 0.5) < 0.002:
-        return "one half is what a coin reaches. This attacker knows which label is the more frequent one: count the labels."
+    hint(abs(value - 0.5) < 0.002, "one half is what a coin reaches. This attacker knows which label is more frequent: count the labels.")
     hint(value > 1 or value < 0, "an accuracy is a share of the images, between 0 and 1.")
     return "count how many labels are 1 and how many are 0: which share does a constant answer get right?"
 
@@ -43,12 +42,10 @@ def pixelate(answer: object) -> str | None:
 
     images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     g = np.asarray(call(answer, images))
-    if g.shape == (3, 1, 8, 8):
-        return "these are small pictures. A representation is one row of numbers an image: flatten all but the first axis."
-    if g.ndim == 1 or len(g) != 3:
-        return f"three images have to give three rows; yours has the shape {g.shape}. Keep the first axis when you flatten."
+    hint(g.shape == (3, 1, 8, 8), "these are small pictures. A representation is one row of numbers an image: flatten all but axis 0.")
+    hint(g.ndim == 1 or len(g) != 3, f"three images have to give three rows; yours has the shape {g.shape}. Keep the first axis.")
     if g.shape != (3, 64):
-        return f"three images have to give the shape (3, 64), not {g.shape}. How many blocks of 4 x 4 has a picture of 32 x 32?"
+        return f"three images have to give the shape (3, 64), not {g.shape}. How many blocks of 4 x 4 has an image of 32 x 32?"
     right = F.avg_pool2d(images, 4).flatten(1)
     if close(g, right, 1e-5):
         return None

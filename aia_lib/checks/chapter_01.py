@@ -33,8 +33,7 @@ def _count_pairs(answer: Callable) -> str | None:
         return "your genuine pairs hold pairs of an image with itself. Of how many different images can the second one be chosen?"
     if out["uneven"][0] == 2 * genuine or out["uneven"][1] == 2 * impostors:
         return "you count (a, b) and (b, a) as two pairs; a verifier gives them one distance."
-    if out["even"] == truth(_EVEN):
-        return "right where everybody has as many images as the next, and not otherwise: look at one person at a time."
+    hint(out["even"] == truth(_EVEN), "right where everybody has as many images as the next, and only there: look at one person at a time.")
     hint(out["uneven"][0] == genuine, "your genuine pairs are right. How many pairs are there in all, whoever they show?")
     if sum(out["uneven"]) == total * (total - 1) / 2:
         return (
@@ -52,7 +51,7 @@ def _share_seen(answer: Callable) -> str | None:
         return None if other == 0 else "two sets that share nobody must give 0; yours does not."
     hint(close(value, 60), "a share lies between 0 and 1, not between 0 and 100.")
     if close(value, 1 / 3):
-        return "this is the share of the test *people*. A person with many images spoils more of the test than one with a single image."
+        return "this is the share of the test *people*. A person with many images spoils more of the test than one with one."
     hint(close(value, 1 / 5), "you compare sets of people, and of both sides. What is asked for is a share of the test images.")
     hint(close(value, 1 / 6), "this is the share of the *train* images whose person is in test; it is asked the other way round.")
     hint(close(value, 2 / 5), "this is the share of the test images that are clean.")
@@ -68,9 +67,8 @@ def _label_accuracy(answer: Callable) -> str | None:
     if close(out, 1 - collide / 2):
         return None
     if close(out, 1 - collide):
-        return "this is how often the rule is right on impostors. What is it on genuine pairs, and how many of the pairs are genuine?"
-    if close(out, 0.5 + collide / 2):
-        return "you let the rule be right on impostors whose values agree. Which impostors does it accept by mistake?"
+        return "this is how often the rule is right on impostors. And on genuine pairs, and how many of the pairs are those?"
+    hint(close(out, 0.5 + collide / 2), "you let the rule be right on impostors whose values agree. Which ones does it accept by mistake?")
     if close(out, collide):
         return "this is the chance that two people drawn freely have the same value. What does the rule say of them, and is it right?"
     if close(out[:2], 1 - collide[:2] / 2):
@@ -93,8 +91,7 @@ def _same_label_impostors(answer: Callable) -> str | None:
         return "a and b are numbers of rows: from 0 to the number of images, not identities or labels."
     if (identity[a] == identity[b]).any():
         return f"{(identity[a] == identity[b]).sum()} of your pairs show one person: they are genuine."
-    if (labels[a] < 0).any() or (labels[b] < 0).any():
-        return "-1 means that the label is missing. Two people without a label need not have the same one."
+    hint((labels[a] < 0).any() or (labels[b] < 0).any(), "-1 is a missing label. Two people without a label need not have the same one.")
     if (labels[a] != labels[b]).any():
         return f"{(labels[a] != labels[b]).sum()} of your pairs carry two different labels."
     if len(set(zip(np.minimum(a, b).tolist(), np.maximum(a, b).tolist(), strict=True))) < 200:
@@ -107,8 +104,7 @@ def _same_label_impostors(answer: Callable) -> str | None:
     if not all(np.array_equal(one, two) for one, two in zip((a, b), again, strict=True)):
         return "the same seed must give the same pairs: make a generator from the seed and draw from nothing else."
     other = answer(identity, labels, 200, 1)
-    if all(np.array_equal(one, two) for one, two in zip((a, b), other, strict=True)):
-        return "another seed must give other pairs: where is it used?"
+    hint(all(np.array_equal(one, two) for one, two in zip((a, b), other, strict=True)), "another seed must give other pairs: where is it?")
 
 
 EXERCISES = {"01.1": _count_pairs, "01.2": _share_seen, "01.3": _label_accuracy, "01.4": _same_label_impostors}

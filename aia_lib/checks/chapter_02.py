@@ -19,8 +19,7 @@ def _latent_length(answer: Callable) -> str | None:
         return "right where both sides are multiples of 4. What does a pooling of 2 do with an odd row? Try 66 x 50 on the encoder."
     hint(out == [12 * h * w for h, w in sizes], "you have the channels; what happened to height and width on the way?")
     hint(out == [12 * (h // 2) * (w // 2) for h, w in sizes], "the image is pooled once in each block. How many blocks are there?")
-    if out == [8 * (h // 4) * (w // 4) for h, w in sizes]:
-        return "8 is the number of channels of the first block; what does the second one give?"
+    hint(out == [8 * (h // 4) * (w // 4) for h, w in sizes], "8 is the number of channels of the first block; what does the second give?")
     hint(out == [(h // 4) * (w // 4) for h, w in sizes], "this is one channel of the map. How many does the last block have?")
     hint(all(close(value, 0.75) for value in out[:3]), "this is the share of the pixels. How many numbers is that?")
     return "follow one image through the two blocks and write the shape down after each line."
@@ -83,7 +82,7 @@ def _linear_attack(answer: Callable) -> str | None:
     if not close(new @ w + c, new @ weights + offset, 1e-4):
         hint(np.allclose(c, 0), "without an offset: a picture is not black where g is 0. Subtract the means of g and of the images first.")
         if close(new @ w + c - c, new @ weights, 1e-4):
-            return "the weights are right and the offset is not. It must send the mean g to the mean image."
+            return "the weights are right, the offset is not: it must send the mean g to the mean image."
         return "on images that are exactly linear in g, new ones are not rebuilt. Compare with the normal equations."
     w, c = (np.asarray(part, dtype=float) for part in answer(g, images, 1e9))
     hint(np.abs(w).max() > 1e-3, "a huge ridge must press the weights to 0; yours ignores it.")
@@ -92,7 +91,7 @@ def _linear_attack(answer: Callable) -> str | None:
     wide = rng.random((5, 40))
     w, c = (np.asarray(part, dtype=float) for part in answer(wide, rng.random((5, 20)), 1e-3))
     if not (np.isfinite(w).all() and np.isfinite(c).all()):
-        return "with fewer images than numbers in g the result is not finite. Where does the ridge enter?"
+        return "with fewer images than numbers in g it is not finite. Where does the ridge enter?"
 
 
 EXERCISES = {"02.1": _latent_length, "02.2": _receptive_field, "02.3": _psnr, "02.4": _linear_attack}

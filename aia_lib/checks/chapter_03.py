@@ -17,8 +17,7 @@ def _one_logit(answer: Callable) -> str | None:
         out = np.asarray(answer(two), dtype=float)
         softmax = np.exp(two)[:, 1] / np.exp(two).sum(1)
     hint(out.shape != (5,), f"one number an image, shape (5,) for these five; yours has shape {out.shape}.")
-    if not np.isfinite(out).all():
-        return "a logit of 800 makes exp overflow. Divide numerator and denominator by the same thing before you compute anything."
+    hint(not np.isfinite(out).all(), "a logit of 800 makes exp overflow. Divide numerator and denominator by the same thing first.")
     if close(out, truth):
         return None
     hint(close(out, -truth), "the sign: which of the two classes should a positive logit speak for?")
@@ -40,12 +39,10 @@ def _sign_free(answer: Callable) -> str | None:
     right = {name: close(out[name], truth) for name, (_, _, truth) in cases.items()}
     if all(right.values()):
         return None
-    if close(out["down"], 1 / 6):
-        return "scores turned round give you less than 0.5: is that attacker harmless? What would it cost it to turn its answers?"
+    hint(close(out["down"], 1 / 6), "scores turned round give you less than 0.5: is that attacker harmless? It can turn its answers.")
     if all(close(out[name], truth - 0.5) for name, (_, _, truth) in cases.items()):
         return "that is the distance from chance. The sign-free AUC lies between 0.5 and 1."
-    if right["up"] and right["down"]:
-        return "right as long as no two scores are equal. A tie is neither won nor lost: how much should it count?"
+    hint(right["up"] and right["down"], "right as long as no two scores are equal. A tie is neither won nor lost: how much does it count?")
     hint(right["up"], "right for scores that point the right way only; try the negative scores.")
     return "compare every positive with every negative: the share of these pairs in which the positive scores higher is the AUC."
 
@@ -60,7 +57,7 @@ def _accuracies(answer: Callable) -> str | None:
     if close(out, truth) and close(other, truth):
         return None
     if close(out[0], 15 / 25) or close(out[1], 16 / 25):
-        return "you count images without a label (-1). Nobody can say whether an answer about them is right."
+        return "you count images without a label (-1). Nobody knows whether such an answer is right."
     hint(close(out[0], 20 / 25), "an image without a label counts as right in your accuracy.")
     hint(not close(out[0], truth[0]), "begin with the accuracy: of the labelled images, the share with guess equal to label.")
     if not close(out[1], truth[1]) or not close(other[1], truth[1]):
@@ -84,8 +81,7 @@ def _person_interval(answer: Callable) -> str | None:
     hint(low > high, "low comes before high.")
     if not 0 <= low <= auc <= high <= 1:
         return f"the AUC itself, {auc:.3f}, is not inside your interval [{low:.3f}, {high:.3f}], or the interval leaves [0, 1]."
-    if width < 0.55 * wanted:
-        return "much too narrow: are you drawing images? Ten images of a person are not ten witnesses; whole people have to be drawn."
+    hint(width < 0.55 * wanted, "much too narrow: are you drawing images? Ten images of a person are not ten witnesses; draw whole people.")
     if not 0.78 * wanted < width < 1.22 * wanted:
         return "the width is not that of 95 %: which quantiles do you take, and do people who are drawn twice count twice?"
     again = tuple(float(value) for value in answer(scores, labels, people, 150, 0))
@@ -93,7 +89,7 @@ def _person_interval(answer: Callable) -> str | None:
     lopsided = np.array([1, 0, 0, 0])  # a resample without the person labelled 1 has no AUC
     pair = answer(np.array([0.9, 0.1, 0.2, 0.3]), lopsided, np.arange(4), 50, 0)
     if not np.isfinite(np.asarray(pair, dtype=float)).all():
-        return "some draws hold people of one label only; they have no AUC and must be left out."
+        return "some draws hold people of one label only; they have no AUC: leave them out."
 
 
 EXERCISES = {"03.1": _one_logit, "03.2": _sign_free, "03.3": _accuracies, "03.4": _person_interval}

@@ -23,8 +23,7 @@ def _loss_of_lfw_pairs(answer: float) -> str | None:
     value = float(answer)
     if close(value, right):
         return None
-    if close(value, mean_loss(1 - two)):
-        return "which value of y pulls a pair together in Eq. 7? Compare that with what scikit-learn's 1 means."
+    hint(close(value, mean_loss(1 - two)), "which value of y pulls a pair together in Eq. 7? Compare it with what scikit-learn's 1 means.")
     hint(close(value, 4 * right), "this is the sum over the pairs; a mean is asked for.")
     hint(close(value, mean_loss(two, half=1)), "look at the factors in front of both squares of Eq. 7.")
     if close(value, mean_loss(two, beyond=True)):
@@ -54,8 +53,7 @@ def _tar(answer: Callable) -> str | None:
             return "your threshold turns a share `far` of the impostors away; it should let that share in."
         if near([float((impostor <= np.quantile(genuine, far)).mean()) for far in fars], 0.01):
             return "you have exchanged the two kinds of pairs: from which of them does FAR speak?"
-        if near(list(fars), 0.02):
-            return "this is the share of the pairs that sets the threshold; report the share of the other kind at that threshold."
+        hint(near(list(fars), 0.02), "this is the share of the pairs that sets the threshold; report that of the other kind there.")
         return "first find the threshold from the impostor pairs alone, then count the genuine pairs below it."
     few = np.array([0.1, 0.2, 0.3, 0.5, 0.5, 0.5, 0.7, 0.8, 0.9, 1.0, *np.linspace(0.5, 2.0, 15)]), np.repeat([0, 1], [10, 15])
     if abs(float(answer(*few, 0.01)) - tar_at_far(*few, 0.01)) > 1e-6:

@@ -53,8 +53,7 @@ def _gain(answer: Callable) -> str | None:
         value = answer(leaf, labels, kind)
         if not isinstance(value, Tensor) or value.ndim:
             return f"for {kind!r} return one torch number, the mean over the images, so that a gradient can flow."
-        if not value.requires_grad:
-            return f"no gradient flows through your {kind!r}: stay within torch operations, without detach, item or numpy."
+        hint(not value.requires_grad, f"no gradient flows through your {kind!r}: stay within torch operations: no detach, item, numpy.")
         out[kind] = value.detach()
 
     def is_(kind: str, value: Tensor) -> bool:
@@ -68,7 +67,7 @@ def _gain(answer: Callable) -> str | None:
         return "you cap the mean. One image that is far beyond the coin can then pay for others: where does the minimum belong?"
     hint(is_("capped", right["literal"]), "your capped gain has no cap.")
     if not is_("capped", right["capped"]):
-        return "capped: each image's cross entropy, but never more than that of a coin. What does a coin pay, in nats?"
+        return "capped: each image's cross entropy, but at most that of a coin. What does a coin pay, in nats?"
     if is_("maxent", -right["maxent"]):
         return "the sign of maxent: the encoder maximises your gain, and at the coin it should be highest. Try logits 0 and 10."
     entropy = (F.softplus(-logits) * torch.sigmoid(logits) + F.softplus(logits) * torch.sigmoid(-logits)).mean()
@@ -78,7 +77,7 @@ def _gain(answer: Callable) -> str | None:
             "the chapter takes the cross entropy to an even coin."
         )
     if not is_("maxent", right["maxent"]):
-        return "maxent: put the even coin in the place of the label in the cross entropy. The labels do not occur in it."
+        return "maxent: put the even coin in the label's place in the cross entropy. No labels occur in it."
 
 
 def _reverse(answer: Callable) -> str | None:

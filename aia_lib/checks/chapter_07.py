@@ -73,8 +73,7 @@ def _hypervolume(answer: Callable) -> str | None:
     hint(not close(out["one"], right["one"]), "begin with a single setting: a rectangle from its leak to 1, and from 0.5 to its utility.")
     x, y = np.array(sets["front"])
     boxes = (worst - x) * (y - least)
-    if close(out["front"], boxes.sum()):
-        return "you add whole rectangles, but they lie on top of each other; what is covered twice counts once."
+    hint(close(out["front"], boxes.sum()), "you add the rectangles, but they lie on top of each other; what is covered twice counts once.")
     hint(close(out["front"], boxes.max()), "this is the largest single rectangle. The others cover something besides.")
     if close(out["front"], (worst - x.min()) * (y.max() - least)):
         return "the least leak and the best utility are of different settings: no setting is at that corner."

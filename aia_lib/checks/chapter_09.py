@@ -33,8 +33,7 @@ def _bits(answer: Callable) -> str | None:
     hint(close(value, -right), "the sign: what is known before, less what is left open afterwards.")
     hint(close(value, cross_entropy), "this is the cross entropy: what is left open. How much was open before?")
     hint(close(value, prior), "this is the entropy of the labels alone; the probabilities play no part in it.")
-    if close(value, 1 - cross_entropy):
-        return "you take one bit for the entropy of the labels, and here one label is more frequent than the other."
+    hint(close(value, 1 - cross_entropy), "you take one bit for the entropy of the labels, and here one label is more frequent.")
     if not close(value, right):
         return "entropy of the labels (from their share of ones), less the mean of -log2 of the probability that was given to what came."
     wrong = np.where(labels == 1, 0.1, 0.6)  # an attacker who is sure, and wrong

@@ -76,8 +76,7 @@ def transport(answer: object) -> str | None:
                 "the shortest is the symmetric one."
             )
         hint(close(out, right @ right, 1e-6), "that is the square of the map: variances have squared units, lengths have not.")
-        if close(out, np.sqrt(np.abs(target / source)), 1e-6):
-            return "a root of each entry is not a root of the matrix: take it of the eigenvalues."
+        hint(close(out, np.sqrt(np.abs(target / source)), 1e-6), "a root of each entry is no root of the matrix: take the eigenvalues'.")
         off = np.abs(out @ source @ out.T - target).max()
         return f"A S A^T should be T; yours is off by {off:.3f}. Check first that S^1/2 times S^1/2 gives S, by the matrix product."
 
@@ -117,8 +116,7 @@ def noise(answer: object) -> str | None:
         sigma = 2 * clip / mu
         if close(out, sigma * math.sqrt(releases)):
             continue
-        if close(out, mu) or close(out, mu / math.sqrt(releases)):
-            return "that is mu. How much noise makes it so, for g that are at most C long?"
+        hint(close(out, mu) or close(out, mu / math.sqrt(releases)), "that is mu. How much noise makes it so, for g of length at most C?")
         hint(close(out, sigma / 2 * math.sqrt(releases)), "half of it: two clipped g, one on each side of the ball, are how far apart?")
         if close(out, clip / float(norm.ppf(bound)) * math.sqrt(releases)):
             return "that mu bounds the balanced accuracy, Phi(mu / 2). Asked for is the AUC."

@@ -18,11 +18,9 @@ def _cells(answer: Callable) -> str | None:
     known = truth >= 0
     if close(out, truth):
         return None
-    if close(out[known], truth[known]):
-        return "right where both labels are there. An image that lacks one of them is in no cell: which number says so?"
+    hint(close(out[known], truth[known]), "right where both labels are there. An image that lacks one is in no cell: which number says so?")
     hint(close(out[known], (a + 2 * b)[known]), "the two attributes are exchanged: the first one is the one that counts double.")
-    if close(out[known], (a + b)[known]):
-        return "a sum puts two different cells into one. There are four combinations, so there have to be four numbers."
+    hint(close(out[known], (a + b)[known]), "a sum puts two different cells into one. Four combinations need four numbers.")
     if close(out[known], (a * b)[known]) or close(out[known], (a ^ b)[known]):
         return "that says whether a combination is there, and not which: four combinations need four numbers."
     return "number the four combinations 0 to 3: what has to be multiplied by two?"

@@ -26,8 +26,7 @@ def speedup(answer: object) -> str | None:
             return f"{points} points on {workers} workers: what about those left over when all workers have had the same number?"
         if close(out, one / (shared / workers + points * point / workers)) or close(out, workers):
             return "that is what it would be if everything could be shared. Who works while the shared stages are trained?"
-        if close(out, points / math.ceil(points / workers)):
-            return "right for the points alone; the shared stages take their time on both sides."
+        hint(close(out, points / math.ceil(points / workers)), "right for the points alone; the shared stages take time on both sides.")
         return f"with {shared:g} s of shared stages and {points} points of {point:g} s: how long on one worker, how long on {workers}?"
 
 
@@ -39,8 +38,7 @@ def exponent(answer: object) -> str | None:
         seconds = a * counts**b * noise
         right = np.polyfit(np.log(counts), np.log(seconds), 1)
         out = call(answer, counts.copy(), seconds.copy())
-        if np.shape(out) == (2,):
-            return "those are both coefficients of the line; asked for is the exponent, one number. Which of the two is it?"
+        hint(np.shape(out) == (2,), "those are both coefficients of the line; asked for is the exponent, one number. Which one is it?")
         out = float(array(out, ()))
         if close(out, right[0], 1e-6):
             continue
@@ -71,8 +69,7 @@ def gradients(answer: object) -> str | None:
         return "each is too small by the number of models: you took the mean over them too. Which reduction leaves each its own?"
     hint(close(out, right * len(x)), "each is too large by the number of images: the loss of a model is a mean over its images.")
     hint(close(out, right.T), "right, but transposed: one row a model is asked for.")
-    if close(out, right.sum(0)) or close(out, right.mean(0)):
-        return "that is one gradient for all models together. Keep the axis of the models."
+    hint(close(out, right.sum(0)) or close(out, right.mean(0)), "that is one gradient for all models together. Keep the models' axis.")
     hint(close(out, -right), "the sign is wrong: asked for is the gradient of the loss, not the step down it.")
     hint(out.shape != right.shape, f"asked for is an array of shape {tuple(right.shape)}, models x weights; yours is {out.shape}.")
     return "the loss of model p is the mean cross entropy of the logits x @ weights[p]; sum the losses, and go backwards once."
@@ -102,8 +99,7 @@ def devices_needed(answer: object) -> str | None:
         out = float(array(out, ()))
         if out == right:
             continue
-        if right == math.inf:
-            return f"a limit of {limit:g} h, {most} devices at most: you say {out:g}, which does not do; then math.inf is asked for."
+        hint(right == math.inf, f"a limit of {limit:g} h, {most} devices at most: you say {out:g}, but then math.inf is asked for.")
         if out == math.ceil(function(1) / limit):
             return "you divide the hours of one device by the limit. Some of the work does not get quicker: ask the function itself."
         if out == math.inf or function(int(out)) > limit:
