@@ -42,7 +42,7 @@ def pixelate(answer: object) -> str | None:
 
     images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     g = np.asarray(call(answer, images))
-    hint(g.shape == (3, 1, 8, 8), "these are small pictures. A representation is one row of numbers an image: flatten all but axis 0.")
+    hint(g.shape == (3, 1, 8, 8), "these are small pictures. A representation is one row an image: flatten all but the first axis.")
     hint(g.ndim == 1 or len(g) != 3, f"three images have to give three rows; yours has the shape {g.shape}. Keep the first axis.")
     if g.shape != (3, 64):
         return f"three images have to give the shape (3, 64), not {g.shape}. How many blocks of 4 x 4 has an image of 32 x 32?"

@@ -19,7 +19,7 @@ def _latent_length(answer: Callable) -> str | None:
         return "right where both sides are multiples of 4. What does a pooling of 2 do with an odd row? Try 66 x 50 on the encoder."
     hint(out == [12 * h * w for h, w in sizes], "you have the channels; what happened to height and width on the way?")
     hint(out == [12 * (h // 2) * (w // 2) for h, w in sizes], "the image is pooled once in each block. How many blocks are there?")
-    hint(out == [8 * (h // 4) * (w // 4) for h, w in sizes], "8 is the number of channels of the first block; what does the second give?")
+    hint(out == [8 * (h // 4) * (w // 4) for h, w in sizes], "8 is the channels of the first block; what does the second one give?")
     hint(out == [(h // 4) * (w // 4) for h, w in sizes], "this is one channel of the map. How many does the last block have?")
     hint(all(close(value, 0.75) for value in out[:3]), "this is the share of the pixels. How many numbers is that?")
     return "follow one image through the two blocks and write the shape down after each line."

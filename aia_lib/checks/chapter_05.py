@@ -77,7 +77,7 @@ def _gain(answer: Callable) -> str | None:
             "the chapter takes the cross entropy to an even coin."
         )
     if not is_("maxent", right["maxent"]):
-        return "maxent: put the even coin in the label's place in the cross entropy. No labels occur in it."
+        return "maxent: put the even coin in the place of the label in the cross entropy. No labels occur."
 
 
 def _reverse(answer: Callable) -> str | None:

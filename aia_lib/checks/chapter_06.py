@@ -29,7 +29,7 @@ def _exchange(answer: object) -> str | None:
     hint(close(values, [right[0], 1 - right[1]], 0.002), "your second number is the utility that is kept; asked for is what is paid.")
     if close(values, [share(original, aia, key, chance=0.0) for key in keys], 0.002):
         return "you divide by Original's accuracy. A coin has half of that for nothing: from where should one count?"
-    hint(close(values, [original[key] - aia[key] for key in keys], 0.002), "these are differences in accuracy. How large could they be?")
+    hint(close(values, [original[key] - aia[key] for key in keys], 0.002), "these are differences. How large could they have been at most?")
     hint(close(values, [share(celeba["Original"], celeba["AIA"], key) for key in keys], 0.002), "these are shares of the CelebA columns.")
     task = published("vggface")["AIA\\T"]
     hint(close(values, [share(original, task, key) for key in keys], 0.002), "this is the row AIA\\T.")

@@ -99,7 +99,7 @@ def devices_needed(answer: object) -> str | None:
         out = float(array(out, ()))
         if out == right:
             continue
-        hint(right == math.inf, f"a limit of {limit:g} h, {most} devices at most: you say {out:g}, but then math.inf is asked for.")
+        hint(right == math.inf, f"a limit of {limit:g} h, {most} devices at most: you say {out:g}, which does not do; return math.inf.")
         if out == math.ceil(function(1) / limit):
             return "you divide the hours of one device by the limit. Some of the work does not get quicker: ask the function itself."
         if out == math.inf or function(int(out)) > limit:
