@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask
-    from .audit import AuditReport, DeepConfig, audit, group_rates, interaction_audit, parity_bound, parity_gap
+    from .audit import AuditReport, DeepConfig, audit, group_rates, interaction_audit, parity_gap
     from .config import PROFILES, AuditConfig, Profile, get_profile
     from .datasets import SOURCES, load_faces
     from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
@@ -69,7 +69,6 @@ _HOME = {
     "load_anonymizer": "saving",
     "load_faces": "datasets",
     "load_pretrained": "saving",
-    "parity_bound": "audit",
     "parity_gap": "audit",
     "parse_range": "sweep",
     "plots": "report",
@@ -103,7 +102,6 @@ __all__ = [
     "load_anonymizer",
     "load_faces",
     "load_pretrained",
-    "parity_bound",
     "parity_gap",
     "parse_range",
     "plots",

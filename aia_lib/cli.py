@@ -513,9 +513,9 @@ def _find_anonymizer(name: str, device):
 
 
 def _check(options: argparse.Namespace) -> None:
-    from .datasets import check
+    from .datasets import summarise
 
-    summary = check(**_settings(options, get_profile().size))
+    summary = summarise(**_settings(options, get_profile().size))
     print(summary, flush=True)
     if summary.problem:
         raise UserError(summary.problem)

@@ -58,14 +58,6 @@ class RowView:
     def ndim(self) -> int:
         return self.base.ndim
 
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
-
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -123,6 +115,11 @@ def _by_person(identity: np.ndarray, rows: np.ndarray) -> _People:
     return _People(rows, starts, counts, codes)
 
 
+def _check_shape(name: str, values: Any, shape: tuple[int, ...]) -> None:
+    if np.shape(values) != shape:
+        raise UserError(f"Faces.{name} must have shape {shape}, not {np.shape(values)}.")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Faces:
     """Grey images of faces, who they show, and what is labelled about them.
@@ -173,8 +170,7 @@ class Faces:
         attributes = {}
         for name, values in self.attributes.items():
             values = np.asarray(values)
-            if values.shape != identity.shape:
-                raise UserError(f"Faces.attributes[{name!r}] must have shape {identity.shape}, not {values.shape}.")
+            _check_shape(f"attributes[{name!r}]", values, identity.shape)
             if len(values) and not (values.dtype.kind in "iub" and values.max() <= 1 and np.min(values) >= -1):
                 raise UserError(f"Faces.attributes[{name!r}] must hold 1, 0 and -1 (missing) only.")
             attributes[name] = values.astype(np.int8, copy=False)
@@ -185,8 +181,7 @@ class Faces:
             if of_regions != (shape[0], *shape[2:]) or kind != np.uint8:
                 raise UserError(f"Faces.regions must be uint8 of shape {(shape[0], *shape[2:])}, not {kind} of shape {of_regions}.")
         for name, values in self.nuisance.items():
-            if np.shape(values) != identity.shape:
-                raise UserError(f"Faces.nuisance[{name!r}] must have shape {identity.shape}, not {np.shape(values)}.")
+            _check_shape(f"nuisance[{name!r}]", values, identity.shape)
         for name, values in self.traits.items():
             if np.ndim(values) != 1 or (len(identity) and identity.max() >= len(values)):
                 raise UserError(
@@ -225,14 +220,9 @@ class Faces:
         if self.cache_key:
             return self.cache_key
         digest = hashlib.sha256(repr((self.images.shape, sorted(self.attributes))).encode())
-        for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.images[start : start + 4096]).data)
-        digest.update(np.ascontiguousarray(self.identity).data)
-        for name in sorted(self.attributes):
-            digest.update(np.ascontiguousarray(self.attributes[name]).data)
-        if self.regions is not None:
-            for start in range(0, len(self), 4096):
-                digest.update(np.ascontiguousarray(self.regions[start : start + 4096]).data)
+        for values in (self.images, self.identity, *(self.attributes[name] for name in sorted(self.attributes)), self.regions):
+            for start in range(0, 0 if values is None else len(self), 4096):
+                digest.update(np.ascontiguousarray(values[start : start + 4096]).data)
         for values in (self.nuisance, self.traits):
             for name in sorted(values):
                 digest.update(name.encode() + np.ascontiguousarray(values[name]).tobytes())
@@ -268,8 +258,8 @@ class Faces:
         zeros = np.add.reduceat((labels == 0).astype(np.int64), people.starts)
         majority = np.where(ones > zeros, 1, np.where(ones < zeros, 0, -1)).astype(np.int8)
         for i in np.flatnonzero((ones == zeros) & (ones > 0)):
-            own = labels[people.starts[i] : people.starts[i] + people.counts[i]]
-            majority[i] = own[own >= 0][0]
+            images = labels[people.starts[i] : people.starts[i] + people.counts[i]]
+            majority[i] = images[images >= 0][0]
         return majority
 
     def subset(self, rows: np.ndarray | Sequence[int] | slice) -> Faces:
@@ -327,25 +317,23 @@ class Faces:
         group = 2 * label[shuffled].astype(np.int64) + (people.counts[shuffled] > 1)
         order = shuffled[np.argsort(group, kind="stable")]
         part = np.empty(self.people, dtype=np.int64)
-        given = np.zeros(4)
+        dealt = np.zeros(4)
         for turn, person in enumerate(order, start=1):  # to the part that is furthest behind its share
-            part[person] = np.argmax(shares * turn - given)
-            given[part[person]] += 1
+            part[person] = np.argmax(shares * turn - dealt)
+            dealt[part[person]] += 1
         part_of_row = np.empty(len(self), dtype=np.int64)
         part_of_row[people.rows] = np.repeat(part, people.counts)
         for i, name in enumerate(SPLIT_NAMES):
-            mine = label[part == i]
-            lacks = None
-            if not ((mine == 0).any() and (mine == 1).any()):
-                lacks = f"people with both labels of {attribute!r}"
-            elif max((mine == 0).sum(), (mine == 1).sum()) < 2:
-                lacks = f"two people with the same label of {attribute!r}"
-            elif people.counts[part == i].max() < 2:
-                lacks = "a person with two images"
-            if lacks:
+            zeros, ones = ((label[part == i] == value).sum() for value in (0, 1))
+            lacks = {
+                f"people with both labels of {attribute!r}": min(zeros, ones) < 1,
+                f"two people with the same label of {attribute!r}": max(zeros, ones) < 2,
+                "a person with two images": people.counts[part == i].max(initial=0) < 2,
+            }
+            if what := next((what for what, missing in lacks.items() if missing), None):
                 raise UserError(
                     f"Too few people to split: {self.people} people in {self.source} ({(label == 1).sum()} with {attribute!r} = 1, "
-                    f"{(label == 0).sum()} with 0, {(people.counts > 1).sum()} with two images or more) leave {name!r} without {lacks}. "
+                    f"{(label == 0).sum()} with 0, {(people.counts > 1).sum()} with two images or more) leave {name!r} without {what}. "
                     "Load more people, or raise the limit."
                 )
         return Splits(*(self.subset(np.flatnonzero(part_of_row == i)) for i in range(4)))

@@ -11,7 +11,7 @@ adversary and the Siamese network that were trained together with the anonymizer
 `audit(deep=True)` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a
 privacy card: what may be claimed and what not.
 
-`interaction_audit` attacks several attributes together; `parity_gap`, `parity_bound` and `group_rates` say what a leak means for decisions
+`interaction_audit` attacks several attributes together; `parity_gap` and `group_rates` say what a leak means for decisions
 and whom a verifier's errors fall on.
 """
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 from .adaptive import Averaged
 from .audit_report import AuditReport
 from .deep import DeepConfig
-from .fairness import GroupRates, ParityBound, ParityGap, group_rates, parity_bound, parity_gap
+from .fairness import GroupRates, ParityGap, group_rates, parity_gap
 from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
 from .protocol import audit, enough_people
 from .released import represent
@@ -34,14 +34,12 @@ __all__ = [
     "INTERACTION_ATTACKERS",
     "InteractionReport",
     "Leak",
-    "ParityBound",
     "ParityGap",
     "SeedScores",
     "audit",
     "enough_people",
     "group_rates",
     "interaction_audit",
-    "parity_bound",
     "parity_gap",
     "represent",
 ]

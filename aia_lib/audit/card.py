@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..machine.files import UserError, write_json, write_text
 from ..report import page as pages
 from ..report.ledger import clean_paths
-from .claims import MARKS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Limits, _plain, claims
+from .claims import MARKS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Limits, claims, plain
 
 if TYPE_CHECKING:
     from . import AuditReport
@@ -74,7 +74,7 @@ class PrivacyCard:
 
     def to_markdown(self) -> str:
         """The card as Markdown."""
-        lines = [f"# {self.title}", "", *(line for text in self._lead() for line in (_md(text), ""))]
+        lines = [f"# {_md(self.title)}", "", *(line for text in self._lead() for line in (_md(text), ""))]
         lines += ["## What may be claimed", ""]
         lines += _md_table(["Claim", "Verdict", "Why"], [[c.text, f"{MARKS[c.verdict]} {c.verdict}", c.reason] for c in self.claims])
         for heading, words, head, rows in self._tables():
@@ -125,7 +125,7 @@ class PrivacyCard:
     def _lead(self) -> list[str]:
         count = {verdict: sum(claim.verdict == verdict for claim in self.claims) for verdict in MARKS}
         words = (
-            f"How well {_plain(self.attribute)} as labelled in the data set can be read from what {self.method} releases, by attackers "
+            f"How well {plain(self.attribute)} as labelled in the data set can be read from what {self.method} releases, by attackers "
             f"trained afresh on people of {self.data['source']}. Of {len(self.claims)} claims "
             f"{count[SUPPORTED]} are supported, {count[NOT_SUPPORTED]} are not, {count[NOT_TESTED]} were not tested."
         )
@@ -133,35 +133,44 @@ class PrivacyCard:
 
     def _tables(self) -> list[tuple[str, str, list[str], list[list[str]]]]:
         """Heading, words, head and rows of each table after the claims, as plain text."""
-        tables = []
-        rows = [[_named(row["figure"]), _number(row["value"]), _range(row["low"], row["high"]), row["unit"]] for row in self.figures]
-        words = "Means over seeds; 95 % intervals by a bootstrap that draws people, not images."
-        tables.append(("Figures", words, ["Figure", "Value", "95 % interval", "Unit"], rows))
-        words = "What the figures are to be held against."
-        rows = [[_named(row["control"]), _number(row["value"])] for row in self.controls]
-        tables.append(("Controls", words, ["Control", "Value"], rows))
-        words = "Chosen by the AUC on validation people, reported on test people. A leak is as large as the first row says, or larger."
-        rows = [[_plain(row["attacker"]), _number(row["val_auc"]), _number(row["test_auc"])] for row in self.attackers]
-        tables.append(("Attackers", words, ["Attacker", "AUC, validation", "AUC, test"], rows))
-        if self.attributes:
-            words = (
-                "Every attribute with enough people, by one pair of attackers; the private one first. Intervals are not widened for number."
-            )
-            rows = [
+        tables = [
+            (
+                "Figures",
+                "Means over seeds; 95 % intervals by a bootstrap that draws people, not images.",
+                ["Figure", "Value", "95 % interval", "Unit"],
+                [[row["figure"], f"{row['value']:.3f}", _range(row["low"], row["high"]), row["unit"]] for row in self.figures],
+            ),
+            (
+                "Controls",
+                "What the figures are to be held against.",
+                ["Control", "Value"],
+                [[plain(row["control"]).replace(" auc", ", AUC"), f"{row['value']:.3f}"] for row in self.controls],
+            ),
+            (
+                "Attackers",
+                "Chosen by the AUC on validation people, reported on test people. A leak is as large as the first row says, or larger.",
+                ["Attacker", "AUC, validation", "AUC, test"],
+                [[plain(row["attacker"]), f"{row['val_auc']:.3f}", f"{row['test_auc']:.3f}"] for row in self.attackers],
+            ),
+            (
+                "Other attributes",
+                "Every attribute with enough people, by one pair of attackers; the private one first. "
+                "Intervals are not widened for number.",
+                ["Attribute", "AUC before", "AUC after", "Change", "95 % interval"],
                 [
-                    _plain(row["attribute"]),
-                    _number(row["before"]),
-                    _number(row["after"]),
-                    f"{row['change']:+.3f}",
-                    f"[{row['low']:+.3f}, {row['high']:+.3f}]",
-                ]
-                for row in self.attributes
-            ]
-            tables.append(("Other attributes", words, ["Attribute", "AUC before", "AUC after", "Change", "95 % interval"], rows))
-        splits = [[part, f"{self.data[f'{part}_images']:,}", f"{self.data[f'{part}_people']:,}", use] for part, use in _SPLITS.items()]
-        words = f"{self.data['source']}, {self.data['size']} x {self.data['size']} pixels. No person is in two splits."
-        tables.append(("Data", words, ["Split", "Images", "People", "Use"], splits))
-        return tables
+                    [plain(row["attribute"]), *(f"{row[key]:{sign}.3f}" for key, sign in (("before", ""), ("after", ""), ("change", "+")))]
+                    + [_range(row["low"], row["high"], "+")]
+                    for row in self.attributes
+                ],
+            ),
+            (
+                "Data",
+                f"{self.data['source']}, {self.data['size']} x {self.data['size']} pixels. No person is in two splits.",
+                ["Split", "Images", "People", "Use"],
+                [[part, f"{self.data[f'{part}_images']:,}", f"{self.data[f'{part}_people']:,}", use] for part, use in _SPLITS.items()],
+            ),
+        ]
+        return [table for table in tables if table[3] or table[0] != "Other attributes"]
 
     def _origin(self) -> list[tuple[str, str]]:
         entries = [("Seeds", ", ".join(map(str, self.seeds)))]
@@ -171,8 +180,8 @@ class PrivacyCard:
         git = origin.get("git")
         commit = "" if git is None else git["commit"] + (" with uncommitted changes" if git["dirty"] else "")
         versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items() if version)
-        found = [("Command", origin.get("command")), ("Commit", commit), ("Versions", versions), ("Device", origin.get("device"))]
-        return entries + [(term, str(text)) for term, text in [*found, ("Date", origin.get("date"))] if text]
+        entries += [("Command", origin.get("command")), ("Commit", commit), ("Versions", versions), ("Device", origin.get("device"))]
+        return [(term, str(text)) for term, text in [*entries, ("Date", origin.get("date"))] if text]
 
 
 _SPLITS = {
@@ -180,6 +189,24 @@ _SPLITS = {
     "val": "choices: the worst attacker, when training stops, thresholds",
     "test": "read once",
 }
+
+_FIGURES = (
+    ("retrained", "leak_auc", "leak, worst fresh attacker", "AUC"),
+    ("retrained", "leak_balanced_accuracy", "leak, balanced accuracy", "share"),
+    ("retrained", "utility_auc_same", "verification, impostors with the same label", "AUC"),
+    ("retrained", "utility_auc", "verification, any impostors", "AUC"),
+    ("retrained", "eer_same", "equal error rate, same label", "share"),
+    ("retrained", "tar_at_far_1e-2_same", "true accepts at 1 % false accepts, same label", "share"),
+    ("paper", "privacy_auc", "leak, co-trained adversary (paper regime)", "AUC"),
+    ("information", "information_bits", "information on the attribute, at least", "bits an image"),
+    ("code", "bits_per_label", "online code of the attack labels", "bits a label"),
+    ("code", "saved_bits_per_label", "saved against not looking", "bits a label"),
+    ("reconstruction", "psnr", "rebuilt faces, PSNR", "dB"),
+    ("reconstruction", "ssim", "rebuilt faces, SSIM", "at most 1"),
+    ("reconstruction", "match_auc_same", "rebuilt faces recognised, same label", "AUC"),
+    ("adaptive", "leak_auc", "leak, attacker who knows the defence", "AUC"),
+)
+"""Part of the audit, key there, words on the card and unit of each figure, in the card's order; those that an audit lacks are left out."""
 
 _STYLE = """
 :root { --yes: #17663a; --no: #a3211b; --open: #57606a; }
@@ -224,43 +251,19 @@ def privacy_card(
     Raises:
         UserError: the two audits are of different faces or attributes.
     """
-    found = claims(report, original, limits)
     r, deep = report.retrained, report.deep or {}
-    figures = [
-        _figure("leak, worst fresh attacker", r, "leak_auc", "AUC"),
-        _figure("leak, balanced accuracy", r, "leak_balanced_accuracy", "share"),
-        _figure("verification, impostors with the same label", r, "utility_auc_same", "AUC"),
-        _figure("verification, any impostors", r, "utility_auc", "AUC"),
-        _figure("equal error rate, same label", r, "eer_same", "share"),
-        _figure("true accepts at 1 % false accepts, same label", r, "tar_at_far_1e-2_same", "share"),
-    ]
-    if report.paper is not None and "privacy_auc" in report.paper:
-        figures.append(_figure("leak, co-trained adversary (paper regime)", report.paper, "privacy_auc", "AUC"))
-    if "information" in deep:
-        figures.append(_figure("information on the attribute, at least", deep["information"], "information_bits", "bits an image"))
-    if "code" in deep:
-        figures.append(_figure("online code of the attack labels", deep["code"], "bits_per_label", "bits a label"))
-        figures.append(_figure("saved against not looking", deep["code"], "saved_bits_per_label", "bits a label"))
-    if "reconstruction" in deep:
-        figures.append(_figure("rebuilt faces, PSNR", deep["reconstruction"], "psnr", "dB"))
-        figures.append(_figure("rebuilt faces, SSIM", deep["reconstruction"], "ssim", "at most 1"))
-        figures.append(_figure("rebuilt faces recognised, same label", deep["reconstruction"], "match_auc_same", "AUC"))
-    if "leak_auc" in deep.get("adaptive", {}):
-        figures.append(_figure("leak, attacker who knows the defence", deep["adaptive"], "leak_auc", "AUC"))
+    parts = {"retrained": r, "paper": report.paper or {}, **deep}
+    figures = []
+    for part, key, words, unit in _FIGURES:
+        if key in (values := parts.get(part, {})):
+            low, high = values.get(f"{key}_ci", (None, None))
+            figures.append({"figure": words, "value": values[key], "low": low, "high": high, "unit": unit})
     attackers = sorted(r["attackers"], key=r["attackers_val"].get, reverse=True)
     attributes = []
-    if creep := deep.get("creep"):
-        attributes = [
-            {
-                "attribute": name,
-                "before": own["before"],
-                "after": own["after"],
-                "change": own["change"],
-                "low": own["change_ci"][0],
-                "high": own["change_ci"][1],
-            }
-            for name, own in creep["attributes"].items()
-        ]
+    for name, read in deep.get("creep", {}).get("attributes", {}).items():
+        low, high = read["change_ci"]
+        changes = {key: read[key] for key in ("before", "after", "change")}
+        attributes.append({"attribute": name, **changes, "low": low, "high": high})
     return PrivacyCard(
         method=report.name,
         attribute=report.attribute,
@@ -268,7 +271,7 @@ def privacy_card(
         contact=contact.strip(),
         data=dict(report.data),
         seeds=tuple(entry["seed"] for entry in report.seeds),
-        claims=found,
+        claims=claims(report, original, limits),
         figures=tuple(figures),
         controls=tuple({"control": key, "value": value} for key, value in report.controls.items()),
         attackers=tuple({"attacker": name, "val_auc": r["attackers_val"][name], "test_auc": r["attackers"][name]} for name in attackers),
@@ -280,38 +283,24 @@ def privacy_card(
 
 
 def _limits(report: AuditReport) -> tuple[str, ...]:
-    name, data = _plain(report.attribute), report.data
-    sentences = [
+    name, data = plain(report.attribute), report.data
+    return (
         "A leak is a lower bound: an attacker who is not in the list, or who has more data or other knowledge, may read more.",
         f"The attackers learned from {data['attack_images']:,} images of {data['attack_people']:,} people of {data['source']}. "
         "The intervals hold for other people of this source, not for another source.",
         f"{name[:1].upper()}{name[1:]} is what the data set's labels say about pictures. It is not what anybody is.",
         "The card is about the method as it was audited, at this image size. Training it again, or other preprocessing, needs a new audit.",
-    ]
-    return tuple(sentences)
+    )
 
 
 def _left_out(deep: Mapping[str, Any]) -> list[str]:
-    notes = [f"The attribute {_plain(name)} was not read: {reason}." for name, reason in deep.get("creep", {}).get("left_out", {}).items()]
+    notes = [f"The attribute {plain(name)} was not read: {reason}." for name, reason in deep.get("creep", {}).get("left_out", {}).items()]
     tried = deep.get("adaptive", {}).get("left_out", {})
     return notes + [f"Of an attacker who knows the defence, {name} was not tried: {reason}." for name, reason in tried.items()]
 
 
-def _figure(figure: str, values: Mapping[str, Any], key: str, unit: str) -> dict[str, Any]:
-    low, high = values.get(f"{key}_ci", (None, None))
-    return {"figure": figure, "value": values[key], "low": low, "high": high, "unit": unit}
-
-
-def _named(text: str) -> str:
-    return _plain(text).replace(" auc", ", AUC")
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _range(low: float | None, high: float | None) -> str:
-    return "–" if low is None else f"[{low:.3f}, {high:.3f}]"
+def _range(low: float | None, high: float | None, sign: str = "") -> str:
+    return "–" if low is None else f"[{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def _md(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a leak means for decisions: demographic parity and its bound, and who is falsely matched or falsely rejected.
+"""What a leak means for decisions: demographic parity, and who is falsely matched or falsely rejected.
 
 **Parity and the attacker are one thing.** Let a decision d in {0, 1} be made from g alone, by any rule, at random or not, and let s be the
 attribute. A decision is an attacker: it answers "s = 1" where d = 1, with the balanced accuracy (1 + P(d=1|s=1) - P(d=1|s=0)) / 2. So with
@@ -18,7 +18,7 @@ exceed; only a certificate (`defences.CertifiedNoise`) bounds it from above.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ from tqdm.auto import tqdm
 
 from ..config import AuditConfig
 from ..faces import Faces, Pairs
-from ..machine.files import UserError
-from ..statistics import MIN_PEOPLE, accuracy, best_threshold, limits, rate_draws
+from ..machine.files import UserError, whole_number
+from ..statistics import MIN_PEOPLE, limits, rate_draws
 from ..verification import fit_verifier, pair_distances
 from .released import Released, name_of
 
@@ -88,8 +88,8 @@ def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resam
     rows = [labels == value for value in VALUES]
     counts = _enough(people, rows, "an interval of the parity gap")
     known = people[labels >= 0]
-    draws = [rate_draws(decisions[own], people[own], known, resamples) for own in rows]
-    rates = [float(decisions[own].mean()) for own in rows]
+    draws = [rate_draws(decisions[group], people[group], known, resamples) for group in rows]
+    rates = [float(decisions[group].mean()) for group in rows]
     low, high = limits(draws[1] - draws[0])
     ends = sorted((abs(low), abs(high)))
     return ParityGap(
@@ -98,77 +98,10 @@ def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resam
         difference_ci=(low, high),
         gap=abs(rates[1] - rates[0]),
         gap_ci=(0.0 if low <= 0 <= high else ends[0], ends[1]),
-        images=tuple(int(own.sum()) for own in rows),
+        images=tuple(int(group.sum()) for group in rows),
         people=counts,
         missing=int((labels < 0).sum()),
     )
-
-
-@dataclass(frozen=True)
-class ParityBound:
-    """The largest parity gap that a decision could have, as far as attackers know.
-
-    Attributes:
-        attacker: the one that was best on val, by balanced accuracy.
-        orientation: 1, or -1 where its lower scores speak for label 1, chosen on val.
-        threshold: it answers 1 where orientation x score > threshold, chosen on val.
-        balanced_accuracy: its own, on test.
-        bound, bound_ci: 2 x balanced accuracy - 1 on test, and its 95 % interval over people. An attacker that answers worse than chance
-            on test has a bound below 0, which is noise around 0.
-    """
-
-    attacker: str
-    orientation: int
-    threshold: float
-    balanced_accuracy: float
-    bound: float
-    bound_ci: tuple[float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists."""
-        return json.loads(json.dumps(asdict(self), allow_nan=False))
-
-
-def parity_bound(
-    val_scores: Mapping[str, ArrayLike] | ArrayLike,
-    val_labels: ArrayLike,
-    test_scores: Mapping[str, ArrayLike] | ArrayLike,
-    test_labels: ArrayLike,
-    test_people: ArrayLike,
-    resamples: int = 1000,
-) -> ParityBound:
-    """The bound on every decision's parity gap, 2 BA - 1, with BA the balanced accuracy of the best attacker (see the module's head).
-
-    Attacker, orientation and threshold are chosen on val, and test is read once. It is a lower estimate of the true bound, the total
-    variation distance: a decision with a larger gap *is* a better attacker; put it among the scores.
-
-    Args:
-        val_scores, test_scores: each attacker's scores by name, or one attacker's, shapes (V,) and (T,).
-        val_labels, test_labels: 1, 0 or -1 (unknown).
-        test_people: the people's codes, shape (T,).
-        resamples: of the bootstrap.
-
-    Raises:
-        UserError: shapes do not fit, attackers have no scores on one of the splits, or there are too few people.
-    """
-    val, test = (dict(s) if isinstance(s, Mapping) else {"attacker": s} for s in (val_scores, test_scores))
-    if not val or val.keys() != test.keys():
-        raise UserError(
-            f"The same attackers must have scores on val and test, not {', '.join(val) or 'none'} and {', '.join(test) or 'none'}."
-        )
-    best: tuple[float, str, float, float] | None = None
-    for name, scores in val.items():
-        scores, labels = _aligned(f"val_scores[{name!r}]", scores, val_labels)
-        known = labels >= 0
-        for sign in (1.0, -1.0):
-            threshold = best_threshold(sign * scores[known], labels[known] == 1, balanced=True)
-            found = accuracy(sign * scores[known], labels[known] == 1, threshold, balanced=True)
-            if best is None or found > best[0] + 1e-12:
-                best = (found, name, sign, threshold)
-    _, name, sign, threshold = best
-    scores, labels, people = _aligned(f"test_scores[{name!r}]", test[name], test_labels, test_people)
-    answers = parity_gap(sign * scores > threshold, labels, people, resamples)
-    return ParityBound(name, int(sign), threshold, (1 + answers.difference) / 2, answers.difference, answers.difference_ci)
 
 
 # Errors of verification by group -----------------------------------------------------------------------------------------
@@ -209,8 +142,8 @@ class GroupRates:
             UserError: the two do not belong together.
         """
         mine, theirs = (
-            (own.attribute, own.seeds, [[own.rates[v][key] for key in ("impostors", "genuine", "people")] for v in VALUES])
-            for own in (self, before)
+            (audited.attribute, audited.seeds, [[audited.rates[v][key] for key in ("impostors", "genuine", "people")] for v in VALUES])
+            for audited in (self, before)
         )
         if mine != theirs or self.draws["fmr", 0].shape != before.draws["fmr", 0].shape:
             raise UserError(
@@ -234,9 +167,9 @@ class GroupRates:
         import pandas
 
         rows = [
-            (figure, value, own[figure], *own[f"{figure}_ci"], own[pairs], own["people"])
+            (figure, value, rates[figure], *rates[f"{figure}_ci"], rates[pairs], rates["people"])
             for figure, pairs in (("fmr", "impostors"), ("fnmr", "genuine"))
-            for value, own in self.rates.items()
+            for value, rates in self.rates.items()
         ]
         return pandas.DataFrame(rows, columns=["figure", "value", "rate", "low", "high", "pairs", "people"])
 
@@ -245,12 +178,12 @@ class GroupRates:
             f"{self.name}: one threshold, set for a false match rate of {self.target:.1%} on val; errors by {self.attribute!r} as labelled"
         )
         lines = [title, "=" * len(title), f"{'':<16}{'false matches':<26}{'false non-matches':<26}pairs (impostors, genuine)"]
-        for value, own in self.rates.items():
-            cells = [f"{own[key]:.1%} [{own[f'{key}_ci'][0]:.1%}, {own[f'{key}_ci'][1]:.1%}]" for key in ("fmr", "fnmr")]
-            words = f"{own['impostors']:,}, {own['genuine']:,} of {own['people']:,} people"
+        for value, rates in self.rates.items():
+            cells = [f"{rates[key]:.1%} [{rates[f'{key}_ci'][0]:.1%}, {rates[f'{key}_ci'][1]:.1%}]" for key in ("fmr", "fnmr")]
+            words = f"{rates['impostors']:,}, {rates['genuine']:,} of {rates['people']:,} people"
             lines.append(f"{self.attribute} = {value}"[:15].ljust(16) + f"{cells[0]:<26}{cells[1]:<26}{words}")
-        own = self.difference
-        cells = [f"{own[key]:+.1%} [{own[f'{key}_ci'][0]:+.1%}, {own[f'{key}_ci'][1]:+.1%}]" for key in ("fmr", "fnmr")]
+        rates = self.difference
+        cells = [f"{rates[key]:+.1%} [{rates[f'{key}_ci'][0]:+.1%}, {rates[f'{key}_ci'][1]:+.1%}]" for key in ("fmr", "fnmr")]
         return "\n".join([*lines, f"{'1 less 0':<16}{cells[0]:<26}{cells[1]:<26}".rstrip()])
 
 
@@ -290,9 +223,7 @@ def group_rates(
     faces.labels(attribute)  # says which there are
     if not 0 < target < 1:
         raise UserError(f"target, a false match rate, must lie between 0 and 1, not at {target!r}.")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise UserError(f"seeds must be a whole number of at least 1, not {seeds!r}.")
-    numbers = tuple(range(first_seed, first_seed + seeds))
+    numbers = tuple(range(first_seed, first_seed + whole_number("seeds", seeds)))
     splits = faces.split()
     labels, identity = splits.test.labels(attribute), splits.test.identity
     _enough(identity, [_several(identity, labels == value) for value in VALUES], f"the errors by {attribute!r}", "two images or more")
@@ -336,12 +267,12 @@ def group_rates(
             pairs = test_pairs[seed, value]
             accepted = pair_distances(embeddings["test"], pairs) <= thresholds[-1]
             for figure, kind in (("fmr", 1), ("fnmr", 0)):
-                own = pairs.different == kind
-                wrong = accepted[own] if kind else ~accepted[own]
-                people = np.stack([identity[pairs.a[own]], identity[pairs.b[own]]], axis=1)
+                chosen = pairs.different == kind
+                wrong = accepted[chosen] if kind else ~accepted[chosen]
+                people = np.stack([identity[pairs.a[chosen]], identity[pairs.b[chosen]]], axis=1)
                 rates.setdefault((figure, value), []).append(float(wrong.mean()))
                 draws.setdefault((figure, value), []).append(rate_draws(wrong, people, identity, config.bootstrap))
-    mean = {key: np.mean(own, axis=0) for key, own in draws.items()}
+    mean = {key: np.mean(of_seeds, axis=0) for key, of_seeds in draws.items()}
     result: dict[int, dict[str, Any]] = {}
     for value in VALUES:
         pairs = test_pairs[numbers[0], value]
@@ -393,7 +324,7 @@ def _aligned(what: str, first: ArrayLike, *others: ArrayLike) -> tuple[np.ndarra
 
 def _enough(people: np.ndarray, rows: Sequence[np.ndarray], what: str, of: str = "an image") -> tuple[int, ...]:
     """How many people each set of rows has; a UserError where that is too few for an interval."""
-    counts = tuple(len(np.unique(people[own])) for own in rows)
+    counts = tuple(len(np.unique(people[group])) for group in rows)
     for value, count in zip(VALUES, counts, strict=True):
         if count < MIN_PEOPLE:
             raise UserError(f"Too few people for {what}: {count} with label {value} have {of}, {MIN_PEOPLE} are needed. Load more people.")

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..attackers import AttackSet
 from ..config import AuditConfig
 from ..faces import Faces, Splits
-from ..machine.files import UserError
+from ..machine.files import UserError, whole_number
 from ..statistics import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits, rate_draws
 from .information import FEWEST, platt
 from .makers import resolve
@@ -118,8 +118,8 @@ class InteractionReport:
             what: {f.name: getattr(leak, f.name) for f in dataclasses.fields(leak) if f.name not in hidden}
             for what, leak in self.leaks.items()
         }
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"leaks": leaks}
-        return json.loads(json.dumps(own, allow_nan=False))
+        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"leaks": leaks}
+        return json.loads(json.dumps(content, allow_nan=False))
 
     def to_frame(self) -> pandas.DataFrame:
         """A row a question: question, kind, auc, low, high, advantage, attacker, images, people."""
@@ -140,9 +140,9 @@ class InteractionReport:
         lines = [title, "=" * len(title), f"{'question':<40}{'AUC':>6}{'':>17}{'advantage':>11}   attacker"]
         heads = {"alone": "among all", "given": "among those with a value of another", "cell": "one combination against all others"}
         for kind, head in heads.items():
-            own = {what: leak for what, leak in self.leaks.items() if leak.kind == kind}
-            lines += [head] if own else []
-            for what, leak in own.items():
+            chosen = {what: leak for what, leak in self.leaks.items() if leak.kind == kind}
+            lines += [head] if chosen else []
+            for what, leak in chosen.items():
                 low, high = leak.auc_ci
                 lines.append(f"  {what:<38}{leak.auc:>6.3f} [{low:.3f}, {high:.3f}]{leak.advantage:>11.3f}   {leak.attacker}")
         if self.joint is not None:
@@ -188,9 +188,7 @@ def interaction_audit(
     names = tuple(attributes) if not isinstance(attributes, str) else (attributes,)
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"An interaction audit needs two or more different attributes, not {attributes!r}; `audit` is for one.")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise UserError(f"seeds must be a whole number of at least 1, not {seeds!r}.")
-    numbers = tuple(range(first_seed, first_seed + seeds))
+    numbers = tuple(range(first_seed, first_seed + whole_number("seeds", seeds)))
     makers = resolve(attackers if isinstance(attackers, Mapping) else list(attackers))
     splits = faces.split()
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
@@ -206,7 +204,7 @@ def interaction_audit(
         released = Released.of(anonymizer, splits)
         bar.update()
 
-    found: dict[str, list[tuple[str, Scored, np.ndarray]]] = {what: [] for what in questions}
+    reached: dict[str, list[tuple[str, Scored, np.ndarray]]] = {what: [] for what in questions}
     odds: list[dict[str, np.ndarray]] = []  # of each seed, by cell: how much the scores speak for it, (T',)
     for seed in numbers:
         odds.append({})
@@ -217,17 +215,17 @@ def interaction_audit(
             threshold = best_threshold(done.val_scores[worst], sets["val"].labels, balanced=True)
             people = splits.test.identity[labels["test"] >= 0]
             scored = Scored(done.test_scores[worst], sets["test"].labels == 1, people)
-            found[what].append((worst, scored, scored.scores > threshold))
+            reached[what].append((worst, scored, scored.scores > threshold))
             if kind == "cell":  # over its frequency, so that rare combinations are named as readily as frequent ones
                 probable = platt(done.val_scores[worst], sets["val"].labels)(scored.scores)
                 odds[-1][what] = probable / sets["attack"].labels.mean()
 
-    leaks = {what: _leak(questions[what][0], own, config.bootstrap) for what, own in found.items()}
+    leaks = {what: _leak(questions[what][0], of_seeds, config.bootstrap) for what, of_seeds in reached.items()}
     cells = [what for what, (kind, _) in questions.items() if kind == "cell"]
     joint = None
     if len(cells) == 2 ** len(names):
-        joint = _joint(cells, odds, {what: found[what][0][1] for what in cells}, config.bootstrap)
-    missing = {own: int(sum((table[:, i] < 0).sum() for table in tables.values())) for i, own in enumerate(names)}
+        joint = _joint(cells, odds, {what: reached[what][0][1] for what in cells}, config.bootstrap)
+    missing = {what: int(sum((table[:, i] < 0).sum() for table in tables.values())) for i, what in enumerate(names)}
     return InteractionReport(name, names, leaks, joint, left_out, missing, numbers, config.bootstrap)
 
 
@@ -251,7 +249,7 @@ def _questions(
     questions, left_out = {}, {}
     for what, (kind, labels_of) in asked.items():
         labels = {part: labels_of(table) for part, table in tables.items()}
-        reason = _too_few({part: (own, getattr(splits, part).identity) for part, own in labels.items()})
+        reason = _too_few({part: (of_part, getattr(splits, part).identity) for part, of_part in labels.items()})
         if reason is None:
             questions[what] = (kind, labels)
         else:
@@ -262,8 +260,8 @@ def _questions(
 def _too_few(labels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str | None:
     """Why labels and people of the three splits do not suffice, or None where they do."""
     needed = {"attack": FEWEST, "val": 2, "test": MIN_PEOPLE}
-    for part, (own, identity) in labels.items():
-        people = min(len(np.unique(identity[own == value])) for value in (0, 1))
+    for part, (of_part, identity) in labels.items():
+        people = min(len(np.unique(identity[of_part == value])) for value in (0, 1))
         if people < needed[part]:
             return f"{people} people of the rarer side in {part}, {needed[part]} are needed"
     return None
@@ -275,8 +273,8 @@ def _labelled(data: AttackSet, labels: np.ndarray) -> AttackSet:
     return dataclasses.replace(data, labels=labels).take(np.flatnonzero(labels >= 0))
 
 
-def _leak(kind: str, own: Sequence[tuple[str, Scored, np.ndarray]], resamples: int) -> Leak:
-    attackers, scores, decided = ([entry[i] for entry in own] for i in range(3))
+def _leak(kind: str, seeds: Sequence[tuple[str, Scored, np.ndarray]], resamples: int) -> Leak:
+    attackers, scores, decided = ([entry[i] for entry in seeds] for i in range(3))
     first = scores[0]
     draws = [
         rate_draws(d[s.positive], s.people[s.positive], s.people, resamples)
@@ -303,8 +301,8 @@ def _joint(cells: list[str], odds: Sequence[Mapping[str, np.ndarray]], truth: Ma
     cell = np.argmax([truth[what].positive for what in cells], axis=0)  # (T',)
     people = next(iter(truth.values())).people
     rates, draws = [], []
-    for own in odds:
-        right = np.argmax([own[what] for what in cells], axis=0) == cell
+    for of_seed in odds:
+        right = np.argmax([of_seed[what] for what in cells], axis=0) == cell
         rates.append(np.mean([right[cell == c].mean() for c in range(len(cells))]))
         draws.append(np.mean([rate_draws(right[cell == c], people[cell == c], people, resamples) for c in range(len(cells))], axis=0))
     return {

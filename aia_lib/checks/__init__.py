@@ -1,16 +1,20 @@
 """The book's exercises check themselves, and its quizzes: `check("03.1", answer)`, `quiz("03")`.
 
-Each chapter has a module of its own here, `chapter_NN`, with EXERCISES: number to a function that takes the reader's answer and returns
-None where it is right, or else a hint. A hint says what to look at next; it never says the answer. The quizzes are JSON files beside
-them, in jupyterquiz's format.
+Each chapter has a module of its own here, `chapter_NN`, with EXERCISES: number to a function that takes the reader's answer. It returns
+None where the answer is right; where it is not, it returns a hint or stops at a line of the form `hint(condition, words)`. A hint says what
+to look at next; it never says the answer. The quizzes are JSON files beside them, in jupyterquiz's format.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
 from importlib import import_module, resources
+from typing import Any
+
+import numpy as np
 
 from ..machine.files import UserError
 
@@ -18,6 +22,53 @@ FIGURES = "application/vnd.aia.figures+json"
 """Media type of the output in which `compare` leaves a chapter's figures, for programs that execute it."""
 
 Checker = Callable[..., "str | None"]
+
+
+class Hint(Exception):
+    """What is wrong with an answer, in words for the reader."""
+
+
+def hint(condition: object, words: str) -> None:
+    """End the check with these words where the condition is true."""
+    if condition:
+        raise Hint(words)
+
+
+def call(answer: Any, *arguments: object) -> Any:
+    """What the reader's function returns for these arguments; a hint where it is no function, or returns nothing."""
+    hint(not callable(answer), "pass the function itself, not a value of it.")
+    value = answer(*arguments)
+    hint(value is None or value is ..., "your function returns nothing yet.")
+    return value
+
+
+def array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A value as a float array of this shape; a hint where it has another one."""
+    value = np.asarray(value, dtype=float)
+    hint(
+        value.shape != shape, f"{f'an array of shape {shape}' if shape else 'one number'} is asked for; yours has the shape {value.shape}."
+    )
+    return value
+
+
+def numbers(value: Any, count: int, words: str) -> np.ndarray:
+    """A value as `count` floats; a hint, which names what they are, where it holds more or fewer."""
+    value = np.ravel(np.asarray(value, dtype=float))
+    hint(len(value) != count, f"{('two', 'three')[count - 2]} {words} are asked for; yours are {len(value)}.")
+    return value
+
+
+def close(a: Any, b: Any, atol: float = 1e-8) -> bool:
+    """Whether two arrays or numbers have one shape and agree, up to `atol` and a relative 1e-5."""
+    return np.shape(a) == np.shape(b) and bool(np.allclose(a, b, atol=atol))
+
+
+def judge(checker: Checker, *answer: object) -> str | None:
+    """The hint of a checker to an answer; None where it is right."""
+    try:
+        return checker(*answer)
+    except Hint as words:
+        return str(words)
 
 
 def check(number: str, *answer: object) -> bool:
@@ -49,9 +100,10 @@ def check(number: str, *answer: object) -> bool:
 
 
 def exercises(chapter: str) -> dict[str, Checker]:
-    """The checkers of a chapter ("03") by number; empty where it has none."""
+    """The checkers of a chapter ("03") by number, each returning a hint or None; empty where the chapter has none."""
     try:
-        return import_module(f".chapter_{chapter}", __name__).EXERCISES
+        checkers = import_module(f".chapter_{chapter}", __name__).EXERCISES
+        return {number: functools.partial(judge, checker) for number, checker in checkers.items()}
     except ModuleNotFoundError as error:
         if error.name == f"{__name__}.chapter_{chapter}":
             return {}

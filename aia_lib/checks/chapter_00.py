@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import call, close, hint
+
 
 def majority(answer: float, labels: np.ndarray) -> str | None:
     """00.1: the accuracy of always saying the more frequent label of `labels` (1, 0; -1 is unknown)."""
@@ -13,39 +15,24 @@ def majority(answer: float, labels: np.ndarray) -> str | None:
     right, value = max(ones, 1 - ones), float(answer)
     if abs(value - right) < 0.002:
         return None
-    if abs(value / 100 - right) < 0.002:
-        return "that is in per cent; give a share between 0 and 1."
-    if abs(value - (1 - right)) < 0.002:
-        return "that is how often the rarer label comes. The attacker may choose which label it always says."
-    if abs(value - 0.5) < 0.002:
-        return "one half is what a coin reaches. This attacker knows which label is the more frequent one: count the labels."
-    if value > 1 or value < 0:
-        return "an accuracy is a share of the images, between 0 and 1."
+    hint(abs(value / 100 - right) < 0.002, "that is in per cent; give a share between 0 and 1.")
+    hint(abs(value - (1 - right)) < 0.002, "that is how often the rarer label comes. The attacker may choose which label it always says.")
+    hint(abs(value - 0.5) < 0.002, "one half is what a coin reaches. This attacker knows which label is more frequent: count the labels.")
+    hint(value > 1 or value < 0, "an accuracy is a share of the images, between 0 and 1.")
     return "count how many labels are 1 and how many are 0: which share does a constant answer get right?"
 
 
 def leak_removed(answer: object) -> str | None:
     """00.2: (o - x) / (o - 0.5)."""
-    if not callable(answer):
-        return "pass the function itself, not a value of it: answer = leak_removed."
-    nothing, all_of_it, half = answer(0.9, 0.9), answer(0.9, 0.5), answer(0.9, 0.7)
-    if any(value is None or value is ... for value in (nothing, all_of_it, half)):
-        return "your function returns nothing yet."
-    if abs(nothing - 1) < 1e-6 and abs(all_of_it) < 1e-6:
-        return "that is the share of the leak that is left. What is the share that is gone?"
-    if abs(nothing) > 1e-6:
-        return "a method that changes nothing (0.9 to 0.9) has removed 0, and yours says otherwise."
-    if abs(half - 0.2 / 0.9) < 1e-6:
-        return "you count from 0, but an attacker that knows nothing has an AUC of 0.5: where does the leak begin?"
-    if abs(half - 0.2) < 1e-6:
-        return "that is a difference of AUCs. Divide it by what there was to remove."
-    if abs(half + 0.5) < 1e-6:
-        return "the size is right and the sign is not: a lower AUC of the method must give a positive number."
-    if abs(all_of_it - 1) > 1e-6:
-        return "at chance (0.9 to 0.5) everything is removed, and the answer has to be 1."
+    nothing, all_of_it, half = (call(answer, 0.9, x) for x in (0.9, 0.5, 0.7))
+    hint(abs(nothing - 1) < 1e-6 and abs(all_of_it) < 1e-6, "that is the share of the leak that is left. What is the share that is gone?")
+    hint(abs(nothing) > 1e-6, "a method that changes nothing (0.9 to 0.9) has removed 0, and yours says otherwise.")
+    hint(abs(half - 0.2 / 0.9) < 1e-6, "you count from 0, but an attacker that knows nothing has an AUC of 0.5: where does the leak begin?")
+    hint(abs(half - 0.2) < 1e-6, "that is a difference of AUCs. Divide it by what there was to remove.")
+    hint(abs(half + 0.5) < 1e-6, "the size is right and the sign is not: a lower AUC of the method must give a positive number.")
+    hint(abs(all_of_it - 1) > 1e-6, "at chance (0.9 to 0.5) everything is removed, and the answer has to be 1.")
     if any(abs(answer(o, x) - (o - x) / (o - 0.5)) > 1e-6 for o, x in ((0.8, 0.6), (0.75, 0.8), (0.97, 0.96))):
         return "right for 0.9, and wrong for other values: use both arguments, also where the leak has grown."
-    return None
 
 
 def pixelate(answer: object) -> str | None:
@@ -53,28 +40,18 @@ def pixelate(answer: object) -> str | None:
     import torch
     import torch.nn.functional as F
 
-    if not callable(answer):
-        return "pass the function itself, not its result: answer = pixelate."
     images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    g = answer(images)
-    if g is None or g is ...:
-        return "your function returns nothing yet."
-    g = torch.as_tensor(g)
-    if tuple(g.shape) == (3, 1, 8, 8):
-        return "these are small pictures. A representation is one row of numbers an image: flatten all but the first axis."
-    if g.ndim == 1 or len(g) != 3:
-        return f"three images have to give three rows; yours has the shape {tuple(g.shape)}. Keep the first axis when you flatten."
-    if tuple(g.shape) != (3, 64):
-        return f"three images have to give the shape (3, 64), not {tuple(g.shape)}. How many blocks of 4 x 4 has a picture of 32 x 32?"
+    g = np.asarray(call(answer, images))
+    hint(g.shape == (3, 1, 8, 8), "these are small pictures. A representation is one row an image: flatten all but the first axis.")
+    hint(g.ndim == 1 or len(g) != 3, f"three images have to give three rows; yours has the shape {g.shape}. Keep the first axis.")
+    if g.shape != (3, 64):
+        return f"three images have to give the shape (3, 64), not {g.shape}. How many blocks of 4 x 4 has an image of 32 x 32?"
     right = F.avg_pool2d(images, 4).flatten(1)
-    if torch.allclose(g.double(), right.double(), atol=1e-5):
+    if close(g, right, 1e-5):
         return None
-    if torch.allclose(g.double(), F.max_pool2d(images, 4).flatten(1).double(), atol=1e-5):
-        return "that is the brightest pixel of each block. Take the mean."
-    if torch.allclose(g.double(), images[:, 0, ::4, ::4].flatten(1).double(), atol=1e-5):
-        return "that is one pixel of each block. Take the mean of all sixteen."
-    if torch.allclose(g.double(), 16 * right.double(), atol=1e-4):
-        return "that is the sum of each block. Take the mean."
+    hint(close(g, F.max_pool2d(images, 4).flatten(1), 1e-5), "that is the brightest pixel of each block. Take the mean.")
+    hint(close(g, images[:, 0, ::4, ::4].flatten(1), 1e-5), "that is one pixel of each block. Take the mean of all sixteen.")
+    hint(close(g, 16 * right, 1e-4), "that is the sum of each block. Take the mean.")
     return "the shape is right and the values are not: each number has to be the mean of a block of 4 x 4 pixels, row by row."
 
 

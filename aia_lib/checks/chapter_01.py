@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from . import close, hint, numbers
+
 _UNEVEN = np.array([0, 0, 0, 1, 1, 2])
 
 _EVEN = np.repeat(np.arange(4), 3)
@@ -19,27 +21,21 @@ def _count_pairs(answer: Callable) -> str | None:
         genuine = int((n * (n - 1) // 2).sum())
         return genuine, len(identity) * (len(identity) - 1) // 2 - genuine
 
-    given = {}
+    out = {}
     for name, identity in (("even", _EVEN), ("uneven", _UNEVEN)):
-        pair = np.ravel(answer(identity))
-        if pair.shape != (2,):
-            return f"return two numbers, genuine and impostor; yours returned {pair.size}."
-        given[name] = tuple(float(value) for value in pair)
+        out[name] = tuple(numbers(answer(identity), 2, "numbers, genuine and impostor,"))
     genuine, impostors = truth(_UNEVEN)
     n, total = np.bincount(_UNEVEN), len(_UNEVEN)
-    if given == {"even": truth(_EVEN), "uneven": (genuine, impostors)}:
+    if out == {"even": truth(_EVEN), "uneven": (genuine, impostors)}:
         return None
-    if given["uneven"] == (impostors, genuine):
-        return "these are the right numbers in the wrong order: genuine comes first."
-    if given["uneven"][0] in (float((n**2).sum()), float((n * (n + 1) // 2).sum())):
+    hint(out["uneven"] == (impostors, genuine), "these are the right numbers in the wrong order: genuine comes first.")
+    if out["uneven"][0] in (float((n**2).sum()), float((n * (n + 1) // 2).sum())):
         return "your genuine pairs hold pairs of an image with itself. Of how many different images can the second one be chosen?"
-    if given["uneven"][0] == 2 * genuine or given["uneven"][1] == 2 * impostors:
+    if out["uneven"][0] == 2 * genuine or out["uneven"][1] == 2 * impostors:
         return "you count (a, b) and (b, a) as two pairs; a verifier gives them one distance."
-    if given["even"] == truth(_EVEN):
-        return "right where everybody has as many images as the next, and not otherwise: look at one person at a time."
-    if given["uneven"][0] == genuine:
-        return "your genuine pairs are right. How many pairs are there in all, whoever they show?"
-    if sum(given["uneven"]) == total * (total - 1) / 2:
+    hint(out["even"] == truth(_EVEN), "right where everybody has as many images as the next, and only there: look at one person at a time.")
+    hint(out["uneven"][0] == genuine, "your genuine pairs are right. How many pairs are there in all, whoever they show?")
+    if sum(out["uneven"]) == total * (total - 1) / 2:
         return (
             "genuine and impostor add up to all pairs, as they should, but the border between them is wrong: take one person with n images."
         )
@@ -50,41 +46,34 @@ def _share_seen(answer: Callable) -> str | None:
     """`share_seen(train_identity, test_identity)`: the share of the test images whose person is in train."""
     train, test = np.array([0, 0, 1, 3, 3, 3]), np.array([1, 1, 1, 2, 4])
     value = float(answer(train, test))
-    if np.isclose(value, 3 / 5):
+    if close(value, 3 / 5):
         other = float(answer(test[-2:], test[:3]))
         return None if other == 0 else "two sets that share nobody must give 0; yours does not."
-    if np.isclose(value, 60):
-        return "a share lies between 0 and 1, not between 0 and 100."
-    if np.isclose(value, 1 / 3):
-        return "this is the share of the test *people*. A person with many images spoils more of the test than one with a single image."
-    if np.isclose(value, 1 / 5):
-        return "you compare sets of people, and of both sides. What is asked for is a share of the test images."
-    if np.isclose(value, 1 / 6):
-        return "this is the share of the *train* images whose person is in test; it is asked the other way round."
-    if np.isclose(value, 2 / 5):
-        return "this is the share of the test images that are clean."
-    if np.isclose(value, 3):
-        return "this is a number of images; divide it by how many test images there are."
+    hint(close(value, 60), "a share lies between 0 and 1, not between 0 and 100.")
+    if close(value, 1 / 3):
+        return "this is the share of the test *people*. A person with many images spoils more of the test than one with one."
+    hint(close(value, 1 / 5), "you compare sets of people, and of both sides. What is asked for is a share of the test images.")
+    hint(close(value, 1 / 6), "this is the share of the *train* images whose person is in test; it is asked the other way round.")
+    hint(close(value, 2 / 5), "this is the share of the test images that are clean.")
+    hint(close(value, 3), "this is a number of images; divide it by how many test images there are.")
     return "for each test image, ask whether its person is anywhere in train, and take the mean of the answers."
 
 
 def _label_accuracy(answer: Callable) -> str | None:
     """`label_accuracy(shares)`: accuracy of "same value, same person" on balanced pairs with free impostors."""
     cases = [np.array([0.5, 0.5]), np.array([0.7, 0.3]), np.full(4, 0.25), np.array([0.5, 0.3, 0.2]), np.array([1.0])]
-    given = np.array([float(answer(shares)) for shares in cases])
+    out = np.array([float(answer(shares)) for shares in cases])
     collide = np.array([float((shares**2).sum()) for shares in cases])
-    if np.allclose(given, 1 - collide / 2):
+    if close(out, 1 - collide / 2):
         return None
-    if np.allclose(given, 1 - collide):
-        return "this is how often the rule is right on impostors. What is it on genuine pairs, and how many of the pairs are genuine?"
-    if np.allclose(given, 0.5 + collide / 2):
-        return "you let the rule be right on impostors whose values agree. Which impostors does it accept by mistake?"
-    if np.allclose(given, collide):
+    if close(out, 1 - collide):
+        return "this is how often the rule is right on impostors. And on genuine pairs, and how many of the pairs are those?"
+    hint(close(out, 0.5 + collide / 2), "you let the rule be right on impostors whose values agree. Which ones does it accept by mistake?")
+    if close(out, collide):
         return "this is the chance that two people drawn freely have the same value. What does the rule say of them, and is it right?"
-    if np.allclose(given[:2], 1 - collide[:2] / 2):
+    if close(out[:2], 1 - collide[:2] / 2):
         return "right for two values, not for more. Write p(1 - p) as a sum over values first: with which chance do two people agree?"
-    if np.allclose(given, 100 * (1 - collide / 2)):
-        return "give it as a share between 0 and 1."
+    hint(close(out, 100 * (1 - collide / 2)), "give it as a share between 0 and 1.")
     return "begin with the chance that two people, drawn freely, have the same value: add up over the values."
 
 
@@ -93,19 +82,16 @@ def _same_label_impostors(answer: Callable) -> str | None:
     identity = np.repeat(np.arange(30), 4)
     labels = np.repeat(np.tile([0, 1, 0, 1, -1], 6), 4)
     pairs = answer(identity, labels, 200, 0)
-    if pairs is None or len(pairs) != 2:
-        return "return two arrays of rows, a and b."
+    hint(pairs is None or len(pairs) != 2, "return two arrays of rows, a and b.")
     a, b = (np.asarray(side) for side in pairs)
     if a.shape != b.shape or a.ndim != 1 or a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
         return f"a and b must be whole numbers, one each for every pair; yours are {a.dtype} {a.shape} and {b.dtype} {b.shape}."
-    if len(a) != 200:
-        return f"200 pairs were asked for, and {len(a)} came. Where you throw pairs away, draw more of them first."
+    hint(len(a) != 200, f"200 pairs were asked for, and {len(a)} came. Where you throw pairs away, draw more of them first.")
     if a.min() < 0 or b.min() < 0 or max(a.max(), b.max()) >= len(identity):
         return "a and b are numbers of rows: from 0 to the number of images, not identities or labels."
     if (identity[a] == identity[b]).any():
         return f"{(identity[a] == identity[b]).sum()} of your pairs show one person: they are genuine."
-    if (labels[a] < 0).any() or (labels[b] < 0).any():
-        return "-1 means that the label is missing. Two people without a label need not have the same one."
+    hint((labels[a] < 0).any() or (labels[b] < 0).any(), "-1 is a missing label. Two people without a label need not have the same one.")
     if (labels[a] != labels[b]).any():
         return f"{(labels[a] != labels[b]).sum()} of your pairs carry two different labels."
     if len(set(zip(np.minimum(a, b).tolist(), np.maximum(a, b).tolist(), strict=True))) < 200:
@@ -118,9 +104,7 @@ def _same_label_impostors(answer: Callable) -> str | None:
     if not all(np.array_equal(one, two) for one, two in zip((a, b), again, strict=True)):
         return "the same seed must give the same pairs: make a generator from the seed and draw from nothing else."
     other = answer(identity, labels, 200, 1)
-    if all(np.array_equal(one, two) for one, two in zip((a, b), other, strict=True)):
-        return "another seed must give other pairs: where is it used?"
-    return None
+    hint(all(np.array_equal(one, two) for one, two in zip((a, b), other, strict=True)), "another seed must give other pairs: where is it?")
 
 
 EXERCISES = {"01.1": _count_pairs, "01.2": _share_seen, "01.3": _label_accuracy, "01.4": _same_label_impostors}

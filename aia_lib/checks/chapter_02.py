@@ -6,25 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
+from . import close, hint
+
 
 def _latent_length(answer: Callable) -> str | None:
     """`latent_length(height, width)`: k, the length of g."""
     sizes = [(64, 64), (32, 32), (48, 64), (66, 50)]
-    given = [float(answer(*size)) for size in sizes]
-    if given == [12 * (h // 4) * (w // 4) for h, w in sizes]:
+    out = [float(answer(*size)) for size in sizes]
+    if out == [12 * (h // 4) * (w // 4) for h, w in sizes]:
         return None
-    if given == [0.75 * h * w for h, w in sizes]:
+    if out == [0.75 * h * w for h, w in sizes]:
         return "right where both sides are multiples of 4. What does a pooling of 2 do with an odd row? Try 66 x 50 on the encoder."
-    if given == [12 * h * w for h, w in sizes]:
-        return "you have the channels; what happened to height and width on the way?"
-    if given == [12 * (h // 2) * (w // 2) for h, w in sizes]:
-        return "the image is pooled once in each block. How many blocks are there?"
-    if given == [8 * (h // 4) * (w // 4) for h, w in sizes]:
-        return "8 is the number of channels of the first block; what does the second one give?"
-    if given == [(h // 4) * (w // 4) for h, w in sizes]:
-        return "this is one channel of the map. How many does the last block have?"
-    if all(np.isclose(value, 0.75) for value in given[:3]):
-        return "this is the share of the pixels. How many numbers is that?"
+    hint(out == [12 * h * w for h, w in sizes], "you have the channels; what happened to height and width on the way?")
+    hint(out == [12 * (h // 2) * (w // 2) for h, w in sizes], "the image is pooled once in each block. How many blocks are there?")
+    hint(out == [8 * (h // 4) * (w // 4) for h, w in sizes], "8 is the channels of the first block; what does the second one give?")
+    hint(out == [(h // 4) * (w // 4) for h, w in sizes], "this is one channel of the map. How many does the last block have?")
+    hint(all(close(value, 0.75) for value in out[:3]), "this is the share of the pixels. How many numbers is that?")
     return "follow one image through the two blocks and write the shape down after each line."
 
 
@@ -53,27 +50,20 @@ def _psnr(answer: Callable) -> str | None:
     rebuilt = images + np.array([0.1, 0.02, 0.3])[:, None, None, None] * rng.choice([-1.0, 1.0], size=images.shape)
     error = ((images - rebuilt) ** 2).mean((1, 2, 3))
     truth = -10 * np.log10(error)
-    given = np.asarray(answer(images, rebuilt), dtype=float)
-    if given.shape != (3,):
-        if given.size == 1 and np.isclose(given, -10 * np.log10(error.mean())).all():
+    out = np.asarray(answer(images, rebuilt), dtype=float)
+    if out.shape != (3,):
+        if out.size == 1 and np.isclose(out, -10 * np.log10(error.mean())).all():
             return "this is one number for all images together. Take the mean over the pixels of each image, not over the images."
-        if given.size == 1 and np.isclose(given, truth.mean()).all():
-            return "you averaged at the end. Return one number for each image."
-        return f"return one number for each of the 3 images, shape (3,); yours has shape {given.shape}."
-    if np.allclose(given, truth):
+        hint(out.size == 1 and np.isclose(out, truth.mean()).all(), "you averaged at the end. Return one number for each image.")
+        return f"return one number for each of the 3 images, shape (3,); yours has shape {out.shape}."
+    if close(out, truth):
         return None
-    if np.allclose(given, -truth):
-        return "the sign: a smaller error must give a higher PSNR."
-    if np.allclose(given, -10 * np.log(error)):
-        return "decibels are made with another logarithm."
-    if np.allclose(given, truth / 2):
-        return "10 log10 belongs to the squared error; you took it of its root."
-    if np.allclose(given, truth * 2):
-        return "20 log10 belongs to the root of the squared error."
-    if np.allclose(given, -np.log10(error)):
-        return "that is bel; a decibel is a tenth of it."
-    if np.allclose(given, truth + 20 * np.log10(255)):
-        return "the peak is 1 here, not 255: images lie in [0, 1]."
+    hint(close(out, -truth), "the sign: a smaller error must give a higher PSNR.")
+    hint(close(out, -10 * np.log(error)), "decibels are made with another logarithm.")
+    hint(close(out, truth / 2), "10 log10 belongs to the squared error; you took it of its root.")
+    hint(close(out, truth * 2), "20 log10 belongs to the root of the squared error.")
+    hint(close(out, -np.log10(error)), "that is bel; a decibel is a tenth of it.")
+    hint(close(out, truth + 20 * np.log10(255)), "the peak is 1 here, not 255: images lie in [0, 1].")
     return "begin with the mean squared error of each image, then take 10 log10 of peak squared over it."
 
 
@@ -83,30 +73,25 @@ def _linear_attack(answer: Callable) -> str | None:
     g, weights, offset = rng.random((60, 8)), rng.normal(size=(8, 20)), 3 + rng.random(20)
     images = g @ weights + offset
     fitted = answer(g, images, 1e-9)
-    if fitted is None or not isinstance(fitted, tuple) or len(fitted) != 2:
-        return "return two arrays, the weights and the offset."
+    hint(fitted is None or not isinstance(fitted, tuple) or len(fitted) != 2, "return two arrays, the weights and the offset.")
     w, c = (np.asarray(part, dtype=float) for part in fitted)
-    if w.shape == (20, 8):
-        return "the weights are turned round: g @ weights must give images, so their shape is (k, pixels)."
+    hint(w.shape == (20, 8), "the weights are turned round: g @ weights must give images, so their shape is (k, pixels).")
     if w.shape != (8, 20) or c.size not in (1, 20):
         return f"with g (60, 8) and images (60, 20), weights must be (8, 20) and the offset (20,), not {w.shape} and {c.shape}."
     new = rng.random((30, 8))
-    if not np.allclose(new @ w + c, new @ weights + offset, atol=1e-4):
-        if np.allclose(c, 0):
-            return "without an offset: a picture is not black where g is 0. Subtract the means of g and of the images first."
-        if np.allclose(new @ w + c - c, new @ weights, atol=1e-4):
-            return "the weights are right and the offset is not. It must send the mean g to the mean image."
+    if not close(new @ w + c, new @ weights + offset, 1e-4):
+        hint(np.allclose(c, 0), "without an offset: a picture is not black where g is 0. Subtract the means of g and of the images first.")
+        if close(new @ w + c - c, new @ weights, 1e-4):
+            return "the weights are right, the offset is not: it must send the mean g to the mean image."
         return "on images that are exactly linear in g, new ones are not rebuilt. Compare with the normal equations."
     w, c = (np.asarray(part, dtype=float) for part in answer(g, images, 1e9))
-    if np.abs(w).max() > 1e-3:
-        return "a huge ridge must press the weights to 0; yours ignores it."
-    if not np.allclose(np.broadcast_to(c, 20), images.mean(0), atol=1e-2):
+    hint(np.abs(w).max() > 1e-3, "a huge ridge must press the weights to 0; yours ignores it.")
+    if not close(np.broadcast_to(c, 20), images.mean(0), 1e-2):
         return "with a huge ridge what is left must be the mean image. Is the offset penalised as well?"
     wide = rng.random((5, 40))
     w, c = (np.asarray(part, dtype=float) for part in answer(wide, rng.random((5, 20)), 1e-3))
     if not (np.isfinite(w).all() and np.isfinite(c).all()):
-        return "with fewer images than numbers in g the result is not finite. Where does the ridge enter?"
-    return None
+        return "with fewer images than numbers in g it is not finite. Where does the ridge enter?"
 
 
 EXERCISES = {"02.1": _latent_length, "02.2": _receptive_field, "02.3": _psnr, "02.4": _linear_attack}

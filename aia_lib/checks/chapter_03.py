@@ -6,28 +6,24 @@ from collections.abc import Callable
 
 import numpy as np
 
+from . import close, hint, numbers
+
 
 def _one_logit(answer: Callable) -> str | None:
     """`one_logit(two)`: logits of a two-way softmax (N, 2) to the one logit (N,) whose sigmoid is the probability of class 1."""
     two = np.array([[0.0, 0.0], [1.0, 3.0], [2.0, -1.0], [-4.0, -4.5], [800.0, 802.0]])
     truth = two[:, 1] - two[:, 0]
     with np.errstate(all="ignore"):  # what overflows is told below
-        given = np.asarray(answer(two), dtype=float)
+        out = np.asarray(answer(two), dtype=float)
         softmax = np.exp(two)[:, 1] / np.exp(two).sum(1)
-    if given.shape != (5,):
-        return f"one number an image, shape (5,) for these five; yours has shape {given.shape}."
-    if not np.isfinite(given).all():
-        return "a logit of 800 makes exp overflow. Divide numerator and denominator by the same thing before you compute anything."
-    if np.allclose(given, truth):
+    hint(out.shape != (5,), f"one number an image, shape (5,) for these five; yours has shape {out.shape}.")
+    hint(not np.isfinite(out).all(), "a logit of 800 makes exp overflow. Divide numerator and denominator by the same thing first.")
+    if close(out, truth):
         return None
-    if np.allclose(given, -truth):
-        return "the sign: which of the two classes should a positive logit speak for?"
-    if np.allclose(given, two[:, 1]):
-        return "adding one number to both logits changes no probability. Does it change your answer?"
-    if np.allclose(given[:4], softmax[:4]):
-        return "that is the probability; the logit is what goes into the sigmoid."
-    if np.allclose(given, truth / 2):
-        return "twice or half matters: put your answer into 1 / (1 + exp(-a)) and compare for one image."
+    hint(close(out, -truth), "the sign: which of the two classes should a positive logit speak for?")
+    hint(close(out, two[:, 1]), "adding one number to both logits changes no probability. Does it change your answer?")
+    hint(close(out[:4], softmax[:4]), "that is the probability; the logit is what goes into the sigmoid.")
+    hint(close(out, truth / 2), "twice or half matters: put your answer into 1 / (1 + exp(-a)) and compare for one image.")
     return "write e^a1 / (e^a0 + e^a1), divide by e^a1, and compare with 1 / (1 + e^-a)."
 
 
@@ -39,18 +35,15 @@ def _sign_free(answer: Callable) -> str | None:
         "ties": (np.array([1.0, 1.0, 1.0, 0.0, 1.0]), np.array([1, 1, 1, 0, 0]), 0.75),
         "flat": (np.zeros(6), np.array([1, 0, 1, 0, 0, 0]), 0.5),
     }
-    given = {name: float(answer(scores, labels)) for name, (scores, labels, _) in cases.items()}
-    right = {name: np.isclose(given[name], truth) for name, (_, _, truth) in cases.items()}
+    out = {name: float(answer(scores, labels)) for name, (scores, labels, _) in cases.items()}
+    right = {name: close(out[name], truth) for name, (_, _, truth) in cases.items()}
     if all(right.values()):
         return None
-    if np.isclose(given["down"], 1 / 6):
-        return "scores turned round give you less than 0.5: is that attacker harmless? What would it cost it to turn its answers?"
-    if all(np.isclose(given[name], truth - 0.5) for name, (_, _, truth) in cases.items()):
+    hint(close(out["down"], 1 / 6), "scores turned round give you less than 0.5: is that attacker harmless? It can turn its answers.")
+    if all(close(out[name], truth - 0.5) for name, (_, _, truth) in cases.items()):
         return "that is the distance from chance. The sign-free AUC lies between 0.5 and 1."
-    if right["up"] and right["down"]:
-        return "right as long as no two scores are equal. A tie is neither won nor lost: how much should it count?"
-    if right["up"]:
-        return "right for scores that point the right way only; try the negative scores."
+    hint(right["up"] and right["down"], "right as long as no two scores are equal. A tie is neither won nor lost: how much does it count?")
+    hint(right["up"], "right for scores that point the right way only; try the negative scores.")
     return "compare every positive with every negative: the share of these pairs in which the positive scores higher is the AUC."
 
 
@@ -59,24 +52,18 @@ def _accuracies(answer: Callable) -> str | None:
     labels = np.array([0] * 16 + [1] * 4 + [-1] * 5)
     guess = np.array([0] * 14 + [1] * 2 + [1] * 1 + [0] * 3 + [1] * 5)
     truth = np.array([15 / 20, 16 / 20, (14 / 16 + 1 / 4) / 2])
-    given = np.ravel(np.asarray(answer(guess, labels), dtype=float))
-    if given.shape != (3,):
-        return f"return three numbers: accuracy, majority rate, balanced accuracy; yours returned {given.size}."
+    out = numbers(answer(guess, labels), 3, "numbers (accuracy, majority rate, balanced accuracy)")
     other = np.ravel(np.asarray(answer(1 - guess, np.where(labels >= 0, 1 - labels, -1)), dtype=float))
-    if np.allclose(given, truth) and np.allclose(other, truth):
+    if close(out, truth) and close(other, truth):
         return None
-    if np.isclose(given[0], 15 / 25) or np.isclose(given[1], 16 / 25):
-        return "you count images without a label (-1). Nobody can say whether an answer about them is right."
-    if np.isclose(given[0], 20 / 25):
-        return "an image without a label counts as right in your accuracy."
-    if not np.isclose(given[0], truth[0]):
-        return "begin with the accuracy: of the labelled images, the share with guess equal to label."
-    if not np.isclose(given[1], truth[1]) or not np.isclose(other[1], truth[1]):
-        if np.isclose(given[1], 4 / 20) or np.isclose(other[1], 4 / 20):
-            return "the majority rate is that of the *more frequent* label, whichever it is."
+    if close(out[0], 15 / 25) or close(out[1], 16 / 25):
+        return "you count images without a label (-1). Nobody knows whether such an answer is right."
+    hint(close(out[0], 20 / 25), "an image without a label counts as right in your accuracy.")
+    hint(not close(out[0], truth[0]), "begin with the accuracy: of the labelled images, the share with guess equal to label.")
+    if not close(out[1], truth[1]) or not close(other[1], truth[1]):
+        hint(close(out[1], 4 / 20) or close(other[1], 4 / 20), "the majority rate is that of the *more frequent* label, whichever it is.")
         return "majority rate: the accuracy of always giving the more frequent label."
-    if np.isclose(given[2], 14 / 16) or np.isclose(given[2], 1 / 4):
-        return "that is the accuracy within one label; take the mean over both."
+    hint(close(out[2], 14 / 16) or close(out[2], 1 / 4), "that is the accuracy within one label; take the mean over both.")
     return "balanced accuracy: the accuracy within label 0, the accuracy within label 1, and their mean."
 
 
@@ -91,22 +78,18 @@ def _person_interval(answer: Callable) -> str | None:
     low, high = (float(value) for value in answer(scores, labels, people, 150, 0))
     auc, reference = roc_auc(scores, labels), interval([Scored(scores, labels == 1, people)], 2000)
     width, wanted = high - low, reference[1] - reference[0]
-    if low > high:
-        return "low comes before high."
+    hint(low > high, "low comes before high.")
     if not 0 <= low <= auc <= high <= 1:
         return f"the AUC itself, {auc:.3f}, is not inside your interval [{low:.3f}, {high:.3f}], or the interval leaves [0, 1]."
-    if width < 0.55 * wanted:
-        return "much too narrow: are you drawing images? Ten images of a person are not ten witnesses; whole people have to be drawn."
+    hint(width < 0.55 * wanted, "much too narrow: are you drawing images? Ten images of a person are not ten witnesses; draw whole people.")
     if not 0.78 * wanted < width < 1.22 * wanted:
         return "the width is not that of 95 %: which quantiles do you take, and do people who are drawn twice count twice?"
     again = tuple(float(value) for value in answer(scores, labels, people, 150, 0))
-    if again != (low, high):
-        return "the same seed must give the same interval."
+    hint(again != (low, high), "the same seed must give the same interval.")
     lopsided = np.array([1, 0, 0, 0])  # a resample without the person labelled 1 has no AUC
     pair = answer(np.array([0.9, 0.1, 0.2, 0.3]), lopsided, np.arange(4), 50, 0)
     if not np.isfinite(np.asarray(pair, dtype=float)).all():
-        return "some draws hold people of one label only; they have no AUC and must be left out."
-    return None
+        return "some draws hold people of one label only; they have no AUC: leave them out."
 
 
 EXERCISES = {"03.1": _one_logit, "03.2": _sign_free, "03.3": _accuracies, "03.4": _person_interval}

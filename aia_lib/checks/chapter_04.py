@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..statistics import roc_auc, tar_at_far
+from . import close, hint, numbers
 
 
 def _loss_of_lfw_pairs(answer: float) -> str | None:
@@ -18,21 +19,16 @@ def _loss_of_lfw_pairs(answer: float) -> str | None:
         return float((half * ((1 - different) * distance**2 + different * short**power)).mean())
 
     right = mean_loss(two)
-    if np.ndim(answer):
-        return "one number is asked for, the mean over the four pairs."
+    hint(np.ndim(answer), "one number is asked for, the mean over the four pairs.")
     value = float(answer)
-    if np.isclose(value, right):
+    if close(value, right):
         return None
-    if np.isclose(value, mean_loss(1 - two)):
-        return "which value of y pulls a pair together in Eq. 7? Compare that with what scikit-learn's 1 means."
-    if np.isclose(value, 4 * right):
-        return "this is the sum over the pairs; a mean is asked for."
-    if np.isclose(value, mean_loss(two, half=1)):
-        return "look at the factors in front of both squares of Eq. 7."
-    if np.isclose(value, mean_loss(two, beyond=True)):
+    hint(close(value, mean_loss(1 - two)), "which value of y pulls a pair together in Eq. 7? Compare it with what scikit-learn's 1 means.")
+    hint(close(value, 4 * right), "this is the sum over the pairs; a mean is asked for.")
+    hint(close(value, mean_loss(two, half=1)), "look at the factors in front of both squares of Eq. 7.")
+    if close(value, mean_loss(two, beyond=True)):
         return "one of the pairs shows two people who are already farther apart than the margin. What does the max in Eq. 7 do to it?"
-    if np.isclose(value, mean_loss(two, power=1)):
-        return "the shortfall from the margin enters squared."
+    hint(close(value, mean_loss(two, power=1)), "the shortfall from the margin enters squared.")
     return "write down, for each of the four pairs, whether it shows one person or two, and which of the two terms of Eq. 7 it pays."
 
 
@@ -42,24 +38,22 @@ def _tar(answer: Callable) -> str | None:
     distances = np.concatenate([rng.gamma(16, 1 / 16, 500), rng.gamma(4, 0.5, 900)])
     different = np.repeat([0, 1], [500, 900])
     fars = (0.1, 0.05, 0.3)
-    given = [float(answer(distances, different, far)) for far in fars]
+    out = [float(answer(distances, different, far)) for far in fars]
 
-    def close(other: list[float], tolerance: float = 0.005) -> bool:
-        return bool(np.allclose(given, other, rtol=0, atol=tolerance))
+    def near(other: list[float], tolerance: float = 0.005) -> bool:
+        return bool(np.allclose(out, other, rtol=0, atol=tolerance))
 
     right = [tar_at_far(distances, different, far) for far in fars]
     genuine, impostor = distances[different == 0], distances[different == 1]
-    if not close(right):
-        if close([1 - value for value in right]):
-            return "this is the share of the genuine pairs that is turned away."
-        if close([float((genuine >= np.quantile(impostor, 1 - far)).mean()) for far in fars], 0.01):
+    if not near(right):
+        hint(near([1 - value for value in right]), "this is the share of the genuine pairs that is turned away.")
+        if near([float((genuine >= np.quantile(impostor, 1 - far)).mean()) for far in fars], 0.01):
             return "you accept the pairs that are far apart. Which pairs are more likely to show one person?"
-        if close([float((genuine <= np.quantile(impostor, 1 - far)).mean()) for far in fars], 0.01):
+        if near([float((genuine <= np.quantile(impostor, 1 - far)).mean()) for far in fars], 0.01):
             return "your threshold turns a share `far` of the impostors away; it should let that share in."
-        if close([float((impostor <= np.quantile(genuine, far)).mean()) for far in fars], 0.01):
+        if near([float((impostor <= np.quantile(genuine, far)).mean()) for far in fars], 0.01):
             return "you have exchanged the two kinds of pairs: from which of them does FAR speak?"
-        if close(list(fars), 0.02):
-            return "this is the share of the pairs that sets the threshold; report the share of the other kind at that threshold."
+        hint(near(list(fars), 0.02), "this is the share of the pairs that sets the threshold; report that of the other kind there.")
         return "first find the threshold from the impostor pairs alone, then count the genuine pairs below it."
     few = np.array([0.1, 0.2, 0.3, 0.5, 0.5, 0.5, 0.7, 0.8, 0.9, 1.0, *np.linspace(0.5, 2.0, 15)]), np.repeat([0, 1], [10, 15])
     if abs(float(answer(*few, 0.01)) - tar_at_far(*few, 0.01)) > 1e-6:
@@ -67,7 +61,6 @@ def _tar(answer: Callable) -> str | None:
             "right where there are many impostor pairs. With 15 of them, letting a single one pass is already a FAR of 6.7 %: "
             "how many may pass when 1 % is allowed?"
         )
-    return None
 
 
 def _mixture(answer: Callable) -> str | None:
@@ -84,24 +77,17 @@ def _mixture(answer: Callable) -> str | None:
         rows = (different == 0) | (agree == kind)
         return roc_auc(distances[rows], different[rows])
 
-    values = np.ravel(answer(distances, different, agree)).astype(float)
-    if values.shape != (3,):
-        return f"three numbers are asked for: q and two AUCs; yours returned {values.size}."
-    q, first, second = values
+    values = q, first, second = numbers(answer(distances, different, agree), 3, "numbers, q and two AUCs,")
     right = 280 / 400, auc(True), auc(False)
-    if np.allclose(values, right, atol=1e-6):
+    if close(values, right, 1e-6):
         return None
-    if np.isclose(q, agree.mean()):
-        return "your q counts genuine pairs too, whose labels always agree. It is a share of the impostor pairs."
-    if np.isclose(q, 1 - right[0]):
-        return "your q is the share whose labels differ."
-    if not np.isclose(q, right[0]):
-        return "q is the share of the impostor pairs whose labels agree."
-    if np.allclose([first, second], [right[2], right[1]], atol=1e-6):
-        return "the two AUCs are in the wrong order: where the labels agree comes first."
-    if np.allclose([first, second], [1 - right[1], 1 - right[2]], atol=1e-6):
+    hint(close(q, agree.mean()), "your q counts genuine pairs too, whose labels always agree. It is a share of the impostor pairs.")
+    hint(close(q, 1 - right[0]), "your q is the share whose labels differ.")
+    hint(not close(q, right[0]), "q is the share of the impostor pairs whose labels agree.")
+    hint(close([first, second], [right[2], right[1]], 1e-6), "the two AUCs are in the wrong order: where the labels agree comes first.")
+    if close([first, second], [1 - right[1], 1 - right[2]], 1e-6):
         return "below 0.5: which pairs should have the higher score, if the score is a distance?"
     return "q is right. Each AUC compares *all* genuine pairs with one of the two kinds of impostors: which rows does it need?"
 
 
-EXERCISES: dict[str, Callable[..., str | None]] = {"04.1": _loss_of_lfw_pairs, "04.2": _tar, "04.3": _mixture}
+EXERCISES = {"04.1": _loss_of_lfw_pairs, "04.2": _tar, "04.3": _mixture}

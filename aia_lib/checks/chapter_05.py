@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..losses import LOG2, privacy_gain
 from ..statistics import roc_auc
+from . import hint
 
 
 def _leak(answer: Callable) -> str | None:
@@ -20,19 +21,18 @@ def _leak(answer: Callable) -> str | None:
     upright, turned = labels + noise, -labels + noise  # (2, 200): val and test
     noisy = np.stack([labels + noise[0], noise[1]])
     noisy[1] *= 1 if roc_auc(noisy[1], labels) < 0.5 else -1  # reads on val, slightly below 0.5 on test
-    given, right, plain = {}, {}, {}
+    out, right, plain = {}, {}, {}
     for name, (val, test) in {"upright": upright, "turned": turned, "noisy": noisy}.items():
-        given[name] = float(answer(val, labels, test, labels))
+        out[name] = float(answer(val, labels, test, labels))
         plain[name] = roc_auc(test, labels)
         right[name] = plain[name] if roc_auc(val, labels) >= 0.5 else 1 - plain[name]
 
     def equals(other: dict[str, float]) -> bool:
-        return all(abs(given[name] - other[name]) < 1e-9 for name in given)
+        return all(abs(out[name] - other[name]) < 1e-9 for name in out)
 
     if equals(right):
         return None
-    if equals(plain):
-        return "try it on an attacker whose answers are all turned round: yours calls it private."
+    hint(equals(plain), "try it on an attacker whose answers are all turned round: yours calls it private.")
     if equals({name: max(value, 1 - value) for name, value in plain.items()}):
         return "you orient on test, so yours never falls below 0.5, even for noise. Which split makes the choices?"
     if equals({name: 1 - value for name, value in right.items()}):
@@ -47,31 +47,27 @@ def _gain(answer: Callable) -> str | None:
     """`gain(logits, labels, kind)`: what the encoder maximises."""
     logits = torch.tensor([-4.0, -0.5, 0.3, 2.0, 6.0, 1.0, -2.0])
     labels = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0])
-    given: dict[str, Tensor] = {}
+    out: dict[str, Tensor] = {}
     for kind in ("literal", "capped", "maxent"):
         leaf = logits.clone().requires_grad_(True)
         value = answer(leaf, labels, kind)
         if not isinstance(value, Tensor) or value.ndim:
             return f"for {kind!r} return one torch number, the mean over the images, so that a gradient can flow."
-        if not value.requires_grad:
-            return f"no gradient flows through your {kind!r}: stay within torch operations, without detach, item or numpy."
-        given[kind] = value.detach()
+        hint(not value.requires_grad, f"no gradient flows through your {kind!r}: stay within torch operations: no detach, item, numpy.")
+        out[kind] = value.detach()
 
     def is_(kind: str, value: Tensor) -> bool:
-        return bool(torch.isclose(given[kind], value, atol=1e-5))
+        return bool(torch.isclose(out[kind], value, 1e-5))
 
     loss = F.binary_cross_entropy_with_logits(logits, labels)
-    right = {kind: privacy_gain(logits, labels, kind) for kind in given}
-    if is_("literal", -loss):
-        return "your literal gain falls when the adversary errs more; the encoder maximises it."
-    if not is_("literal", right["literal"]):
-        return "literal is L_Adv itself: the binary cross entropy of the logits, a mean over the images."
+    right = {kind: privacy_gain(logits, labels, kind) for kind in out}
+    hint(is_("literal", -loss), "your literal gain falls when the adversary errs more; the encoder maximises it.")
+    hint(not is_("literal", right["literal"]), "literal is L_Adv itself: the binary cross entropy of the logits, a mean over the images.")
     if is_("capped", loss.clamp(max=LOG2)):
         return "you cap the mean. One image that is far beyond the coin can then pay for others: where does the minimum belong?"
-    if is_("capped", right["literal"]):
-        return "your capped gain has no cap."
+    hint(is_("capped", right["literal"]), "your capped gain has no cap.")
     if not is_("capped", right["capped"]):
-        return "capped: each image's cross entropy, but never more than that of a coin. What does a coin pay, in nats?"
+        return "capped: each image's cross entropy, but at most that of a coin. What does a coin pay, in nats?"
     if is_("maxent", -right["maxent"]):
         return "the sign of maxent: the encoder maximises your gain, and at the coin it should be highest. Try logits 0 and 10."
     entropy = (F.softplus(-logits) * torch.sigmoid(logits) + F.softplus(logits) * torch.sigmoid(-logits)).mean()
@@ -81,8 +77,7 @@ def _gain(answer: Callable) -> str | None:
             "the chapter takes the cross entropy to an even coin."
         )
     if not is_("maxent", right["maxent"]):
-        return "maxent: put the even coin in the place of the label in the cross entropy. The labels do not occur in it."
-    return None
+        return "maxent: put the even coin in the place of the label in the cross entropy. No labels occur."
 
 
 def _reverse(answer: Callable) -> str | None:
@@ -90,27 +85,19 @@ def _reverse(answer: Callable) -> str | None:
     for beta in (0.5, 2.0):
         g = torch.tensor([[0.2, -1.0], [3.0, 0.7]], requires_grad=True)
         out = answer(g, beta)
-        if not isinstance(out, Tensor) or out.shape != g.shape:
-            return "return a tensor of g's shape."
-        if not torch.allclose(out, g, atol=1e-5):
-            return "forwards the layer must change nothing: the adversary has to see g itself."
-        if not out.requires_grad:
-            return "no gradient comes back through your layer; something of g must stay undetached."
+        hint(not isinstance(out, Tensor) or out.shape != g.shape, "return a tensor of g's shape.")
+        hint(not torch.allclose(out, g, 1e-5), "forwards the layer must change nothing: the adversary has to see g itself.")
+        hint(not out.requires_grad, "no gradient comes back through your layer; something of g must stay undetached.")
         weights = torch.tensor([[1.0, 2.0], [-1.0, 0.5]])
         (out * weights).sum().backward()
         back = g.grad
-        if back is None:
-            return "no gradient comes back through your layer; something of g must stay undetached."
-        if torch.allclose(back, -beta * weights, atol=1e-5):
+        hint(back is None, "no gradient comes back through your layer; something of g must stay undetached.")
+        if torch.allclose(back, -beta * weights, 1e-5):
             continue
-        if torch.allclose(back, weights):
-            return "the gradient comes back as it was: the encoder would help the adversary."
-        if torch.allclose(back, beta * weights):
-            return "the gradient is scaled but not turned round."
-        if torch.allclose(back, -weights):
-            return "turned round, but not scaled: where does beta go?"
+        hint(torch.allclose(back, weights), "the gradient comes back as it was: the encoder would help the adversary.")
+        hint(torch.allclose(back, beta * weights), "the gradient is scaled but not turned round.")
+        hint(torch.allclose(back, -weights), "turned round, but not scaled: where does beta go?")
         return "for a gradient of 1 behind the layer, which number must arrive before it?"
-    return None
 
 
-EXERCISES: dict[str, Callable[..., str | None]] = {"05.1": _leak, "05.2": _gain, "05.3": _reverse}
+EXERCISES = {"05.1": _leak, "05.2": _gain, "05.3": _reverse}

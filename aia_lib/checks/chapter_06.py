@@ -8,6 +8,7 @@ import numpy as np
 
 from ..report.ledger import published
 from ..statistics import Scored, interval
+from . import close, hint, numbers
 
 
 def _exchange(answer: object) -> str | None:
@@ -17,32 +18,21 @@ def _exchange(answer: object) -> str | None:
     def share(o: dict, x: dict, key: str, chance: float = 0.5) -> float:
         return (o[key] - x[key]) / (o[key] - chance)
 
-    values = np.ravel(np.asarray(answer, dtype=float))
-    if values.shape != (2,):
-        return f"two numbers are asked for, leak removed and utility paid; you gave {values.size}."
+    values = numbers(answer, 2, "numbers, leak removed and utility paid,")
     keys = ("privacy_accuracy", "utility_accuracy")
     right = np.array([share(original, aia, key) for key in keys])
 
-    def close(other: np.ndarray) -> bool:
-        return bool(np.allclose(values, other, atol=0.002))
-
-    if close(right):
+    if close(values, right, 0.002):
         return None
-    if close(100 * right) or bool(np.allclose(values, 100 * right, atol=0.2)):
-        return "shares lie between 0 and 1; these are per cent."
-    if close(right[::-1]):
-        return "the right two numbers in the wrong order: leak removed comes first."
-    if close(np.array([right[0], 1 - right[1]])):
-        return "your second number is the utility that is kept; asked for is what is paid."
-    if close(np.array([share(original, aia, key, chance=0.0) for key in keys])):
+    hint(close(values, 100 * right, 0.2), "shares lie between 0 and 1; these are per cent.")
+    hint(close(values, right[::-1], 0.002), "the right two numbers in the wrong order: leak removed comes first.")
+    hint(close(values, [right[0], 1 - right[1]], 0.002), "your second number is the utility that is kept; asked for is what is paid.")
+    if close(values, [share(original, aia, key, chance=0.0) for key in keys], 0.002):
         return "you divide by Original's accuracy. A coin has half of that for nothing: from where should one count?"
-    if close(np.array([original[key] - aia[key] for key in keys])):
-        return "these are differences in accuracy. How large could they have been at most?"
-    if close(np.array([share(celeba["Original"], celeba["AIA"], key) for key in keys])):
-        return "these are the shares of the CelebA columns."
+    hint(close(values, [original[key] - aia[key] for key in keys], 0.002), "these are differences. How large could they have been at most?")
+    hint(close(values, [share(celeba["Original"], celeba["AIA"], key) for key in keys], 0.002), "these are shares of the CelebA columns.")
     task = published("vggface")["AIA\\T"]
-    if close(np.array([share(original, task, key) for key in keys])):
-        return "this is the row AIA\\T."
+    hint(close(values, [share(original, task, key) for key in keys], 0.002), "this is the row AIA\\T.")
     return "take Original and AIA from the VGG-Face columns, subtract 0.5 from each accuracy, and compare what remains."
 
 
@@ -60,37 +50,24 @@ def _figures(answer: Callable) -> str | None:
         }
 
     o, x = made(0.9, 0.8, 0.86), made(0.78, 0.71, 0.82)
-    values = np.ravel(np.asarray(answer(o, x), dtype=float))
-    if values.shape != (2,):
-        return f"two numbers are asked for, leak removed and utility kept; yours returned {values.size}."
-    removed, kept = values
+    removed, kept = numbers(answer(o, x), 2, "numbers, leak removed and utility kept,")
     right = (o["leak_auc"] - x["leak_auc"]) / (o["leak_auc"] - 0.5), (x["utility_auc_same"] - 0.5) / (o["utility_auc_same"] - 0.5)
 
-    def is_(value: float, other: float) -> bool:
-        return abs(value - other) < 1e-6
-
-    if is_(removed, right[1]) and is_(kept, right[0]):
-        return "the two are in the wrong order: leak removed comes first."
-    if is_(removed, 1 - right[0]):
-        return "your first number is the share of the leak that is left."
-    if is_(removed, (o["leak_auc"] - x["leak_auc"]) / o["leak_auc"]):
+    hint(close(removed, right[1]) and close(kept, right[0]), "the two are in the wrong order: leak removed comes first.")
+    hint(close(removed, 1 - right[0]), "your first number is the share of the leak that is left.")
+    if close(removed, (o["leak_auc"] - x["leak_auc"]) / o["leak_auc"]):
         return "the leak: an attacker that knows nothing has an AUC above zero. From where do you count?"
-    if not is_(removed, right[0]):
-        return "leak removed: how far has leak_auc come down, as a share of how far it could come down?"
-    if is_(kept, 1 - right[1]):
-        return "your second number is what is paid; asked for is what is kept."
-    if is_(kept, (x["utility_auc"] - 0.5) / (o["utility_auc"] - 0.5)):
+    hint(not close(removed, right[0]), "leak removed: how far has leak_auc come down, as a share of how far it could come down?")
+    hint(close(kept, 1 - right[1]), "your second number is what is paid; asked for is what is kept.")
+    if close(kept, (x["utility_auc"] - 0.5) / (o["utility_auc"] - 0.5)):
         return "utility kept: that is the AUC with free impostors, and gender helps against those."
-    if is_(kept, x["utility_auc_same"] / o["utility_auc_same"]):
+    if close(kept, x["utility_auc_same"] / o["utility_auc_same"]):
         return "the utility: a verifier that knows nothing has an AUC above zero. From where do you count?"
-    if is_(kept, (x["utility_accuracy_same"] - 0.5) / (o["utility_accuracy_same"] - 0.5)):
+    if close(kept, (x["utility_accuracy_same"] - 0.5) / (o["utility_accuracy_same"] - 0.5)):
         return "utility kept: by AUC, not by the accuracy at a threshold."
-    if not is_(kept, right[1]):
-        return "leak removed is right. Utility kept: which of the figures has impostors with the person's own label?"
-    same = np.ravel(np.asarray(answer(o, o), dtype=float))
-    if not np.allclose(same, (0, 1)):
+    hint(not close(kept, right[1]), "leak removed is right. Utility kept: which of the figures has impostors with the person's own label?")
+    if not close(numbers(answer(o, o), 2, "numbers, leak removed and utility kept,"), (0, 1)):
         return "a method that changes nothing removes 0 and keeps 1; yours says otherwise."
-    return None
 
 
 def _people_interval(answer: Callable) -> str | None:
@@ -101,24 +78,16 @@ def _people_interval(answer: Callable) -> str | None:
     scores = 0.9 * positive + rng.normal(size=60)[people] + 0.4 * rng.normal(size=len(people))
     right = np.array(interval([Scored(scores, positive, people)], 1000))
     by_image = np.array(interval([Scored(scores, positive, np.arange(len(people)))], 1000))
-    values = np.ravel(np.asarray(answer(scores, positive, people, 300), dtype=float))
-    if values.shape != (2,):
-        return f"return the two ends of the interval; yours returned {values.size} numbers."
-    low, high = values
-    if low > high:
-        return "the lower end comes first."
+    low, high = numbers(answer(scores, positive, people, 300), 2, "numbers, the two ends of the interval,")
+    hint(low > high, "the lower end comes first.")
     width, wanted = high - low, right[1] - right[0]
-    if width < 1e-9:
-        return "both ends are the same: every resample held the same rows. Draw with replacement."
+    hint(width < 1e-9, "both ends are the same: every resample held the same rows. Draw with replacement.")
     if abs(width / (by_image[1] - by_image[0]) - 1) < 0.25:
         return "about as narrow as if every image were of another person. What is drawn: rows, or people with all their rows?"
-    if width < 0.8 * wanted:
-        return "too narrow for 95 %: as many people are drawn as there are, and 2.5 % are cut off at each end."
-    if width > 1.2 * wanted:
-        return "too wide for 95 %: which two quantiles leave 2.5 % on each side?"
+    hint(width < 0.8 * wanted, "too narrow for 95 %: as many people are drawn as there are, and 2.5 % are cut off at each end.")
+    hint(width > 1.2 * wanted, "too wide for 95 %: which two quantiles leave 2.5 % on each side?")
     if max(abs(low - right[0]), abs(high - right[1])) > 0.35 * wanted:
         return "the width is right, the place is not: is the AUC of each resample computed on the resampled scores *and* labels?"
-    return None
 
 
-EXERCISES: dict[str, Callable[..., str | None]] = {"06.1": _exchange, "06.2": _figures, "06.3": _people_interval}
+EXERCISES = {"06.1": _exchange, "06.2": _figures, "06.3": _people_interval}

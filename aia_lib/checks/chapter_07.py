@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..sweep.tradeoff import REFERENCE, hypervolume, pareto_front
+from . import close, hint
 
 SETTINGS = {
     "A": (0.60, 0.62),
@@ -29,24 +30,22 @@ def _front(answer: object) -> str | None:
     def front(x: np.ndarray, y: np.ndarray) -> set[str]:
         return set(names[pareto_front(x, y)])
 
-    given = {str(name).strip().upper() for name in answer if str(name).strip(" ,")}  # "ABC", "A, B" and ["A", "B"] alike
-    if not given or not given <= set(names):
-        return f"name settings out of {''.join(names)}, as in 'ACE'."
+    out = {str(name).strip().upper() for name in answer if str(name).strip(" ,")}  # "ABC", "A, B" and ["A", "B"] alike
+    hint(not out or not out <= set(names), f"name settings out of {''.join(names)}, as in 'ACE'.")
     right = front(leak, utility)
-    if given == right:
+    if out == right:
         return None
-    if given in (front(-leak, utility), front(leak, -utility), front(-leak, -utility)):
+    if out in (front(-leak, utility), front(leak, -utility), front(-leak, -utility)):
         return "which way is better? An attacker should read little (left), a verifier much (up)."
-    if given == {names[leak.argmin()], names[utility.argmax()]}:
+    if out == {names[leak.argmin()], names[utility.argmax()]}:
         return "these are the two ends. Between them, too, there are settings that no single other one beats."
     strictly = {
         name for name, x, y in zip(names, leak, utility, strict=True) if not ((leak < x) & (utility > y)).any()
     }  # beaten only by what is better in both
-    if given == strictly:
-        return "a setting is beaten, too, by one that is equal in one figure and better in the other. Look for equal figures."
-    if extra := sorted(given - right):
+    hint(out == strictly, "a setting is beaten, too, by one that is equal in one figure and better in the other. Look for equal figures.")
+    if extra := sorted(out - right):
         return f"{extra[0]} is beaten: another setting leaks no more and verifies no worse."
-    if not right - given <= set(names[[leak.argmin(), utility.argmax()]]):
+    if not right - out <= set(names[[leak.argmin(), utility.argmax()]]):
         return "one is missing. Go through the rows by rising leak, and keep each that verifies better than all before it."
     return "an end is missing: the setting with the least leak is on the front however badly it verifies. And the best verifier?"
 
@@ -60,44 +59,34 @@ def _hypervolume(answer: Callable) -> str | None:
         "beaten": ([0.6, 0.7, 0.75, 0.9, 0.95], [0.62, 0.6, 0.8, 0.93, 0.7]),
         "useless": ([0.6, 0.55], [0.8, 0.45]),
     }
-    given, right = {}, {}
+    out, right = {}, {}
     for name, points in sets.items():
         x, y = np.array(points)
         value = np.asarray(answer(x.copy(), y.copy()), dtype=float)
-        if value.shape != ():
-            return "return one number, the area."
-        given[name], right[name] = float(value), hypervolume(x, y)
-
-    def is_(name: str, value: float) -> bool:
-        return abs(given[name] - value) < 1e-9
+        hint(value.shape != (), "return one number, the area.")
+        out[name], right[name] = float(value), hypervolume(x, y)
 
     worst, least = REFERENCE
-    if is_("one", (worst - 0.7) * 0.8):
-        return "you count down to a utility of 0. Where does the reference lie?"
-    if is_("one", 0.7 * (0.8 - least)) or is_("one", (0.7 - least) * (0.8 - least)):
+    hint(close(out["one"], (worst - 0.7) * 0.8), "you count down to a utility of 0. Where does the reference lie?")
+    if close(out["one"], 0.7 * (0.8 - least)) or close(out["one"], (0.7 - least) * (0.8 - least)):
         return "you measure the area to the left of the setting. Which points is it at least as good as: those that leak less, or more?"
-    if not is_("one", right["one"]):
-        return "begin with a single setting: a rectangle from its leak to 1, and from 0.5 to its utility."
+    hint(not close(out["one"], right["one"]), "begin with a single setting: a rectangle from its leak to 1, and from 0.5 to its utility.")
     x, y = np.array(sets["front"])
     boxes = (worst - x) * (y - least)
-    if is_("front", boxes.sum()):
-        return "you add whole rectangles, but they lie on top of each other; what is covered twice counts once."
-    if is_("front", boxes.max()):
-        return "this is the largest single rectangle. The others cover something besides."
-    if is_("front", (worst - x.min()) * (y.max() - least)):
+    hint(close(out["front"], boxes.sum()), "you add the rectangles, but they lie on top of each other; what is covered twice counts once.")
+    hint(close(out["front"], boxes.max()), "this is the largest single rectangle. The others cover something besides.")
+    if close(out["front"], (worst - x.min()) * (y.max() - least)):
         return "the least leak and the best utility are of different settings: no setting is at that corner."
     corners = np.append(x, worst), np.append(y, y[-1]) - least
-    if is_("front", float(((corners[1][1:] + corners[1][:-1]) / 2 * np.diff(corners[0])).sum())):
+    if close(out["front"], float(((corners[1][1:] + corners[1][:-1]) / 2 * np.diff(corners[0])).sum())):
         return "you join the settings by straight lines, as if there were a setting at every point between them. Only the steps are earned."
-    if not is_("front", right["front"]):
+    if not close(out["front"], right["front"]):
         return "cut the area into slabs: by rising leak, what does each setting add above the best utility so far?"
-    if not is_("unsorted", right["unsorted"]):
-        return "right for settings in order of their leak; yours must not depend on their order."
-    if not is_("beaten", right["beaten"]):
+    hint(not close(out["unsorted"], right["unsorted"]), "right for settings in order of their leak; yours must not depend on their order.")
+    if not close(out["beaten"], right["beaten"]):
         return "right on a front; a setting that another one beats must add nothing, and take nothing away."
-    if not is_("useless", right["useless"]):
+    if not close(out["useless"], right["useless"]):
         return "a setting that verifies worse than chance is no better than the reference: it adds nothing."
-    return None
 
 
 def _choice(answer: Callable) -> str | None:
@@ -111,15 +100,14 @@ def _choice(answer: Callable) -> str | None:
         return int(np.flatnonzero(kept)[utility[kept].argmax()]) if kept.any() else None
 
     cases = [(0.60, margin), (0.65, margin), (0.60, uneven), (0.56, margin), (0.50, margin)]
-    given = []
+    out = []
     for limit, own in cases:
         index = answer(leak.copy(), utility.copy(), own.copy(), limit)
         if index is not None:
             index = np.asarray(index)
-            if index.shape != () or index.dtype.kind not in "iu":
-                return "return one whole number, the setting's index in the arrays, or None."
+            hint(index.shape != () or index.dtype.kind not in "iu", "return one whole number, the setting's index in the arrays, or None.")
             index = int(index)
-        given.append(index)
+        out.append(index)
 
     def rule(function: Callable) -> list[int | None]:
         return [function(limit, own) for limit, own in cases]
@@ -129,21 +117,18 @@ def _choice(answer: Callable) -> str | None:
         return int(utility[kept].argmax()) if kept.any() else None
 
     right = rule(lambda limit, own: best(leak + own <= limit))
-    if given == right:
+    if out == right:
         return None
-    if given == rule(lambda limit, own: best(leak <= limit)):
+    if out == rule(lambda limit, own: best(leak <= limit)):
         return "the margin plays no part: yours takes a setting that only just keeps the limit on val, and may well break it on new people."
-    if given == rule(lambda limit, own: best(leak - own <= limit)):
-        return "the margin has the wrong sign: it is there to be on the safe side."
-    if given == rule(position):
-        return "you give the place among the settings that are left. Which index has it in the arrays that came in?"
-    if given == rule(lambda limit, own: int((leak + own).argmin()) if (leak + own).min() <= limit else None):
+    hint(out == rule(lambda limit, own: best(leak - own <= limit)), "the margin has the wrong sign: it is there to be on the safe side.")
+    hint(out == rule(position), "you give the place among the settings that are left. Which index has it in the arrays that came in?")
+    if out == rule(lambda limit, own: int((leak + own).argmin()) if (leak + own).min() <= limit else None):
         return "the limit is kept, but at a price: among those that keep it, which one is the most useful?"
-    if given[:-1] == right[:-1] and right[-1] is None:
-        return "with a limit of 0.5 no setting here keeps it. What should be recommended then?"
-    if given[2] != right[2] and [*given[:2], *given[3:]] == [*right[:2], *right[3:]]:
+    hint(out[:-1] == right[:-1] and right[-1] is None, "with a limit of 0.5 no setting here keeps it. What should be recommended then?")
+    if out[2] != right[2] and [*out[:2], *out[3:]] == [*right[:2], *right[3:]]:
         return "each setting has a margin of its own: yours seems to use one for all."
     return "two steps: keep the settings whose leak with its margin is at most the limit; of these take the most useful, or None."
 
 
-EXERCISES: dict[str, Callable[..., str | None]] = {"07.1": _front, "07.2": _hypervolume, "07.3": _choice}
+EXERCISES = {"07.1": _front, "07.2": _hypervolume, "07.3": _choice}

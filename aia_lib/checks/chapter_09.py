@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from ..statistics import roc_auc
+from . import close, hint, numbers
 
 
 def _bits(answer: Callable) -> str | None:
@@ -28,26 +29,17 @@ def _bits(answer: Callable) -> str | None:
     prior, cross_entropy = parts(probabilities)
     right = prior - cross_entropy
 
-    def is_(other: float) -> bool:
-        return abs(value - other) < 1e-4
-
-    if is_(right * np.log(2)):
-        return "these are nats. Which logarithm gives bits?"
-    if is_(-right):
-        return "the sign: what is known before, less what is left open afterwards."
-    if is_(cross_entropy):
-        return "this is the cross entropy: what is left open. How much was open before?"
-    if is_(prior):
-        return "this is the entropy of the labels alone; the probabilities play no part in it."
-    if is_(1 - cross_entropy):
-        return "you take one bit for the entropy of the labels, and here one label is more frequent than the other."
-    if not is_(right):
+    hint(close(value, right * np.log(2)), "these are nats. Which logarithm gives bits?")
+    hint(close(value, -right), "the sign: what is known before, less what is left open afterwards.")
+    hint(close(value, cross_entropy), "this is the cross entropy: what is left open. How much was open before?")
+    hint(close(value, prior), "this is the entropy of the labels alone; the probabilities play no part in it.")
+    hint(close(value, 1 - cross_entropy), "you take one bit for the entropy of the labels, and here one label is more frequent.")
+    if not close(value, right):
         return "entropy of the labels (from their share of ones), less the mean of -log2 of the probability that was given to what came."
     wrong = np.where(labels == 1, 0.1, 0.6)  # an attacker who is sure, and wrong
     prior, cross_entropy = parts(wrong)
     if abs(float(answer(wrong, labels)) - (prior - cross_entropy)) > 1e-4:
         return "right where the attacker is of use. For one who is worse than a guess the difference is below 0: leave it so."
-    return None
 
 
 ATTACKERS_TRIED, OF_EACH_LABEL, LOOKS_GOOD = 20, 50, 0.6
@@ -56,70 +48,56 @@ ATTACKERS_TRIED, OF_EACH_LABEL, LOOKS_GOOD = 20, 50, 0.6
 
 def _best_of_many(answer: object) -> str | None:
     """Shares of the worlds in which the best of useless attackers looks good on test, chosen on test and on val."""
-    values = np.ravel(np.asarray(answer, dtype=float))
-    if values.shape != (2,):
-        return f"two shares are asked for, chosen on test and chosen on val; you gave {values.size} numbers."
+    values = numbers(answer, 2, "shares, chosen on test and chosen on val,")
     deviation = np.sqrt((2 * OF_EACH_LABEL + 1) / (12 * OF_EACH_LABEL**2))  # of an AUC without a difference, Mann and Whitney
     one = float(norm.sf((LOOKS_GOOD - 0.5) / deviation))
     best = 1 - (1 - one) ** ATTACKERS_TRIED
 
-    def close(first: float, second: float) -> bool:
-        return abs(values[0] - first) < 0.06 and abs(values[1] - second) < 0.025
+    def near(first: float, second: float) -> list[bool]:
+        return [abs(values[0] - first) < (0.06 if first == best else 0.025), abs(values[1] - second) < (0.06 if second == best else 0.025)]
 
-    if close(best, one):
+    (first_right, second_right), (first_single, second_best) = near(best, one), near(one, best)
+    if first_right and second_right:
         return None
-    if values.max() > 1:
-        return "shares lie between 0 and 1. (A sum over twenty attackers may be above 1; it is not the share of the worlds.)"
-    if close(one, best) or (abs(values[1] - best) < 0.06 and abs(values[0] - one) < 0.025):
-        return "the two are in the wrong order: chosen on test comes first."
-    if abs(values[0] - one) < 0.025 and abs(values[1] - one) < 0.025:
+    hint(values.max() > 1, "shares lie between 0 and 1. (A sum over twenty attackers may be above 1; it is not the share of the worlds.)")
+    hint(first_single and second_best, "the two are in the wrong order: chosen on test comes first.")
+    if first_single and second_right:
         return "the first share is that of a single attacker. What if twenty are tried, and the best of them on test is reported?"
-    if abs(values[0] - best) < 0.06 and abs(values[1] - best) < 0.06:
-        return "your second share, too, is a maximum. The attacker is chosen on val; which AUC is reported?"
-    if abs(values[1] - one) < 0.025 and values[0] > best + 0.06:
+    hint(first_right and second_best, "your second share, too, is a maximum. The attacker is chosen on val; which AUC is reported?")
+    if second_right and values[0] > best:
         return "the second is right. The first is too large: take the AUC as it is, not the better of both orientations, and do not add up."
-    if abs(values[1] - one) < 0.025:
-        return "the second is right. In how many worlds is the largest of the twenty test AUCs above the line?"
-    if abs(values[0] - best) < 0.06:
-        return "the first is right. For the second: np.argmax over the val AUCs, then that attacker's AUC on test."
+    hint(second_right, "the second is right. In how many worlds is the largest of the twenty test AUCs above the line?")
+    hint(first_right, "the first is right. For the second: np.argmax over the val AUCs, then that attacker's AUC on test.")
     return "in each world, draw twenty AUCs on val and twenty on test; count the worlds in which the reported one is above the line."
 
 
 def _dealt(answer: Callable) -> str | None:
     """`two_audits(g, labels, identity)`: the AUC with the images dealt out, and with the people dealt out."""
-    found = {}
-    for kind in ("known", "told"):
+    aucs = {}
+    for kind in ("person", "label"):
         values = []
         for world in range(4):
             rng = np.random.default_rng(world)
             identity = np.repeat(np.arange(60), 8)
             labels = rng.permutation(np.arange(60) % 2)[identity]
-            if kind == "known":  # who it is, and nothing of the label
+            if kind == "person":  # who it is, and nothing of the label
                 g = rng.normal(size=(60, 64))[identity] + rng.normal(0, 0.3, (len(identity), 64))
             else:  # the label, and nothing of who it is
                 g = 1.0 * (2 * labels[:, None] - 1) + rng.normal(size=(len(identity), 1))
             order = rng.permutation(len(identity))
-            values.append(np.ravel(np.asarray(answer(g[order], labels[order], identity[order]), dtype=float)))
-            if values[-1].shape != (2,):
-                return f"two AUCs are asked for, images dealt and people dealt; yours returned {values[-1].size} numbers."
-        found[kind] = np.mean(values, axis=0)
-    images, people = found["known"]
-    if not (np.isfinite(found["known"]).all() and np.isfinite(found["told"]).all()):
-        return "one of your AUCs is not a number."
-    if people > 0.75 and images < 0.7:
-        return "the two are in the wrong order: images dealt out comes first."
+            values.append(numbers(answer(g[order], labels[order], identity[order]), 2, "AUCs, images dealt and people dealt,"))
+        aucs[kind] = np.mean(values, axis=0)
+    images, people = aucs["person"]
+    hint(not (np.isfinite(aucs["person"]).all() and np.isfinite(aucs["label"]).all()), "one of your AUCs is not a number.")
+    hint(people > 0.75 and images < 0.7, "the two are in the wrong order: images dealt out comes first.")
     if people > 0.7:
         return (
             "where g tells who it is and nothing else, your second audit still finds a leak: are there people in both of its halves, "
             "or is the attacker tested on what it was trained on?"
         )
-    if images < 0.75:
-        return "with the images dealt out, each person is in both halves and can be recognised; your first audit does not see it."
-    if people < 0.3:
-        return "the second AUC is far below chance on people who tell nothing: are scores and labels of the same rows?"
-    if min(found["told"]) < 0.8:
-        return "where g does tell the label, both audits should find it: are scores and labels of the same rows?"
-    return None
+    hint(images < 0.75, "with the images dealt out, each person is in both halves and can be recognised; your first audit does not see it.")
+    hint(people < 0.3, "the second AUC is far below chance on people who tell nothing: are scores and labels of the same rows?")
+    hint(min(aucs["label"]) < 0.8, "where g does tell the label, both audits should find it: are scores and labels of the same rows?")
 
 
 def _cheat(answer: Callable) -> str | None:
@@ -129,8 +107,7 @@ def _cheat(answer: Callable) -> str | None:
     g = np.asarray(answer(labels.copy(), rng), dtype=float)
     if g.ndim != 2 or len(g) != len(labels):
         return f"g must have a row for each of the {len(labels)} labels, shape (N, k); yours has the shape {g.shape}."
-    if not np.isfinite(g).all():
-        return "g holds NaN or infinite values."
+    hint(not np.isfinite(g).all(), "g holds NaN or infinite values.")
     g = (g - g.mean(0)) / np.maximum(g.std(0), 1e-9)
     half = len(labels) // 2
     linear = LogisticRegression(max_iter=500).fit(g[:half], labels[:half])
@@ -141,9 +118,7 @@ def _cheat(answer: Callable) -> str | None:
         return f"logistic regression reads it (AUC {max(by_line, 1 - by_line):.2f}). No single direction may tell the label."
     if by_neighbours < 0.6:
         return "neither of the two reads anything. Then it is no cheat: is the label still in there, and within reach of neighbours?"
-    if by_neighbours < 0.9:
-        return f"the line reads nothing, the neighbours only a part (AUC {by_neighbours:.2f}): there should be less noise."
-    return None
+    hint(by_neighbours < 0.9, f"the line reads nothing, the neighbours only a part (AUC {by_neighbours:.2f}): there should be less noise.")
 
 
-EXERCISES: dict[str, Callable[..., str | None]] = {"09.1": _bits, "09.2": _best_of_many, "09.3": _dealt, "09.4": _cheat}
+EXERCISES = {"09.1": _bits, "09.2": _best_of_many, "09.3": _dealt, "09.4": _cheat}

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from scipy.stats import norm
 
+from . import array, call, close, hint
+
 SEEDS = range(4)
 """Repetitions of the experiment of 10.3, whose mean is judged."""
-
-
-def _matrix(given: object, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """`given` as a float array of `shape`. ValueError otherwise, which `check` passes on to the reader."""
-    values = np.asarray(given, dtype=float)
-    if values.shape != shape:
-        raise ValueError(f"{what} of shape {shape} is asked for, not {values.shape}")
-    return values
 
 
 def _power(matrix: np.ndarray, power: float) -> np.ndarray:
@@ -37,34 +30,26 @@ def _leace(g: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 def leace(answer: object) -> str | None:
     """10.1: `leace(g, s)`, the erased g (N, k)."""
-    if not callable(answer):
-        return "pass the function itself, not a value of it."
     rng = np.random.default_rng(3)
     s = (rng.random(400) < 0.4).astype(float)
     g = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)) + np.outer(s, [1.0, -2.0, 0.5, 0.0, 1.0]) + 3.0
-    given = answer(g.copy(), s.copy())
-    if given is None or given is ...:
-        return "your function returns nothing yet."
-    given = _matrix(given, g.shape, "an array")
+    out = array(call(answer, g.copy(), s.copy()), g.shape)
     right, centred = _leace(g, s), g - g.mean(0)
-    if np.allclose(given, right, atol=1e-6):
+    if close(out, right, 1e-6):
         return None
-    if np.allclose(given, g):
-        return "g came back as it went in."
-    if np.allclose(given, right - g.mean(0), atol=1e-6):
-        return "almost: the mean of g is lost. LEACE moves an image at the mean by nothing."
+    hint(close(out, g), "g came back as it went in.")
+    hint(close(out, right - g.mean(0), 1e-6), "almost: the mean of g is lost. LEACE moves an image at the mean by nothing.")
     cross = centred.T @ (s - s.mean())
-    if np.allclose(given, g - np.outer(centred @ cross, cross) / (cross @ cross), atol=1e-6):
+    if close(out, g - np.outer(centred @ cross, cross) / (cross @ cross), 1e-6):
         return "the labels' means are equal now, and more was changed than need be. In which coordinates is that projection orthogonal?"
     white = _power(centred.T @ centred / len(g), -0.5)
     u = white @ cross / np.linalg.norm(white @ cross)
     flat = centred @ white
-    if any(np.allclose(given, flat - np.outer(flat @ u, u) + shift, atol=1e-6) for shift in (0, g.mean(0), white @ g.mean(0))):
+    if any(close(out, flat - np.outer(flat @ u, u) + shift, 1e-6) for shift in (0, g.mean(0), white @ g.mean(0))):
         return "right in whitened coordinates: the way back is missing."
-    gap = given[s == 1].mean(0) - given[s == 0].mean(0)
-    if np.abs(gap).max() > 1e-6:
-        return f"the labels' means still differ, by {np.abs(gap).max():.3f} at most. Which direction has to go?"
-    if np.abs(given - given.mean(0)).max() < 1e-6 or np.linalg.matrix_rank(given - given.mean(0), tol=1e-6) < 4:
+    gap = out[s == 1].mean(0) - out[s == 0].mean(0)
+    hint(np.abs(gap).max() > 1e-6, f"the labels' means still differ, by {np.abs(gap).max():.3f} at most. Which direction has to go?")
+    if np.abs(out - out.mean(0)).max() < 1e-6 or np.linalg.matrix_rank(out - out.mean(0), tol=1e-6) < 4:
         return "the labels' means are equal, but more than one direction is gone: LEACE gives up one."
     return "the labels' means are equal; but a smaller change of g would have done. What does whitening do to lengths?"
 
@@ -77,48 +62,30 @@ def _transport(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def transport(answer: object) -> str | None:
     """10.2: `transport(source, target)`, the matrix (k, k) of the optimal transport map."""
-    if not callable(answer):
-        return "pass the function itself, not a value of it."
     rng = np.random.default_rng(4)
     for _ in range(3):
         source, target = (m @ m.T / 4 + 0.2 * np.eye(4) for m in rng.normal(size=(2, 4, 4)))
-        given = answer(source.copy(), target.copy())
-        if given is None or given is ...:
-            return "your function returns nothing yet."
-        given = _matrix(given, (4, 4), "a matrix")
+        out = array(call(answer, source.copy(), target.copy()), (4, 4))
         right = _transport(source, target)
-        if np.allclose(given, right, atol=1e-6):
+        if close(out, right, 1e-6):
             continue
-        if np.allclose(given, np.linalg.inv(right), atol=1e-6):
-            return "that is the way back, from the target to the source."
-        if np.allclose(given @ source @ given.T, target, atol=1e-6):
+        hint(close(out, np.linalg.inv(right), 1e-6), "that is the way back, from the target to the source.")
+        if close(out @ source @ out.T, target, 1e-6):
             return (
                 "N(0, source) becomes N(0, target), but by a longer way than need be: among all A with A S A^T = T "
                 "the shortest is the symmetric one."
             )
-        if np.allclose(given, right @ right, atol=1e-6):
-            return "that is the square of the map: variances have squared units, lengths have not."
-        if np.allclose(given, np.sqrt(np.abs(target / source)), atol=1e-6):
-            return "a root of each entry is not a root of the matrix: take it of the eigenvalues."
-        off = np.abs(given @ source @ given.T - target).max()
+        hint(close(out, right @ right, 1e-6), "that is the square of the map: variances have squared units, lengths have not.")
+        hint(close(out, np.sqrt(np.abs(target / source)), 1e-6), "a root of each entry is no root of the matrix: take the eigenvalues'.")
+        off = np.abs(out @ source @ out.T - target).max()
         return f"A S A^T should be T; yours is off by {off:.3f}. Check first that S^1/2 times S^1/2 gives S, by the matrix product."
-    return None
 
 
 def new_people(answer: object) -> str | None:
     """10.3: `my_trial(k, n, rng)`, the AUCs of a linear attacker (on the people LEACE was fitted on, on new ones)."""
-    if not callable(answer):
-        return "pass the function itself, not a value of it."
-    found = {}
     for k, n in ((20, 200), (4, 200), (20, 1000)):
-        trials = []
-        for seed in SEEDS:
-            given = answer(k, n, np.random.default_rng(seed))
-            if given is None or given is ...:
-                return "your function returns nothing yet."
-            trials.append(_matrix(given, (2,), "a pair"))
-        found[k, n] = np.mean(trials, axis=0)
-    for (k, n), (own, new) in found.items():
+        trials = [array(call(answer, k, n, np.random.default_rng(seed)), (2,)) for seed in SEEDS]
+        own, new = np.mean(trials, axis=0)
         where, expected = f"k = {k}, n = {n}: ", float(norm.cdf(math.sqrt(2 * (k - 1) / n)))
         if not (0 <= own <= 1 and 0 <= new <= 1):
             return where + f"AUCs lie between 0 and 1, not at {own:.3f} and {new:.3f}."
@@ -139,42 +106,27 @@ def new_people(answer: object) -> str | None:
                 f"too little is read on new people ({new:.3f}): give the attacker many more of them than the eraser had, "
                 "so that only the eraser's error is seen."
             )
-    return None
 
 
 def noise(answer: object) -> str | None:
     """10.4: `my_sigma(bound, clip, releases)`, the noise under which no attacker's AUC exceeds `bound` after so many releases."""
-    if not callable(answer):
-        return "pass the function itself, not a value of it."
     for bound, clip, releases in ((0.6, 1.0, 1), (0.75, 2.5, 1), (0.6, 1.0, 9)):
-        given = answer(bound, clip, releases)
-        if given is None or given is ...:
-            return "your function returns nothing yet."
-        given = float(_matrix(given, (), "one number"))
+        out = float(array(call(answer, bound, clip, releases), ()))
         mu = math.sqrt(2) * float(norm.ppf(bound))
         sigma = 2 * clip / mu
-
-        def is_(other: float, given: float = given) -> bool:
-            return math.isclose(given, other, rel_tol=1e-6)
-
-        if is_(sigma * math.sqrt(releases)):
+        if close(out, sigma * math.sqrt(releases)):
             continue
-        if is_(mu) or is_(mu / math.sqrt(releases)):
-            return "that is mu. How much noise makes it so, for g that are at most C long?"
-        if is_(sigma / 2 * math.sqrt(releases)):
-            return "half of it: two clipped g, one on each side of the ball, are how far apart?"
-        if is_(clip / float(norm.ppf(bound)) * math.sqrt(releases)):
+        hint(close(out, mu) or close(out, mu / math.sqrt(releases)), "that is mu. How much noise makes it so, for g of length at most C?")
+        hint(close(out, sigma / 2 * math.sqrt(releases)), "half of it: two clipped g, one on each side of the ball, are how far apart?")
+        if close(out, clip / float(norm.ppf(bound)) * math.sqrt(releases)):
             return "that mu bounds the balanced accuracy, Phi(mu / 2). Asked for is the AUC."
-        if is_(sigma * math.sqrt(releases) * math.sqrt(2)):
+        if close(out, sigma * math.sqrt(releases) * math.sqrt(2)):
             return "a factor of the square root of 2 is missing in mu: two draws are compared, each with its own noise."
-        if is_(sigma):
-            return f"right for one release. With {releases} of one person the attacker takes their mean."
-        if is_(sigma * releases):
+        hint(close(out, sigma), f"right for one release. With {releases} of one person the attacker takes their mean.")
+        if close(out, sigma * releases):
             return f"{releases} releases do not need {releases} times the noise: how does the noise of a mean of m numbers fall?"
-        if is_(sigma / math.sqrt(releases)):
-            return "more releases tell more, so each of them needs more noise, not less."
+        hint(close(out, sigma / math.sqrt(releases)), "more releases tell more, so each of them needs more noise, not less.")
         return f"bound {bound}, C = {clip}, {releases} release(s): solve Phi(mu / 2^1/2) = bound for mu, then mu = 2 C / sigma for sigma."
-    return None
 
 
-EXERCISES: dict[str, Callable[..., str | None]] = {"10.1": leace, "10.2": transport, "10.3": new_people, "10.4": noise}
+EXERCISES = {"10.1": leace, "10.2": transport, "10.3": new_people, "10.4": noise}

@@ -6,37 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-NOTHING = "your function returns nothing yet."
-
-
-def _empty(given: object) -> bool:
-    return given is None or given is ...
-
-
-def _close(a: object, b: object) -> bool:
-    return np.shape(a) == np.shape(b) and np.allclose(a, b, atol=1e-9)
+from . import call, close, hint
 
 
 def _cells(answer: Callable) -> str | None:
     """`cells(a, b)`: 2 a + b of two labels, int (N,); -1 where one of them is missing."""
     a, b = np.array([0, 0, 1, 1, -1, 0, -1, 1, 1]), np.array([0, 1, 0, 1, 1, -1, -1, -1, 0])
     truth = np.array([0, 1, 2, 3, -1, -1, -1, -1, 2])
-    given = answer(a.copy(), b.copy())
-    if _empty(given):
-        return NOTHING
-    given = np.asarray(given)
-    if given.shape != a.shape:
-        return f"one number an image, shape {a.shape} for these; yours has shape {given.shape}."
+    out = np.asarray(call(answer, a.copy(), b.copy()))
+    hint(out.shape != a.shape, f"one number an image, shape {a.shape} for these; yours has shape {out.shape}.")
     known = truth >= 0
-    if _close(given, truth):
+    if close(out, truth):
         return None
-    if _close(given[known], truth[known]):
-        return "right where both labels are there. An image that lacks one of them is in no cell: which number says so?"
-    if _close(given[known], (a + 2 * b)[known]):
-        return "the two attributes are exchanged: the first one is the one that counts double."
-    if _close(given[known], (a + b)[known]):
-        return "a sum puts two different cells into one. There are four combinations, so there have to be four numbers."
-    if _close(given[known], (a * b)[known]) or _close(given[known], (a ^ b)[known]):
+    hint(close(out[known], truth[known]), "right where both labels are there. An image that lacks one is in no cell: which number says so?")
+    hint(close(out[known], (a + 2 * b)[known]), "the two attributes are exchanged: the first one is the one that counts double.")
+    hint(close(out[known], (a + b)[known]), "a sum puts two different cells into one. Four combinations need four numbers.")
+    if close(out[known], (a * b)[known]) or close(out[known], (a ^ b)[known]):
         return "that says whether a combination is there, and not which: four combinations need four numbers."
     return "number the four combinations 0 to 3: what has to be multiplied by two?"
 
@@ -45,20 +30,15 @@ def _gap(answer: Callable) -> str | None:
     """`gap(decisions, labels)`: the demographic parity gap, unlabelled images left out."""
     labels = np.array([0] * 10 + [1] * 20 + [-1] * 5)
     decisions = np.array([1] * 4 + [0] * 6 + [1] * 3 + [0] * 17 + [1] * 5)
-    given, turned = answer(decisions, labels), answer(decisions, np.where(labels < 0, -1, 1 - labels))
-    if _empty(given):
-        return NOTHING
-    given, turned = float(given), float(turned)
-    if np.isclose(given, 0.25) and np.isclose(turned, 0.25):
+    out, turned = (float(call(answer, decisions, s)) for s in (labels, np.where(labels < 0, -1, 1 - labels)))
+    if close(out, 0.25) and close(turned, 0.25):
         return None
-    if np.isclose(abs(given), 0.25):
-        return "the size is right; a gap has no sign, whichever group is preferred."
-    if np.isclose(abs(given), 0.4 - 8 / 25) or np.isclose(abs(given), 9 / 15 - 3 / 20):
+    hint(close(abs(out), 0.25), "the size is right; a gap has no sign, whichever group is preferred.")
+    if close(abs(out), 0.4 - 8 / 25) or close(abs(out), 9 / 15 - 3 / 20):
         return "images without a label (-1) are in neither group, and you count them in one."
-    if np.isclose(abs(given), 4 / 7 - 3 / 7) or np.isclose(abs(given), 4 / 12 - 3 / 12):
+    if close(abs(out), 4 / 7 - 3 / 7) or close(abs(out), 4 / 12 - 3 / 12):
         return "you divide by the positive decisions. The question is which share of each *group* is decided upon positively."
-    if np.isclose(abs(given), 1 / 30) or np.isclose(abs(given), 1):
-        return "numbers are not rates: the groups are of different size."
+    hint(close(abs(out), 1 / 30) or close(abs(out), 1), "numbers are not rates: the groups are of different size.")
     return "take the mean of the decisions over the images with label 1, and over those with label 0."
 
 
@@ -69,25 +49,18 @@ def _most_unequal(answer: Callable) -> str | None:
     p0[3], p1[3] = p0[3] + p1[3], 0.0  # a value that one group never has
     p1 /= p1.sum()
     p0 /= p0.sum()
-    given = answer(p0.copy(), p1.copy())
-    if _empty(given):
-        return NOTHING
-    given = np.asarray(given)
-    if given.shape != p0.shape:
-        return f"one decision for each value of g, shape {p0.shape} for these; yours has shape {given.shape}."
-    if given.dtype != bool and not np.isin(given, (0, 1)).all():
-        return "a decision is true or false (or 1 and 0) for each value."
-    given = given.astype(bool)
-    most, gap = 0.5 * np.abs(p1 - p0).sum(), abs(p1[given].sum() - p0[given].sum())
-    if np.isclose(gap, most):
+    out = np.asarray(call(answer, p0.copy(), p1.copy()))
+    hint(out.shape != p0.shape, f"one decision for each value of g, shape {p0.shape} for these; yours has shape {out.shape}.")
+    hint(out.dtype != bool and not np.isin(out, (0, 1)).all(), "a decision is true or false (or 1 and 0) for each value.")
+    out = out.astype(bool)
+    most, gap = 0.5 * np.abs(p1 - p0).sum(), abs(p1[out].sum() - p0[out].sum())
+    if close(gap, most):
         return None
-    if given.all() or not given.any():
-        return "the same decision for everybody has no gap at all."
-    if given.sum() == 1:
-        return "one value is not all that can be gained: every further one adds to the gap or takes from it. When does it add?"
-    if (given == (p1 > p1.mean())).all() or (given == (p0 > p0.mean())).all() or (given == (p1 + p0 > (p1 + p0).mean())).all():
+    hint(out.all() or not out.any(), "the same decision for everybody has no gap at all.")
+    hint(out.sum() == 1, "one value is not all that can be gained: every further one adds to the gap or takes from it. When does it add?")
+    if (out == (p1 > p1.mean())).all() or (out == (p0 > p0.mean())).all() or (out == (p1 + p0 > (p1 + p0).mean())).all():
         return "frequent values are not what is wanted, but those that are more frequent in one group than in the other."
-    if (given == (p1 > 2 * p0)).all() or (given == (p1 > 1.5 * p0)).all():
+    if (out == (p1 > 2 * p0)).all() or (out == (p1 > 1.5 * p0)).all():
         return "you leave out values that still help: how large has the difference of the two probabilities to be?"
     return "the gap is a sum over the chosen values of p1 - p0. Which values make it larger?"
 
@@ -109,29 +82,22 @@ def _group_errors(answer: Callable) -> str | None:
         return [fmr / impostor.sum(), fnmr / genuine.sum()]
 
     truth = np.array([rates(group == value) for value in (0, 1)])
-    given = answer(distances.copy(), different.copy(), group.copy(), threshold)
-    if _empty(given):
-        return NOTHING
-    given = np.asarray(given, dtype=float)
-    if given.shape != (2, 2):
-        return f"two groups with two rates each, shape (2, 2); yours has shape {given.shape}."
-    if _close(given, truth):
+    out = np.asarray(call(answer, distances.copy(), different.copy(), group.copy(), threshold), dtype=float)
+    hint(out.shape != (2, 2), f"two groups with two rates each, shape (2, 2); yours has shape {out.shape}.")
+    if close(out, truth):
         return None
-    if _close(given, truth[:, ::-1]):
-        return "the columns are exchanged: false matches come first."
-    if _close(given, truth.T):
-        return "rows and columns are exchanged: a row is a group."
-    if _close(given, truth[::-1]):
-        return "the rows are exchanged: group 0 comes first."
-    if _close(given, 1 - truth) or _close(given, 1 - truth[:, ::-1]):
+    hint(close(out, truth[:, ::-1]), "the columns are exchanged: false matches come first.")
+    hint(close(out, truth.T), "rows and columns are exchanged: a row is a group.")
+    hint(close(out, truth[::-1]), "the rows are exchanged: group 0 comes first.")
+    if close(out, 1 - truth) or close(out, 1 - truth[:, ::-1]):
         return "those are the shares that were judged rightly, or you accept large distances. Small distances mean one person."
-    if _close(given, [rates(group == value, group == value) for value in (0, 1)]):
+    if close(out, [rates(group == value, group == value) for value in (0, 1)]):
         return (
             "you divide by all pairs of the group. False matches are a share of the impostor pairs, false non-matches of the genuine ones."
         )
-    if _close(given, [rates(group == value, accepted & (group == value)) for value in (0, 1)]):
+    if close(out, [rates(group == value, accepted & (group == value)) for value in (0, 1)]):
         return "you divide by the pairs that were accepted. Of whom is a false match a share?"
-    if _close(given, [rates(group == 0), rates(group != 0)]) or _close(given, [rates(group != 1), rates(group == 1)]):
+    if close(out, [rates(group == 0), rates(group != 0)]) or close(out, [rates(group != 1), rates(group == 1)]):
         return "pairs of no group (-1) went into one of the groups."
     return "for one group at a time: of its impostor pairs, the share with distance <= threshold; of its genuine pairs, the share above it."
 

@@ -12,11 +12,10 @@ from ..faces import SPLIT_NAMES, Faces
 from ..machine.files import UserError
 from . import celeba, embedded, folder, lfw, vggface, vggface2
 from .cache import build_entry, cache_folder, cache_key, read_entry
-from .common import scan
+from .common import choose_people, scan
 from .download import download_celeba
-from .lfw import load_lfw_pairs
 
-__all__ = ["SOURCES", "Summary", "check", "download_celeba", "load_faces", "load_lfw_pairs"]
+__all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "summarise"]
 
 SOURCES = {"embedded": embedded, "celeba": celeba, "vggface": vggface, "vggface2": vggface2, "lfw": lfw, "folder": folder}
 """The module that reads each source."""
@@ -106,14 +105,6 @@ def _check_attribute(attribute: str, attributes: dict[str, np.ndarray], left_out
         raise UserError(f"There is no attribute {attribute!r} in {source}; there are: {', '.join(sorted(attributes)) or 'none'}.")
 
 
-def choose_people(identity: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """Rows of whole people, in a random order until there are `limit` images; the last person is cut. int64 (limit,), sorted."""
-    people = int(identity.max()) + 1
-    turn = np.empty(people, dtype=np.int64)
-    turn[np.random.default_rng(seed).permutation(people)] = np.arange(people)
-    return np.sort(np.argsort(turn[identity], kind="stable")[:limit])
-
-
 @dataclass(frozen=True)
 class Summary:
     """What a data set holds, for a reader to check before training on it.
@@ -154,7 +145,7 @@ class Summary:
         return "\n".join(lines)
 
 
-def check(source: str, root: str | os.PathLike | None = None, **settings) -> Summary:
+def summarise(source: str, root: str | os.PathLike | None = None, **settings) -> Summary:
     """Load a data set as `load_faces` does, with the same settings, and sum up what it holds; `print` it.
 
     Raises:

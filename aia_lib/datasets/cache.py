@@ -18,7 +18,7 @@ import time
 import uuid
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,7 +236,7 @@ def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress:
         with open(temporary / "images.npy", "wb") as file:
             # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
             _write_header(file, len(index.paths), size)
-            kept, notes = _decode_all(file, folder, layout, index, size, progress)
+            kept, notes = _decode_all(file, layout, index, size, progress)
             file.seek(0)
             _write_header(file, len(kept), size)
             file.flush()
@@ -274,80 +274,54 @@ def _write_header(file, count: int, size: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, 1, size, size)})
 
 
-def decode_batch(layout: Layout, paths: Sequence[str], size: int) -> tuple[list[np.ndarray | str], list[str]]:
-    """Decode the images at `paths`, to be called inside `pillow_warnings`.
-
-    Returns:
-        for each path the pixels, uint8 (size, size), or the reason why it is skipped; the remarks on all of them.
-    """
-    results: list[np.ndarray | str] = []
-    remarks: list[str] = []
-    for path in paths:
-        try:
-            pixels, peculiar = decode(layout.base / path, size, layout.crop)
-        except SkippedImage as reason:
-            results.append(str(reason))
-        else:
-            results.append(pixels)
-            remarks += peculiar
-    return results, remarks
-
-
-@contextlib.contextmanager
-def pillow_warnings() -> Iterator[None]:
-    """Inside, Pillow's readers are loaded, its remarks on odd metadata are not shown, and its warning of a huge image is an error."""
-    _formats()  # before any threads: Pillow loads its readers without a lock
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
-def _decode_all(file: IO[bytes], folder: Path, layout: Layout, index: Index, size: int, progress: bool) -> tuple[np.ndarray, list[str]]:
-    """Decode all images of `index` in threads and append them to `file`; the rows kept, int64, and the notes."""
-    skipped: dict[str, list[str]] = {}
-    found: list[str] = []
+def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progress: bool) -> tuple[np.ndarray, list[str]]:
+    """Decode all images of `index` in threads and append them to `file`; the rows kept, int64, and the notes, a sentence each."""
+    skipped: dict[str, list[str]] = {}  # reason -> paths
+    peculiar: Counter[str] = Counter()
     kept: list[int] = []
     total = len(index.paths)
 
-    def batch(start: int) -> tuple[list[np.ndarray | str], list[str]]:
-        return decode_batch(layout, index.paths[start : start + _BATCH], size)
+    def batch(start: int) -> list[tuple[np.ndarray, tuple[str, ...]] | str]:
+        results = []
+        for path in index.paths[start : start + _BATCH]:
+            try:
+                results.append(decode(layout.base / path, size, layout.crop))
+            except SkippedImage as reason:
+                results.append(str(reason))
+        return results
 
     workers = min(32, cores())
     pool = ThreadPoolExecutor(workers)
+    _formats()  # before any threads: Pillow loads its readers without a lock
     try:
-        with pillow_warnings(), tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress) as bar:
+        with warnings.catch_warnings(), tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress) as bar:
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; a huge image stays an error
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             starts = iter(range(0, total, _BATCH))
             waiting = deque((start, pool.submit(batch, start)) for start in itertools.islice(starts, 4 * workers))
             while waiting:
                 start, future = waiting.popleft()
-                results, remarks = future.result()
-                found += remarks
+                results = future.result()
                 for i in itertools.islice(starts, 1):  # one for each that is done, so that only a few wait in memory
                     waiting.append((i, pool.submit(batch, i)))
-                good = [pixels for pixels in results if not isinstance(pixels, str)]
                 for row, result in enumerate(results, start=start):
                     if isinstance(result, str):
                         skipped.setdefault(result, []).append(index.paths[row])
                     else:
+                        pixels, remarks = result
+                        file.write(pixels.data)
                         kept.append(row)
-                if good:
-                    file.write(np.stack(good))
+                        peculiar.update(remarks)
                 bar.update(len(results))
-                refuse_too_many(skipped, start + len(results), total, layout)
+                _refuse_too_many(skipped, start + len(results), total, layout)
     finally:
         pool.shutdown(cancel_futures=True)
-    return np.array(kept, dtype=np.int64), decoding_notes(found, skipped)
-
-
-def decoding_notes(remarks: Iterable[str], skipped: dict[str, list[str]]) -> list[str]:
-    """What decoding has to say, one sentence each: `remarks` on all images, and the paths of the skipped ones by reason."""
-    notes = [f"Images that {remark}: {count:,}." for remark, count in sorted(Counter(remarks).items())]
+    notes = [f"Images that {remark}: {count:,}." for remark, count in sorted(peculiar.items())]
     notes += [f"Images skipped because they are {reason}: {len(paths):,} ({some(paths)})." for reason, paths in sorted(skipped.items())]
-    return notes
+    return np.array(kept, dtype=np.int64), notes
 
 
-def refuse_too_many(skipped: dict[str, list[str]], seen: int, total: int, layout: Layout) -> None:
+def _refuse_too_many(skipped: dict[str, list[str]], seen: int, total: int, layout: Layout) -> None:
     """Raise the `UserError` of a data set with too many unusable images: `skipped` gives their paths by reason, of the first `seen`."""
     bad = sum(map(len, skipped.values()))
     if bad > MAX_SKIPPED * total:

@@ -15,20 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..machine.files import UserError
-from .common import (
-    IMAGE_SUFFIXES,
-    Crop,
-    Index,
-    Layout,
-    check_all_listed,
-    check_root,
-    find_file,
-    is_number,
-    line_error,
-    majority,
-    read_lines,
-    wrong_layout,
-)
+from .common import IMAGE_SUFFIXES, Crop, Index, Layout, check_root, find_file, wrong_layout
+from .label_files import check_all_listed, is_number, line_error, majority, read_lines
 
 CROP = Crop(side=148 / 178, x=0.5, y=121 / 218)
 """148 of the 178 pixels of the width; centred between the eyes' line (y = 111) and the nose (y = 135) of the aligned images."""
@@ -60,15 +48,15 @@ def locate(root: str | os.PathLike | None) -> Layout:
 
 
 def _layout(base: Path, folder: str) -> Layout:
-    found = {what: find_file([base, base / "Anno", base / "Eval"], names) for what, names in _LABELS.items()}
-    if found["attributes"] is None:
+    labels = {what: find_file([base, base / "Anno", base / "Eval"], names) for what, names in _LABELS.items()}
+    if labels["attributes"] is None:
         raise UserError(f"{base}: list_attr_celeba.txt (or .csv) is missing. It comes with CelebA; put it beside img_align_celeba.")
-    if found["identity"] is None:
+    if labels["identity"] is None:
         raise UserError(
             f"{base}: identity_CelebA.txt is missing, and without identities faces can neither be verified nor split. "
             "CelebA gives it on request and with its drive; Kaggle's copy leaves it out. Put it beside img_align_celeba."
         )
-    return Layout("celeba", base, (folder,), False, {what: path for what, path in found.items() if path}, CROP, LICENCE)
+    return Layout("celeba", base, (folder,), False, {what: path for what, path in labels.items() if path}, CROP, LICENCE)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the sources share: where files lie, how label files are read, and what is said when they are wrong.
+"""What the sources share: where files lie, who is on them, and what is said when they are wrong.
 
 A source is a module with two functions. `locate(root)` finds the folders and label files and reads none of them, so that a second load
 costs no parsing; `index(layout, paths)` reads the label files and says who is on each image.
@@ -6,13 +6,11 @@ costs no parsing; `index(layout, paths)` reads the label files and says who is o
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import re
-import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,7 +122,17 @@ class Index:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------- folders
+def choose_people(identity: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Rows of whole people, in a random order until there are `limit` images; the last person is cut. int64 (limit,), sorted."""
+    people = int(identity.max()) + 1
+    turn = np.empty(people, dtype=np.int64)
+    turn[np.random.default_rng(seed).permutation(people)] = np.arange(people)
+    return np.sort(np.argsort(turn[identity], kind="stable")[:limit])
+
+
+def some(names: Sequence[str], count: int = 3) -> str:
+    """The first few names, for a message."""
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
 def check_root(source: str, root: str | os.PathLike | None) -> Path:
@@ -278,215 +286,3 @@ def _files(folder: Path, prefix: str) -> tuple[list[str], int]:
     except OSError as error:
         raise UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.") from error
     return sorted(lines), other
-
-
-# ------------------------------------------------------------------------------------------------------------ label files
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark, LF or CRLF; blank lines at the end are dropped.
-
-    Raises:
-        UserError: it cannot be read, is not UTF-8, or is empty.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    try:
-        lines = content.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {number}: not UTF-8 text. Save the file as UTF-8.") from error
-    lines = [line.removesuffix("\r") for line in lines]
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise UserError(f"{path} is empty.")
-    return lines
-
-
-def line_error(path: Path, number: int, text: str, problem: str) -> UserError:
-    """The error for a line of a label file: names the file, the line's number and its text."""
-    text = text if len(text) <= 80 else text[:77] + "…"
-    return UserError(f"{path}, line {number}: {problem}: {text!r}")
-
-
-def some(names: Sequence[str], count: int = 3) -> str:
-    """The first few names, for a message."""
-    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
-
-
-def check_all_listed(path: Path, missing: Sequence[str], what: str) -> None:
-    """Raise a `UserError` where images or people on the disk, `missing`, have no line in the label file `path`."""
-    if missing:
-        raise UserError(
-            f"{path} has no line for {len(missing):,} of the {what} on the disk: {some(missing)}. Add the lines, or move them away."
-        )
-
-
-def is_number(text: str) -> bool:
-    """Whether `text` is a whole number, not negative, of at most nine digits."""
-    return text.isascii() and text.isdecimal() and len(text) < 10
-
-
-def match_name(name: str) -> str:
-    """`name` as it is compared: one Unicode form, since file systems and tables write accents differently."""
-    return unicodedata.normalize("NFC", name)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A CSV of people: `columns` beside the key column; `rows` by key, one text a column; `line` of each key."""
-
-    path: Path
-    columns: tuple[str, ...]
-    rows: dict[str, list[str]]
-    line: dict[str, int]
-
-
-def read_table(path: Path, key: str, normalise: Callable[[str], str] = match_name) -> Table:
-    """Read a CSV with a header; `key` names the column that identifies a row (upper or lower case).
-
-    Comma, semicolon or tab separate; spaces around fields and empty fields at a line's end are dropped; fields may be quoted.
-
-    Raises:
-        UserError: naming file, line number and text of a malformed line, a repeated key, or a header that lacks `key` or repeats a name.
-    """
-    lines = read_lines(path)
-    delimiter = max(",;\t", key=lines[0].count)
-
-    def fields_of(number: int, text: str) -> list[str]:
-        try:
-            fields = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True), [])
-        except csv.Error as error:
-            raise line_error(path, number, text, f"malformed ({error})") from error
-        return [value.strip() for value in fields]
-
-    header = fields_of(1, lines[0])
-    while header and not header[-1]:
-        header.pop()
-    lowered = [name.casefold() for name in header]
-    if key.casefold() not in lowered:
-        raise line_error(path, 1, lines[0], f"the header must name a column {key!r}")
-    if "" in lowered or len(set(lowered)) < len(lowered):
-        raise line_error(path, 1, lines[0], "the header names a column twice or not at all")
-    position = lowered.index(key.casefold())
-    rows: dict[str, list[str]] = {}
-    line: dict[str, int] = {}
-    for number, text in enumerate(lines[1:], start=2):
-        fields = fields_of(number, text)
-        while len(fields) > len(header) and not fields[-1]:
-            fields.pop()
-        if len(fields) != len(header):
-            raise line_error(path, number, text, f"{len(fields)} fields where the header has {len(header)}")
-        name = normalise(fields.pop(position))
-        if not name:
-            raise line_error(path, number, text, f"no {key}")
-        if name in rows:
-            raise line_error(path, number, text, f"{name!r} is listed a second time (first on line {line[name]})")
-        rows[name], line[name] = fields, number
-    if not rows:
-        raise UserError(f"{path} has a header and no lines below it.")
-    columns = tuple(name for i, name in enumerate(header) if i != position)
-    return Table(path, columns, rows, line)
-
-
-_VOCABULARIES = (
-    {"0": 0, "1": 1},
-    {"-1": 0, "1": 1},
-    {"no": 0, "yes": 1},
-    {"n": 0, "y": 1},
-    {"false": 0, "true": 1},
-    {"f": 0, "m": 1},
-    {"f": 0, "t": 1},
-    {"female": 0, "male": 1},
-    {"woman": 0, "man": 1},
-)
-
-
-def binary_column(table: Table, column: str) -> tuple[dict[str, int] | None, str]:
-    """Read a column of a table as 1, 0 and -1 (missing, an empty field), in upper or lower case.
-
-    0/1, -1/1, no/yes, n/y, false/true, f/t, f/m, female/male, woman/man are read as 0/1. Any other two values are read in alphabetical
-    order, the first as 0; a single other value is read as 0.
-
-    Returns:
-        The values by the table's key, or None where there are more than two values; and a note on what was decided, or "".
-    """
-    position = table.columns.index(column)
-    texts = {name: fields[position].casefold() for name, fields in table.rows.items()}
-    values = sorted(set(texts.values()) - {""})
-    if len(values) > 2:
-        return None, f"The column {column!r} of {table.path.name} has {len(values)} values ({some(values)}), not two."
-    code = next((words for words in _VOCABULARIES if set(values) <= set(words)), None)
-    note = ""
-    if code is None:
-        code = {value: i for i, value in enumerate(values)}
-        note = (
-            f"The column {column!r} of {table.path.name} is read in alphabetical order: "
-            + ", ".join(f"{v!r} is {i}" for v, i in code.items())
-            + "."
-        )
-    elif column.casefold() in ("gender", "sex") and values and set(values) <= {"-1", "0", "1"}:
-        note = f"The numbers in the column {column!r} of {table.path.name} are read as 1 = male."
-    elif not values:
-        note = f"The column {column!r} of {table.path.name} is empty: all its labels are missing."
-    return {name: code[text] if text else -1 for name, text in texts.items()}, note
-
-
-def index_people(
-    layout: Layout, paths: list[str], table: Table, columns: Sequence[str] | None = None, normalise: Callable[[str], str] = match_name
-) -> Index:
-    """The index of a nested layout whose table says things about *people*: the folder is the person.
-
-    Args:
-        columns: which columns to read as attributes; default all. "gender" keeps its name in lower case.
-        normalise: applied to folder names before they are looked up in the table.
-
-    Raises:
-        UserError: a person's folder has no line, or no column can be used.
-    """
-    folders = [path.rsplit("/", 2)[-2] for path in paths]
-    names = tuple(sorted(set(folders)))
-    code = {name: i for i, name in enumerate(names)}
-    identity = np.fromiter((code[name] for name in folders), dtype=np.int64, count=len(paths))
-    keys = [normalise(name) for name in names]
-    check_all_listed(table.path, [name for name, key in zip(names, keys, strict=True) if key not in table.rows], "people")
-    notes = []
-    absent = len(table.rows) - len(set(keys))
-    if absent:
-        notes.append(f"People listed in {table.path.name} without images here: {absent:,}.")
-    attributes, left_out = {}, {}
-    for column in table.columns if columns is None else columns:
-        values, note = binary_column(table, column)
-        name = "gender" if column.casefold() == "gender" else column
-        if note:
-            notes.append(note if values is not None else note.removesuffix(".") + " and was left out.")
-        if values is None:
-            left_out[name] = note
-        else:
-            attributes[name] = np.array([values[key] for key in keys], dtype=np.int8)[identity]
-    if not attributes:
-        raise UserError(f"{table.path} has no column that can be used as an attribute. " + " ".join(left_out.values()))
-    return Index(paths, identity, names, attributes, left_out, tuple(notes))
-
-
-def majority(identity: np.ndarray, labels: np.ndarray, people: int) -> tuple[np.ndarray, int]:
-    """Give all images of a person the label that most of them have; a tie goes to the person's first labelled image.
-
-    Args:
-        identity: codes 0 .. people-1, int64 (N,).
-        labels: 1, 0 or -1 (missing), int8 (N,).
-
-    Returns:
-        labels int8 (N,), and how many people had both.
-    """
-    ones = np.bincount(identity[labels == 1], minlength=people)
-    zeros = np.bincount(identity[labels == 0], minlength=people)
-    first = np.full(people, -1, dtype=np.int8)
-    known = np.flatnonzero(labels >= 0)[::-1]  # backwards, so that the first image is written last
-    first[identity[known]] = labels[known]
-    value = np.where(ones > zeros, 1, np.where(zeros > ones, 0, first)).astype(np.int8)
-    return value[identity], int(((ones > 0) & (zeros > 0)).sum())

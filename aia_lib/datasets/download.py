@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ..machine.files import UserError, atomic_write, explain_os_errors, write_text
+from ..machine.files import UserError, explain_os_errors, write_text
 from .common import check_zip
 
 HUB_NAME, HUB_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
@@ -28,8 +27,6 @@ _FILES = (_ARCHIVE, "list_attr_celeba.txt", "identity_CelebA.txt", "list_eval_pa
 _MEMBER = re.compile(r"img_align_celeba/\d{6}\.jpg")
 
 _MAX_MEMBER = 8 << 20  # bytes; CelebA's images are below 40 kB
-
-_PARTS = {"train": 0, "valid": 1, "test": 2}
 
 
 class HubRow(NamedTuple):
@@ -73,6 +70,14 @@ def download_celeba(root: str | os.PathLike, source: str = "torchvision", progre
     return base
 
 
+def _failed(what: str, error: Exception, base: Path, source: str) -> UserError:
+    """The error for a download that failed, with the other ways; what is not the network's fault, a full disk say, is raised as it is."""
+    if isinstance(error, UserError | PermissionError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise error
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    return UserError(f"{what} ({reason}). {_other_ways(base, source)}")
+
+
 def _other_ways(base: Path, source: str) -> str:
     other = "hub" if source == "torchvision" else "torchvision"
     return (
@@ -97,12 +102,10 @@ def _from_drive(base: Path) -> None:
         try:
             download_file_from_google_drive(file_id, base, name, md5)
         except Exception as error:  # gdown, requests and torchvision each have their own
-            if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise  # not the network's fault: the caller explains it
+            failed = _failed(f"{name} could not be downloaded from CelebA's drive", error, base, "torchvision")
             if (base / name).exists() and name == _ARCHIVE:
                 check_zip(base / name)
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise UserError(f"{name} could not be downloaded from CelebA's drive ({reason}). {_other_ways(base, 'torchvision')}") from error
+            raise failed from error
         if name == _ARCHIVE:
             unpack_images(base / name, base / "img_align_celeba")
 
@@ -142,80 +145,44 @@ def unpack_images(archive: Path, folder: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- the hub
 
 
-def _hub_rows(skip: int) -> Iterator[HubRow]:
-    """The mirror's images in its order, without the first `skip`; streamed, never stored twice."""
+def _hub_rows() -> Iterator[HubRow]:
+    """The mirror's images in its order. The hub's client keeps what it fetched, so that a second call goes on where the first stopped."""
     try:
         from datasets import Image, load_dataset
     except ImportError as error:
         raise UserError("This download needs the package datasets: pip install datasets.") from error
-    for part, number in _PARTS.items():
-        stream = load_dataset(HUB_NAME, HUB_CONFIG, split=part, streaming=True).cast_column("image", Image(decode=False))
-        count = stream.info.splits[part].num_examples if stream.info.splits else None
-        if count is not None and skip >= count:
-            skip -= count
-            continue
-        for row in stream.skip(skip) if skip else stream:
+    for number, part in enumerate(("train", "valid", "test")):
+        for row in load_dataset(HUB_NAME, HUB_CONFIG, split=part).cast_column("image", Image(decode=False)):
             image, person = row.pop("image"), row.pop("celeb_id")
             yield HubRow(image.get("path"), image["bytes"], int(person), {name: bool(value) for name, value in row.items()}, number)
-        skip = 0
 
 
-def _write_rows(base: Path, rows_after, progress: bool = True) -> None:
-    """Write the hub's images and label files in the original layout.
+def _write_rows(base: Path, all_rows: Callable[[], Iterable[HubRow]], progress: bool = True) -> None:
+    """Write the hub's images and, at the end, the label files in the original layout; images that are whole already stay.
 
-    A journal holds the labels of the images written so far; the label files are made from it at the end. The images keep their bytes:
-    where the mirror stores PNG, they and their names in the label files end in .png.
-
-    Args:
-        rows_after: called with the number of images already here, gives an iterable of the remaining `HubRow`.
+    The images keep their bytes: where the mirror stores PNG, they and their names in the label files end in .png.
     """
-    if (base / "list_attr_celeba.txt").exists() and (base / "identity_CelebA.txt").exists() and (base / "img_align_celeba").is_dir():
-        return
     images = base / "img_align_celeba"
+    if (base / "list_attr_celeba.txt").exists() and (base / "identity_CelebA.txt").exists() and images.is_dir():
+        return
     images.mkdir(exist_ok=True)
-    journal = base / ".download.jsonl"
-    done = _read_journal(journal)
-    with open(journal, "a", encoding="utf-8") as log, tqdm(desc="CelebA", unit="image", initial=len(done), disable=not progress) as bar:
-        for row in _reported(rows_after(len(done)), base):
-            number = len(done) + 1
+    rows: dict[str, HubRow] = {}
+    try:
+        for number, row in enumerate(tqdm(all_rows(), desc="CelebA", unit="image", disable=not progress), start=1):
             stem = Path(row.name or "").stem
             stem = stem if re.fullmatch(r"\d{6}", stem) else f"{number:06d}"
-            name = stem + (".png" if row.content.startswith(b"\x89PNG") else ".jpg")
-            (images / name).write_bytes(row.content)  # only what is in the journal counts, so a half-written image is written again
-            done.append({"name": name, "identity": row.identity, "part": row.part, "attributes": row.attributes})
-            log.write(json.dumps(done[-1]) + "\n")
-            log.flush()
-            bar.update()
-    if not done:
-        raise UserError(f"The hub's mirror of CelebA sent no images. {_other_ways(base, 'hub')}")
-    done.sort(key=lambda line: line["name"])
-    names = list(done[0]["attributes"])
-    signs = (" ".join("1" if line["attributes"][name] else "-1" for name in names) for line in done)
-    attributes = "\n".join([str(len(done)), " ".join(names), *(f"{line['name']} {sign}" for line, sign in zip(done, signs, strict=True))])
-    write_text(base / "list_eval_partition.txt", "".join(f"{line['name']} {line['part']}\n" for line in done))
-    write_text(base / "identity_CelebA.txt", "".join(f"{line['name']} {line['identity']}\n" for line in done))
-    write_text(base / "list_attr_celeba.txt", attributes + "\n")
-    journal.unlink()
-
-
-def _read_journal(journal: Path) -> list[dict]:
-    """The journal's whole lines; a last one that was cut off by a kill is removed from the file."""
-    if not journal.exists():
-        return []
-    content = journal.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with atomic_write(journal) as file:
-            file.write(whole)
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _reported(rows: Iterable[HubRow], base: Path) -> Iterator[HubRow]:
-    """The rows; what fails in fetching them becomes a `UserError` that names the other ways."""
-    try:
-        yield from rows
-    except UserError:
-        raise
+            path = images / (stem + (".png" if row.content.startswith(b"\x89PNG") else ".jpg"))
+            if not path.exists() or path.stat().st_size != len(row.content):
+                path.write_bytes(row.content)
+            rows[path.name] = row._replace(content=b"")
     except Exception as error:  # the hub's client has many
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f"CelebA could not be downloaded from the hub's mirror ({reason}). {_other_ways(base, 'hub')}") from error
+        raise _failed("CelebA could not be downloaded from the hub's mirror", error, base, "hub") from error
+    if not rows:
+        raise UserError(f"The hub's mirror of CelebA sent no images. {_other_ways(base, 'hub')}")
+    lines = sorted(rows.items())
+    names = list(lines[0][1].attributes)
+    signs = (" ".join("1" if row.attributes[name] else "-1" for name in names) for _, row in lines)
+    attributes = "\n".join([str(len(lines)), " ".join(names), *(f"{name} {sign}" for (name, _), sign in zip(lines, signs, strict=True))])
+    write_text(base / "list_eval_partition.txt", "".join(f"{name} {row.part}\n" for name, row in lines))
+    write_text(base / "identity_CelebA.txt", "".join(f"{name} {row.identity}\n" for name, row in lines))
+    write_text(base / "list_attr_celeba.txt", attributes + "\n")

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ..faces import REGIONS, Faces
 from ..machine.files import UserError, cores, explain_os_errors
 from .cache import _explain, _publish, _temporary
-from .common import WHOLE, Layout, check_root, wrong_layout
+from .common import WHOLE, Layout, check_root, choose_people, wrong_layout
 
 LICENCE = "CC BY 4.0"
 
@@ -94,8 +94,8 @@ def manifest(root: str | os.PathLike | None = None) -> dict[str, Any]:
     """
     path = locate(root).labels["manifest"]
     try:
-        found = json.loads(path.read_bytes())
-        form = found["format"]
+        about = json.loads(path.read_bytes())
+        form = about["format"]
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -105,9 +105,9 @@ def manifest(root: str | os.PathLike | None = None) -> dict[str, Any]:
     if form != FORMAT:
         raise UserError(f"{path} has the format {form!r}, and this version of aia-book reads {FORMAT}. Update it, or render the set again.")
     try:
-        numbers = [found[key] for key in ("identities", "images", "size", "seed", "shard")]
-        names = [found[key] for key in ("nuisance", "traits", "shape", "attributes", "regions")]
-        shards = [(shard["file"], shard["first"], shard["identities"], shard["sha256"]) for shard in found["shards"]]
+        numbers = [about[key] for key in ("identities", "images", "size", "seed", "shard")]
+        names = [about[key] for key in ("nuisance", "traits", "shape", "attributes", "regions")]
+        shards = [(shard["file"], shard["first"], shard["identities"], shard["sha256"]) for shard in about["shards"]]
         sound = (
             all(type(number) is int and number >= 0 for number in numbers)
             and min(numbers[:3]) > 0
@@ -115,17 +115,17 @@ def manifest(root: str | os.PathLike | None = None) -> dict[str, Any]:
             and names[-1] == list(REGIONS)
             and all(0 <= first < first + count <= numbers[0] for _, first, count, _ in shards)
             and [file for file, _, _, _ in shards] == [shard_name(first // numbers[4]) for _, first, _, _ in shards]
-            and type(found["complete"]) is bool
+            and type(about["complete"]) is bool
         )
-        if found["complete"]:
+        if about["complete"]:
             starts = [first for _, first, _, _ in shards] + numbers[:1]
             sound &= starts[0] == 0 and all(b - a == shard[2] for a, b, shard in zip(starts, starts[1:], shards, strict=False))
-            sound &= all(type(found["sha256"][what]) is str for what in ("images", "regions", "parameters"))
+            sound &= all(type(about["sha256"][what]) is str for what in ("images", "regions", "parameters"))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         sound = False
     if not sound:
         raise UserError(f"{path} is damaged. Render the set again, or fetch it again.")
-    return found
+    return about
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,9 @@ def read_shard(folder: Path, about: dict[str, Any], position: int, people: np.nd
         raise UserError(f"{path} is missing from the set of rendered faces. {mend}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != entry["sha256"]:
-        raise UserError(f"{path} is damaged or altered: its SHA-256 is {found[:12]}…, the manifest has {entry['sha256'][:12]}…. {mend}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry["sha256"]:
+        raise UserError(f"{path} is damaged or altered: its SHA-256 is {digest[:12]}…, the manifest has {entry['sha256'][:12]}…. {mend}")
     count = entry["identities"]
     people = np.arange(count) if people is None else people
     try:
@@ -181,9 +181,9 @@ def read_shard(folder: Path, about: dict[str, Any], position: int, people: np.nd
         traits = arrays["traits"].reshape(count, len(about["traits"]) + len(about["shape"]))
         attributes = arrays["attributes"].reshape(count, len(about["attributes"]))
         pixels = np.empty((len(people), images, size, size), dtype=np.uint8)
-        for own, person in zip(pixels, people, strict=True):
+        for row, person in zip(pixels, people, strict=True):
             with Image.open(io.BytesIO(strips[offsets[person] : offsets[person + 1]]), formats=["JPEG"]) as strip:
-                own[:] = np.asarray(strip).reshape(size, images, size).transpose(1, 0, 2)
+                row[:] = np.asarray(strip).reshape(size, images, size).transpose(1, 0, 2)
     except (ValueError, KeyError, IndexError, OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} does not hold what its manifest says ({error}). {mend}") from error
     rows = len(people) * images
@@ -276,8 +276,6 @@ def load(layout: Layout, size: int, attribute: str, limit: int | None, seed: int
     Raises:
         UserError: the set is incomplete or damaged, smaller than `size`, or has no such attribute.
     """
-    from . import choose_people  # the package imports this module first
-
     folder, about = layout.base, manifest(None if layout.base == SHIPPED else layout.base)
     people, images = about["identities"], about["images"]
     if not about["complete"]:
@@ -387,7 +385,7 @@ def _read_mapped(entry: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, n
     names = ("images", "regions", "nuisance", "traits", "attributes")
     try:
         with explain_os_errors(entry):
-            found = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in names}
+            arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in names}
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    return None if any(found[name].shape != shape or found[name].dtype != np.uint8 for name, shape in shapes.items()) else found
+    return None if any(arrays[name].shape != shape or arrays[name].dtype != np.uint8 for name, shape in shapes.items()) else arrays

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from .common import WHOLE, Index, Layout, check_root, index_people, read_table, subfolders, wrong_layout
+from .common import WHOLE, Index, Layout, check_root, subfolders, wrong_layout
+from .label_files import index_people, read_table
 
 LICENCE = "the user's own"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..machine.files import UserError
-from .common import Crop, Index, Layout, check_root, find_file, is_number, line_error, majority, read_lines, some, subfolders, wrong_layout
+from .common import Crop, Index, Layout, check_root, find_file, some, subfolders, wrong_layout
+from .label_files import line_error, majority, people_of, read_lines
 
 CROP = Crop(side=0.5, x=0.5, y=0.53)
 """125 of the 250 pixels, where scikit-learn crops too (rows 70 to 195, columns 78 to 172), but square."""
@@ -74,10 +75,7 @@ def index(layout: Layout, paths: Sequence[str]) -> Index:
     """
     male, female = read_names(layout.labels["male"]), read_names(layout.labels["female"])
     images = [path.rsplit("/", 1)[-1].rsplit(".", 1)[0] for path in paths]
-    folders = [path.rsplit("/", 2)[-2] for path in paths]
-    names = tuple(sorted(set(folders)))
-    code = {name: i for i, name in enumerate(names)}
-    identity = np.fromiter((code[name] for name in folders), dtype=np.int64, count=len(folders))
+    names, identity = people_of(paths)
     labels = np.array([(image in male) if (image in male) != (image in female) else -1 for image in images], dtype=np.int8)
     if not (labels >= 0).any():
         raise UserError(f"None of the {len(images):,} images in {layout.base} is in {layout.labels['male']} or {layout.labels['female']}.")
@@ -93,41 +91,3 @@ def index(layout: Layout, paths: Sequence[str]) -> Index:
     }
     notes = [f"{what}: {count:,}." for what, count in counts.items() if count]
     return Index(list(paths), identity, names, {"gender": gender}, {}, tuple(notes))
-
-
-def load_lfw_pairs(path: str | os.PathLike) -> list[list[tuple[str, str, int]]]:
-    """Read LFW's `pairs.txt`: the folds of its verification protocol (ten), or a development list (one).
-
-    Line 1 has the folds and the pairs of each kind in a fold, "10 300" (or only the pairs: one fold). A fold is that many genuine pairs,
-    `name i j`, then as many impostors, `name i name j`, separated by tabs.
-
-    Returns:
-        A list a fold of (image, image, different), images relative to LFW's folder, different as in Eq. 7: 0 one person, 1 two.
-
-    Raises:
-        UserError: the file is missing or too short or long, or a line is not as said; names file, line number and text.
-    """
-    path = Path(path)
-    lines = read_lines(path)
-    header = lines[0].split()
-    if len(header) not in (1, 2) or not all(is_number(value) and int(value) for value in header):
-        raise line_error(path, 1, lines[0], "expected the number of folds and the pairs of each kind in a fold")
-    folds, size = (1, int(header[0])) if len(header) == 1 else (int(header[0]), int(header[1]))
-    if len(lines) - 1 != folds * 2 * size:
-        raise line_error(path, 1, lines[0], f"this asks for {folds * 2 * size} pairs, but {len(lines) - 1} lines follow")
-    pairs: list[list[tuple[str, str, int]]] = [[] for _ in range(folds)]
-    for i, text in enumerate(lines[1:]):
-        fields, different = text.split(), i // size % 2
-        expected = "a genuine pair, name i j" if not different else "an impostor pair, name i name j"
-        name_a, a, *rest = fields if len(fields) == 3 + different else ("", "", "", "")
-        name_b, b = rest if different else (name_a, *rest[:1])
-        if not (
-            name_a and is_number(a) and is_number(b) and (name_a, int(a)) != (name_b, int(b)) and (name_a != name_b) == bool(different)
-        ):
-            raise line_error(path, i + 2, text, f"expected {expected}")
-        pairs[i // (2 * size)].append((_image(name_a, a), _image(name_b, b), different))
-    return pairs
-
-
-def _image(name: str, number: str) -> str:
-    return f"{name}/{name}_{int(number):04d}.jpg"

@@ -9,7 +9,8 @@ import os
 from collections.abc import Sequence
 
 from ..machine.files import UserError
-from .common import WHOLE, Index, Layout, check_root, index_people, is_name_gender, match_name, read_table, subfolders, wrong_layout
+from .common import WHOLE, Index, Layout, check_root, is_name_gender, subfolders, wrong_layout
+from .label_files import index_people, match_name, read_table
 
 LICENCE = "VGG-Face: non-commercial research only; each image belongs to its owner (Parkhi et al. 2015)"
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..machine.files import UserError
-from .common import WHOLE, Index, Layout, check_root, find_file, index_people, read_table, subfolders, wrong_layout
+from .common import WHOLE, Index, Layout, check_root, find_file, subfolders, wrong_layout
+from .label_files import index_people, read_table
 
 LICENCE = "VGGFace2: non-commercial research only; each image belongs to its owner (Cao et al. 2018)"
 

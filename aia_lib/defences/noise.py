@@ -39,7 +39,7 @@ def balanced_accuracy_bound(mu: float) -> float:
 def parity_gap_bound(mu: float) -> float:
     """The greatest demographic parity gap that any decision made from g can have against a mu-certificate: 2 Phi(mu / 2) - 1.
 
-    That is the total variation distance of N(0, 1) and N(mu, 1); see `audit.parity_bound` for why it bounds the gap.
+    That is the total variation distance of N(0, 1) and N(mu, 1); see `audit.fairness` for why it bounds the gap.
     """
     return 2 * balanced_accuracy_bound(mu) - 1
 

@@ -178,4 +178,4 @@ def test_every_exercise_can_be_checked_from_the_notebook(capsys):
     assert not check("10.3", ...)
     assert "not yet: replace the ..." in capsys.readouterr().out
     assert not check("10.1", lambda g, s: g[:3])
-    assert "could not be used" in capsys.readouterr().out
+    assert "not yet: an array of shape (400, 5) is asked for" in capsys.readouterr().out

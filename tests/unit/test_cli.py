@@ -279,12 +279,12 @@ def raising(error: Exception) -> Callable[..., None]:
     ],
 )
 def test_what_the_machine_lacks_is_one_line(aia, own, monkeypatch, error, words):
-    monkeypatch.setattr("aia_lib.datasets.check", raising(error))
+    monkeypatch.setattr("aia_lib.datasets.summarise", raising(error))
     refused(aia("data", "check", "--data", "folder", "--root", own), words)
 
 
 def test_a_fault_of_ours_keeps_its_traceback(aia, own, monkeypatch):
-    monkeypatch.setattr("aia_lib.datasets.check", raising(RuntimeError("a bug")))
+    monkeypatch.setattr("aia_lib.datasets.summarise", raising(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         aia("data", "check", "--data", "folder", "--root", own)
 

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from aia_lib.datasets import SOURCES, cache, celeba, check, choose_people, common, download, lfw, load_faces, load_lfw_pairs
-from aia_lib.datasets.common import Crop, Table, binary_column, read_lines, read_table
+from aia_lib.datasets import SOURCES, cache, celeba, choose_people, download, label_files, lfw, load_faces, summarise
+from aia_lib.datasets.common import Crop
+from aia_lib.datasets.label_files import Table, binary_column, read_lines, read_table
 from aia_lib.machine.files import UserError
 
 
@@ -164,7 +165,7 @@ def test_gender_of_celeba_is_the_majority_of_the_person(celeba_like):
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 1)), min_size=1, max_size=30))
 def test_majority_is_a_plain_count(images):
     identity, labels = (np.array(column) for column in zip(*images, strict=True))
-    value, both = common.majority(identity, labels.astype(np.int8), 6)
+    value, both = label_files.majority(identity, labels.astype(np.int8), 6)
     mixed = 0
     for person in set(identity.tolist()):
         own = [label for label in labels[identity == person].tolist() if label >= 0]
@@ -287,7 +288,6 @@ def test_no_label_file_brings_anything_but_a_value_or_a_user_error(tmp_path_fact
         celeba.read_attributes,
         celeba.read_numbers,
         lfw.read_names,
-        load_lfw_pairs,
         lambda path: read_table(path, "identity"),
         lambda path: read_table(path, "name"),
         read_lines,
@@ -428,44 +428,6 @@ def test_lfw_says_what_is_wrong(tmp_path):
     refused("female_names.txt is missing", "lfw", root)
 
 
-def test_pairs_of_lfw(tmp_path):
-    path = tmp_path / "pairs.txt"
-    path.write_text("2\t1\nAnn_B\t1\t3\nAnn_B\t1\tBob_C\t12\nBob_C\t2\t1\nCy_D\t1\tAnn_B\t2\n")
-    assert load_lfw_pairs(path) == [
-        [("Ann_B/Ann_B_0001.jpg", "Ann_B/Ann_B_0003.jpg", 0), ("Ann_B/Ann_B_0001.jpg", "Bob_C/Bob_C_0012.jpg", 1)],
-        [("Bob_C/Bob_C_0002.jpg", "Bob_C/Bob_C_0001.jpg", 0), ("Cy_D/Cy_D_0001.jpg", "Ann_B/Ann_B_0002.jpg", 1)],
-    ]
-    path.write_text("1\nAnn_B\t1\t3\nAnn_B\t1\tBob_C\t12\n")  # a development list
-    assert len(load_lfw_pairs(path)) == 1
-    for content, pattern in [
-        ("2\t1\nAnn_B\t1\t3\n", "line 1: this asks for 4 pairs, but 1 lines follow"),
-        ("ten\n", "line 1: expected the number of folds"),
-        ("0\t0\n", "line 1: expected the number of folds"),
-        ("1\nAnn_B\t1\tBob_C\t3\nAnn_B\t1\tBob_C\t12\n", "line 2: expected a genuine pair, name i j: 'Ann_B"),
-        ("1\nAnn_B\t1\t3\nAnn_B\t1\t2\n", "line 3: expected an impostor pair, name i name j"),
-        ("1\nAnn_B\t1\t1\nAnn_B\t1\tBob_C\t2\n", "line 2: expected a genuine pair"),
-        ("1\nAnn_B\t1\t2\nAnn_B\t1\tAnn_B\t2\n", "line 3: expected an impostor pair"),
-        ("1\nAnn_B\tone\t2\nAnn_B\t1\tBob_C\t2\n", "line 2: expected a genuine pair"),
-    ]:
-        path.write_text(content)
-        with pytest.raises(UserError, match=pattern):
-            load_lfw_pairs(path)
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("vwxyz"), st.integers(1, 9), st.integers(10, 999)), min_size=1, max_size=6)
-)
-def test_pairs_of_lfw_survive_being_written_and_read(tmp_path_factory, drawn):
-    genuine = [f"{a}\t{i}\t{j}" for a, _, i, j in drawn]
-    impostors = [f"{a}\t{i}\t{b}\t{j}" for a, b, i, j in drawn]
-    path = tmp_path_factory.getbasetemp() / "pairs.txt"
-    path.write_text("\n".join([f"1\t{len(drawn)}", *genuine, *impostors, ""]))
-    (fold,) = load_lfw_pairs(path)
-    assert fold == [(f"{a}/{a}_{i:04d}.jpg", f"{a}/{a}_{j:04d}.jpg", 0) for a, _, i, j in drawn] + [
-        (f"{a}/{a}_{i:04d}.jpg", f"{b}/{b}_{j:04d}.jpg", 1) for a, b, i, j in drawn
-    ]
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".pgm", ".webp"])
 def test_a_folder_of_ones_own(tmp_path, suffix):
     root = tmp_path / "own"
@@ -510,7 +472,7 @@ def test_two_values_of_a_column(tmp_path, texts, expected):
 
 @given(
     rows=st.dictionaries(
-        st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8).map(common.match_name),
+        st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8).map(label_files.match_name),
         st.sampled_from(["m", "f", ""]),
         min_size=1,
         max_size=6,
@@ -1053,7 +1015,7 @@ def test_check_sums_up_what_a_data_set_holds(tmp_path):
         tmp_path / "own", 40, 2, "identity,gender,hat\n" + "".join(f"p{i:02d},{'mf'[i % 2]},{'1' if i < 4 else ''}\n" for i in range(40))
     )
     picture().save(root / "stray.jpg")
-    summary = check("folder", root, size=16, progress=False)
+    summary = summarise("folder", root, size=16, progress=False)
     assert summary.rates == {"gender": (0.5, 0.0), "hat": (1.0, 0.9)}
     assert summary.pairs_of == 40 and sum(people for _, people in summary.splits.values()) == 40
     text = str(summary)
@@ -1067,7 +1029,7 @@ def test_check_sums_up_what_a_data_set_holds(tmp_path):
     ):
         assert part in text
     assert "not possible: Nobody of the 40 people in folder has 'hat' = 0" in str(
-        check("folder", root, size=16, attribute="hat", progress=False)
+        summarise("folder", root, size=16, attribute="hat", progress=False)
     )
 
 
@@ -1173,29 +1135,29 @@ def test_a_download_from_the_drive_that_fails_names_the_other_ways(drive, tmp_pa
     assert "no space left on the device" in fail(OSError(28, "No space left on device"))
 
 
-def rows(count: int, start: int = 0, name: bool = True):
-    for i in range(start, count):
+def rows(count: int, name: bool = True):
+    for i in range(count):
         attributes = {"Male": i % 2 == 0, "Smiling": i % 3 == 0}
         yield download.HubRow(f"{i + 1:06d}.jpg" if name else None, b"\xff\xd8\xff" + bytes([i]), i // 2, attributes, i % 3)
 
 
 def test_the_hubs_rows_are_written_in_the_original_layout(tmp_path):
-    download._write_rows(tmp_path, lambda skip: rows(6, skip), progress=False)
+    download._write_rows(tmp_path, lambda: rows(6), progress=False)
     assert sorted(os.listdir(tmp_path)) == ["identity_CelebA.txt", "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"]
     table = celeba.read_attributes(tmp_path / "list_attr_celeba.txt")
     assert table.names == ("Male", "Smiling") and table.values[:, 0].tolist() == [1, 0, 1, 0, 1, 0]
     assert celeba.read_numbers(tmp_path / "identity_CelebA.txt")["000006.jpg"] == 2
     assert (tmp_path / "img_align_celeba" / "000003.jpg").read_bytes() == b"\xff\xd8\xff\x02"
-    download._write_rows(tmp_path, lambda skip: pytest.fail("fetched again"), progress=False)
+    download._write_rows(tmp_path, lambda: pytest.fail("fetched again"), progress=False)
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(tmp_path):
     whole = tmp_path / "whole"
     whole.mkdir()
-    download._write_rows(whole, lambda skip: rows(6, skip), progress=False)
+    download._write_rows(whole, lambda: rows(6), progress=False)
 
-    def broken(skip):
-        yield from rows(4, skip)
+    def broken():
+        yield from rows(4)
         raise ConnectionError("network is unreachable")
 
     part = tmp_path / "part"
@@ -1203,18 +1165,20 @@ def test_an_interrupted_download_goes_on_where_it_stopped(tmp_path):
     with pytest.raises(UserError, match="hub's mirror .network is unreachable.*Run it again later.*'torchvision'"):
         download._write_rows(part, broken, progress=False)
     assert not (part / "list_attr_celeba.txt").exists()
-    with open(part / ".download.jsonl", "a") as journal:
-        journal.write('{"name": "0000')  # a kill in the middle of a line
-    asked = []
-    download._write_rows(part, lambda skip: asked.append(skip) or rows(6, skip), progress=False)
-    assert asked == [4]
+    images = part / "img_align_celeba"
+    os.truncate(images / "000002.jpg", 1)  # a kill in the middle of an image
+    written = {name: os.stat(images / name).st_mtime_ns for name in os.listdir(images)}
+    download._write_rows(part, lambda: rows(6), progress=False)
+    assert {name for name, time in written.items() if os.stat(images / name).st_mtime_ns == time} == written.keys() - {"000002.jpg"}
     for name in ("identity_CelebA.txt", "list_attr_celeba.txt", "list_eval_partition.txt"):
         assert (part / name).read_text() == (whole / name).read_text()
+    for name in os.listdir(whole / "img_align_celeba"):
+        assert (images / name).read_bytes() == (whole / "img_align_celeba" / name).read_bytes()
 
 
 def test_png_rows_keep_their_bytes_and_get_their_suffix(tmp_path):
     row = next(rows(1, name=False))._replace(content=b"\x89PNG\r\n")
-    download._write_rows(tmp_path, lambda skip: [row], progress=False)
+    download._write_rows(tmp_path, lambda: [row], progress=False)
     assert os.listdir(tmp_path / "img_align_celeba") == ["000001.png"]
     assert "000001.png" in (tmp_path / "identity_CelebA.txt").read_text()
 

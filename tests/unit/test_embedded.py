@@ -16,7 +16,7 @@ from PIL import Image
 from rendered import Drawing, write_set
 
 from aia_lib import load_faces
-from aia_lib.datasets import check, choose_people, embedded
+from aia_lib.datasets import choose_people, embedded, summarise
 from aia_lib.faces import REGIONS, RowView
 from aia_lib.machine.files import UserError
 from aia_render.people import sample_people
@@ -192,7 +192,7 @@ def test_other_decoders_are_noted(copy):
 
 
 def test_the_summary_of_a_set(many):
-    text = str(check("embedded", many, size=64))
+    text = str(summarise("embedded", many, size=64))
     assert "embedded: 80 images of 40 people, 40 of them with two images or more\nlicence: CC BY 4.0" in text
     assert "gender (private)" in text and "not possible" not in text
 

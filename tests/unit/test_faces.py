@@ -318,7 +318,7 @@ def test_a_row_view_is_indexed_as_the_array_it_stands_for(mapped, key):
 
 def test_a_row_view_has_the_form_of_an_array(mapped):
     view, array = RowView(mapped, ROWS), np.asarray(mapped)[ROWS]
-    for name in ("shape", "dtype", "ndim", "size", "nbytes"):
+    for name in ("shape", "dtype", "ndim"):
         assert getattr(view, name) == getattr(array, name)
     assert len(view) == 6 and repr(view) == "RowView(shape=(6, 1, 6, 6), dtype=uint8)"
     assert_array_equal(np.asarray(view), array)
