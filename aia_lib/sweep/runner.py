@@ -272,17 +272,15 @@ class _Run:
             first = next(iter(own))
             methods[setting] = {**AuditReport.merge(list(own.values())).to_dict(), "alpha": first.alpha, "beta": first.beta}
         faces, config = self.faces, self.config
-        data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
-        data |= {"attribute": faces.attribute, "licence": faces.licence, "fingerprint": faces.fingerprint[:16]}
         grid = {"alpha": list(config.alpha), "beta": list(config.beta), "grid": config.grid}
-        origin = ledger.provenance(list(self.command), list(config.seeds), data, self.seconds, self.device)
+        origin = ledger.provenance(list(self.command), list(config.seeds), ledger.described(faces), self.seconds, self.device)
         report = {
             "provenance": origin,
             "settings": {"attribute": faces.attribute, **grid, **as_dict(config.profile)},
             "methods": methods,
         }
         result = SweepResult(
-            self.out, table, ledger.check(ledger.clean(report)), {str(point): failure.reason for point, failure in self.failed.items()}
+            self.out, table, ledger.validated(report), {str(point): failure.reason for point, failure in self.failed.items()}
         )
         result.save()
         with contextlib.suppress(OSError):  # not empty: of points that failed
