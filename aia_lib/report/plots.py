@@ -54,35 +54,23 @@ _COLUMNS = (  # regime of the report, its key there, the group and the name in t
 )
 
 
-def table1(report: Mapping, paper: str | None = None) -> Styler:
-    """Table 1 in both regimes, as a styled pandas table of numbers; `ledger.table` is its Markdown.
+def table1(report: Mapping) -> Styler:
+    """Table 1 of a report in both regimes, as a styled pandas table of numbers; `ledger.table` is its Markdown.
 
     What to read off it: whether the order of the methods under the adversary they were trained against (left) survives
     attackers trained afresh (right). In each column the best value is bold with ★, the worst underlined with ▽, so
     that no colour is needed. Original and Random are the two ends that a method has to lie between.
-
-    Args:
-        report: in the ledger's format.
-        paper: "celeba" or "vggface" adds the paper's own columns.
     """
     import pandas as pd
 
-    methods, theirs = report["methods"], ledger.published(paper) if paper else {}
-    columns = [(group, name, regime, key) for regime, key, group, name in _COLUMNS]
-    columns += [("The paper’s Table 1", name, "theirs", key) for _, key, _, name in _COLUMNS[:2]] if paper else []
-    cells = {
-        (group, name): [theirs.get(method, {}) if regime == "theirs" else methods[method][regime] or {} for method in methods]
-        for group, name, regime, _ in columns
-    }
-    keys = {(group, name): key for group, name, _, key in columns}
-    values = {column: [cell.get(keys[column], math.nan) for cell in cells[column]] for column in cells}
-    frame = pd.DataFrame(values, index=pd.Index(methods, name="Method"))
-    frame.columns = pd.MultiIndex.from_tuples(values)
+    cells = {(group, name): [(method[regime] or {}, key) for method in report["methods"].values()] for regime, key, group, name in _COLUMNS}
+    values = {column: [cell.get(key, math.nan) for cell, key in entries] for column, entries in cells.items()}
+    frame = pd.DataFrame(values, index=pd.Index(report["methods"], name="Method"))
     styler = frame.style.set_uuid("table1")
-    for column, key in keys.items():
+    for column, entries in cells.items():
         known = frame[column].dropna()
         marks = {known.max(): " ★", known.min(): " ▽"} if "↑" in column[1] else {known.min(): " ★", known.max(): " ▽"}
-        for method, cell in zip(methods, cells[column], strict=True):
+        for method, (cell, key) in zip(frame.index, entries, strict=True):
             mark = marks.get(cell.get(key), "") if len(marks) > 1 else ""
             accuracy = key.endswith("accuracy")
             text = ledger.percent(cell.get(key), 1) if accuracy else ledger.with_interval(cell[key], cell.get(f"{key}_ci"))
