@@ -279,10 +279,6 @@ def test_maps_show_the_means_of_a_full_grid_in_both_regimes():
     np.testing.assert_allclose(maps[3][:2], [[0.71, 0.71], [0.76, 0.76]])
     assert [text.get_text() for text in picture.axes[0].texts] == ["81", "61", "81", "61", "81"]
     assert "0.61 to 0.81" in picture.alt
-    with pytest.raises(UserError, match="needs two values of alpha and of beta"):
-        tradeoff_plots.tradeoff_maps(rows[rows["beta"] == 0])
-    with pytest.raises(UserError, match="lacks the columns seed"):
-        tradeoff_plots.tradeoff_maps(rows.drop(columns="seed"))
 
 
 # ------------------------------------------------------------------------------------------------------- stopping and going on
