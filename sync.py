@@ -587,7 +587,7 @@ def ship(run: Path) -> None:
         audited = AuditReport.load(source / f"audit-{FOLDERS[method]}.npz").to_dict()
         methods[name] = {"file": f"{name}/{index['file']}", "sha256": index["sha256"], "paper": audited["paper"]}
         methods[name]["leak_auc"] = audited["retrained"]["leak_auc"]
-    manifest = {"provenance": {**ledger.clean(report)["provenance"], "seeds": [seed]}, "settings": report["settings"], "methods": methods}
+    manifest = {"provenance": {**report["provenance"], "seeds": [seed]}, "settings": report["settings"], "methods": methods}
     write_json(ROOT / "aia_lib" / "checkpoints" / "manifest.json", manifest)
 
 
@@ -598,8 +598,7 @@ def together(text: str) -> str:
 
 def markdown(head: list[str], rows: list[list[str]], texts: int = 1) -> str:
     """A Markdown table; all columns but the first `texts` are set flush right."""
-    lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *rows]
-    return together("".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines))
+    return together(ledger.markdown_table(head, rows, range(texts)))
 
 
 def facts(report: dict, name: str) -> str:

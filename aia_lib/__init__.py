@@ -13,7 +13,7 @@ and a fresh verifier on g, and reports what they find on people whom nobody has 
     print(audit(pixelate, faces, seeds=1))
 
     aia = AIA(alpha=0.5, beta=0.5).fit(faces.split().train)
-    print(audit(aia, faces, seeds=1))
+    print(audit(aia, faces, seeds=1, adversary=aia.infer, siamese=aia.embed))
 
 `aia run` on the command line makes the paper's whole table.
 Names are loaded when they are first used, so that `import aia_lib` needs neither torch nor matplotlib.
@@ -24,96 +24,30 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask
-    from .audit import AuditReport, DeepConfig, audit, group_rates, interaction_audit, parity_gap
-    from .config import PROFILES, AuditConfig, Profile, get_profile
-    from .datasets import SOURCES, load_faces
-    from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
-    from .faces import Faces
-    from .machine.files import UserError
-    from .report import ledger, plots
-    from .saving import load_anonymizer, load_pretrained
-    from .sweep import SweepConfig, SweepResult, parse_range, run_sweep
-
+from typing import Any
 
 __version__ = "0.1.0"
 
-# Public name: the submodule that defines it; of the package `report` the names are modules.
-_HOME = {
-    "AIA": "anonymizers",
-    "AIAWithoutTask": "anonymizers",
-    "AuditConfig": "config",
-    "AuditReport": "audit",
-    "CertifiedNoise": "defences",
-    "Compact": "defences",
-    "DeepConfig": "audit",
-    "Erased": "defences",
-    "Faces": "faces",
-    "HardenedAIA": "defences",
-    "Original": "anonymizers",
-    "PROFILES": "config",
-    "Profile": "config",
-    "RandomMask": "anonymizers",
-    "SOURCES": "datasets",
-    "SweepConfig": "sweep",
-    "SweepResult": "sweep",
-    "UserError": "machine.files",
-    "audit": "audit",
-    "get_profile": "config",
-    "group_rates": "audit",
-    "interaction_audit": "audit",
-    "ledger": "report",
-    "load_anonymizer": "saving",
-    "load_faces": "datasets",
-    "load_pretrained": "saving",
-    "parity_gap": "audit",
-    "parse_range": "sweep",
-    "plots": "report",
-    "run_sweep": "sweep",
+_HOME = {  # public name: the submodule that defines it
+    **dict.fromkeys(("AIA", "AIAWithoutTask", "Original", "RandomMask"), "anonymizers"),
+    **dict.fromkeys(("AuditReport", "DeepConfig", "audit", "group_rates"), "audit"),
+    **dict.fromkeys(("interaction_audit", "parity_gap"), "audit"),
+    **dict.fromkeys(("AuditConfig", "PROFILES", "Profile", "get_profile"), "config"),
+    **dict.fromkeys(("SOURCES", "load_faces"), "datasets"),
+    **dict.fromkeys(("CertifiedNoise", "Compact", "Erased", "HardenedAIA"), "defences"),
+    **dict.fromkeys(("load_anonymizer", "load_pretrained"), "saving"),
+    **dict.fromkeys(("SweepConfig", "SweepResult", "parse_range", "run_sweep"), "sweep"),
+    **{"Faces": "faces", "UserError": "machine.files", "ledger": "report", "plots": "report"},
 }
 
-__all__ = [
-    "AIA",
-    "AIAWithoutTask",
-    "AuditConfig",
-    "AuditReport",
-    "CertifiedNoise",
-    "Compact",
-    "DeepConfig",
-    "Erased",
-    "Faces",
-    "HardenedAIA",
-    "Original",
-    "PROFILES",
-    "Profile",
-    "RandomMask",
-    "SOURCES",
-    "SweepConfig",
-    "SweepResult",
-    "UserError",
-    "audit",
-    "get_profile",
-    "group_rates",
-    "interaction_audit",
-    "ledger",
-    "load_anonymizer",
-    "load_faces",
-    "load_pretrained",
-    "parity_gap",
-    "parse_range",
-    "plots",
-    "run_sweep",
-]
+__all__ = list(_HOME)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOME[name]
-    value = import_module(f".{home}.{name}", __name__) if home == "report" else getattr(import_module(f".{home}", __name__), name)
+    home = f"{__name__}.{_HOME[name]}"
+    value = import_module(f"{home}.{name}") if _HOME[name] == "report" else getattr(import_module(home), name)
     globals()[name] = value
     return value
 
@@ -126,9 +60,7 @@ class _Package(ModuleType):
     """Keeps `aia_lib.audit` the function: importing the submodule of that name would otherwise put the module in its place."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and _HOME.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
+        super().__setattr__(name, getattr(value, name) if isinstance(value, ModuleType) and _HOME.get(name) == name else value)
 
 
 sys.modules[__name__].__class__ = _Package

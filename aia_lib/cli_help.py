@@ -1,9 +1,94 @@
-"""What the command line says of itself: help and examples of each command."""
+"""What the command line takes, and what it says of itself: options, help and examples of each command."""
 
 from __future__ import annotations
 
-HELP = """\
-Hide an attribute in face representations, then measure what still leaks."""
+import argparse
+from dataclasses import dataclass, field
+from typing import Any
+
+from .config import PROFILES
+from .datasets import SOURCES
+
+MAX_SEEDS = 1000
+
+Options = dict[str, dict[str, Any]]
+"""Option or argument to what argparse's add_argument takes of it."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: one line, the help, the examples, and its options by the title of their group."""
+
+    summary: str
+    text: str
+    examples: str
+    groups: dict[str, Options] = field(default_factory=dict)
+
+
+def seeds(text: str) -> list[int]:
+    """The seeds that --seeds names: "3" is 0, 1 and 2, "4,7" these two. ArgumentTypeError for anything else."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1 and "," not in text and 0 < numbers[0] <= MAX_SEEDS:
+        return list(range(numbers[0]))
+    if len(numbers) < 2 or min(numbers) < 0 or max(numbers) >= 2**31 or len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds, 1 to {MAX_SEEDS}, nor a list such as 0,1,2")
+    return numbers
+
+
+def _option(metavar: str, words: str, **more: Any) -> dict[str, Any]:
+    return {"metavar": metavar, "help": words + (" (default %(default)s)" if "default" in more else ""), **more}
+
+
+def _flag(words: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": words}
+
+
+def _how(count: int) -> Options:
+    profiles = "fast: 32 pixels, a minute, for tests; book: 64 pixels, for a CPU; full: for a GPU (default AIA_PROFILE, else book)"
+    words = f"how many seeds, as 3, or which, as 0,1,2 (default {count})"
+    return {
+        "--profile": _option("NAME", profiles, choices=tuple(PROFILES)),
+        "--device": _option("NAME", "cuda, mps or cpu (default: the best there is)"),
+        "--seeds": {"metavar": "N", "help": words, "type": seeds, "default": list(range(count))},
+    }
+
+
+def _out(folder: str) -> Options:
+    return {"--out": _option("FOLDER", "where everything is written", default=folder)}
+
+
+QUIET = {"--quiet": _flag("no progress bars")}
+
+FACES = {
+    "--data": _option("SOURCE", f"one of {', '.join(SOURCES)}", default="embedded"),
+    "--root": _option("FOLDER", "where the data set lies; every source but embedded needs it"),
+    "--attribute": _option("NAME", "the private attribute, as labelled in the data set", default="gender"),
+    "--size": _option("PIXELS", "side of the images, a multiple of 4 (default 64; 32 in the profile fast)", type=int),
+    "--limit": _option("N", "use at most N images, of whole people chosen at random (default all)", type=int),
+    "--split-seed": _option("S", "seed of the split by identity and of --limit", type=int, default=0),
+    **QUIET,
+}
+
+_ADVERSARY = "alternating: the adversary goes on learning; frozen: only the auto-encoder moves (default alternating)"
+_LOSS = "what the encoder maximises: literal, as in the paper; capped at an even coin's loss; maxent (default literal)"
+_ATTACH = "adversary and Siamese network read g (latent) or its reconstruction (image) (default latent)"
+METHOD = {
+    "--gamma": _option("G", "weight of the reconstruction (default 1, the paper's)", type=float),
+    "--adversary": _option("HOW", _ADVERSARY, choices=("alternating", "frozen")),
+    "--adversary-loss": _option("LOSS", _LOSS, choices=("literal", "capped", "maxent")),
+    "--attach": _option("WHERE", _ATTACH, choices=("latent", "image")),
+}
+
+RAY = {
+    "--ray-address": _option(
+        "HOST:PORT", "a Ray cluster's head node, or auto for the Ray that runs here (default RAY_ADDRESS, else Ray is started here)"
+    )
+}
+
+HELP = "Hide an attribute in face representations, then measure what still leaks."
 
 EXAMPLES = """\
 a first hour with CelebA, whose folder is here called CelebA:
@@ -13,145 +98,202 @@ a first hour with CelebA, whose folder is here called CelebA:
 
 `aia COMMAND --help` explains a command, with examples."""
 
-RUN_HELP = """\
+COMMANDS = {
+    "run": Command(
+        "the whole paper on one source of faces",
+        """\
 Trains Original, Random, AIA\\T and AIA on the people of one split, audits each on the
-people of three others, and writes report.json, table.md, index.html, figures and
-all trained models into one folder. Each method is measured twice:
-
-  paper regime      by the adversary and the Siamese network it was trained with
-  retrained regime  by attackers and a verifier trained afresh on what it releases
-
-The first tells whether a method beats its own opponent, the second whether it hides
-anything. With --harden the method that this library recommends stands beside the
-paper's. Stop a run whenever you like: with --resume it goes on where it was."""
-
-RUN_EXAMPLES = """\
+people of three others, in the paper regime (by the adversary and the Siamese network it
+was trained with) and in the retrained regime (by attackers and a verifier trained afresh
+on what it releases), and writes report, page, figures and trained models into one folder.
+Stop a run whenever you like: with --resume it goes on where it was.""",
+        """\
 examples:
-  a first look, in about a minute:
-    aia run --data celeba --root CelebA --profile fast --limit 1500
-  the paper's table, with its spread over three seeds:
+  a first look, in some minutes:
+    aia run --data celeba --root CelebA --profile fast --limit 1500 --seeds 1
+  the paper's table over three seeds; then, the recommended method as a fifth row:
     aia run --data celeba --root CelebA --seeds 3 --out runs/celeba
-  the same, after it was stopped:
-    aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume
-  a finished run, and the recommended method as a fifth row:
     aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume --harden
   your own faces, and another attribute to hide:
-    aia run --data folder --root my_faces --attribute glasses --beta 1"""
+    aia run --data folder --root my_faces --attribute glasses --beta 1""",
+        {
+            "the faces": FACES,
+            "the method (Eq. 8 of the paper)": {
+                "--alpha": _option("A", "weight of the task (default 0.5)", type=float),
+                "--beta": _option("B", "weight of the adversary (default 0.5)", type=float),
+                **METHOD,
+            },
+            "how long, and where to": {
+                **_how(3),
+                **_out("runs/aia"),
+                "--resume": _flag("go on with the run that --out holds"),
+                "--harden": _flag("also the method that this library recommends, HardenedAIA"),
+            },
+        },
+    ),
+    "sweep": Command(
+        "the trade-off: many weights, each audited",
+        """\
+Trains AIA at every point of a grid of alpha and beta (Eq. 8 of the paper), audits each in
+both regimes, and writes one table (sweep.parquet), report and figures into one folder. A
+range is start:stop:step, a list as 0,0.5,1, or a number. The grid cross varies alpha with
+beta at 0.5, and the other way round, as the paper does; full takes every pair.
 
-AUDIT_HELP = """\
-Freezes an anonymizer, trains fresh attackers and a fresh verifier on what it
-releases, and prints what they reach on people whom nobody has trained on.
+Stop a sweep whenever you like: the same command goes on where it was, and does again
+what failed. More weights and seeds can be added that way; no other setting may change.""",
+        """\
+examples:
+  aia sweep --profile fast --limit 3000 --alpha 0:1:0.25 --beta 0:1:0.25 --seeds 1
+  the paper's Fig. 2 over three seeds, and the setting to take if 0.6 may leak:
+    aia sweep --data celeba --root CelebA --size 32 --max-leak 0.6 --out runs/fig2""",
+        {
+            "the faces": FACES,
+            "the method (Eq. 8 of the paper)": {
+                "--alpha": _option("RANGE", "weights of the task", default="0:1:0.1"),
+                "--beta": _option("RANGE", "weights of the adversary", default="0:1:0.1"),
+                "--grid": _option("HOW", "cross, the paper's Fig. 2, or full", choices=("cross", "full"), default="cross"),
+                **METHOD,
+            },
+            "how long, and where to": {
+                **_how(3),
+                "--engine": _option("NAME", "where the points are done: local, in processes here, or ray", default="local"),
+                "--workers": _option("N", "points at once (default: one for each core)", type=int),
+                **RAY,
+                "--stack": _option("P", "train P points as one program (default: 1, on a GPU 24)", type=int),
+                "--max-leak": _option("AUC", "name the setting with the most utility that leaks at most this", type=float),
+                **_out("runs/sweep"),
+            },
+        },
+    ),
+    "audit": Command(
+        "what a representation still gives away",
+        """\
+Freezes an anonymizer, trains fresh attackers and a fresh verifier on what it releases,
+and prints what they reach on people whom nobody has trained on.
 
-ANONYMIZER is a folder that `aia run` or save() wrote, or module:object, a Python
-function of your own (or a class that can be made without arguments):
-
-  images, float32 tensor (N, 1, H, W) in [0, 1]
-      -> representations, float (N, k), as a tensor or a numpy array
-
-The module is looked for in the current folder first. Where your function has learned
-something, let it learn from the people of the split `train` alone:
-
-  aia_lib.load_faces(...).split().train
-
-with the same source, root, size, attribute, limit and seed (--split-seed) as here."""
-
-AUDIT_EXAMPLES = """\
+ANONYMIZER is a folder that `aia run` or save() wrote, or module:object: a Python function
+(or a class that takes no arguments), looked for in the current folder first, from images,
+float32 (N, 1, H, W) in [0, 1], to representations, float (N, k). One that has learned
+something must have learned from the people of load_faces(...).split().train alone, with
+the same source, root, size, attribute, limit and seed (--split-seed) as here.""",
+        """\
 examples:
   aia audit runs/celeba/seed-0/AIA --data celeba --root CelebA
   aia audit my_method:pixelate --data folder --root my_faces --seeds 3 --out audit.json
-  all questions, and a privacy card to hand over with what is released:
-    aia audit my_method:pixelate --data folder --root my_faces --deep --card card.html
-  the same, compared with another method:
-    aia audit my_method:pixelate --root faces --original my_method:pixels --card card.md"""
-
-SWEEP_HELP = """\
-Trains AIA at every point of a grid of alpha and beta (Eq. 8 of the paper), audits each
-in the paper regime and in the retrained regime, and writes one table (sweep.parquet),
-report.json, table.md and figures into one folder: Fig. 2 with its intervals, maps of a
-full grid, the Pareto front. A range is start:stop:step, a list as 0,0.5,1, or a number.
-
-  --grid cross   alpha varies while beta is 0.5, and the other way round: the paper's
-  --grid full    every alpha with every beta
-
-Stop a sweep whenever you like: the same command goes on where it was, and does again
-what failed. More weights and seeds can be added that way; no other setting may change."""
-
-SWEEP_EXAMPLES = """\
-examples:
-  a first look, in some minutes:
-    aia sweep --profile fast --limit 3000 --alpha 0:1:0.25 --beta 0:1:0.25 --seeds 1
-  the paper's Fig. 2 over three seeds, and the setting to take if 0.6 may leak:
-    aia sweep --data celeba --root CelebA --size 32 --max-leak 0.6 --out runs/fig2
-  the whole map:
-    aia sweep --profile fast --grid full --seeds 3 --out runs/map"""
-
-DATA_HELP = """\
+  all questions, compared with another method, and a privacy card to hand over:
+    aia audit my_method:pixelate --root faces --deep --original my_method:raw --card a.md""",
+        {
+            "": {"anonymizer": _option("ANONYMIZER", "a saved anonymizer's folder, or module:object")},
+            "the faces": FACES,
+            "more questions": {
+                "--deep": _flag("also: bits, more data, other attributes, rebuilt faces, attackers who know the defence; takes longer"),
+                "--original": _option("ANONYMIZER", "audit this one, too, and compare"),
+            },
+            "how long, and where to": {
+                **_how(1),
+                "--out": _option("FILE", "write the figures as JSON, too"),
+                "--card": _option("FILE", "write a privacy card: which claims hold; .md, .html or .json"),
+            },
+        },
+    ),
+    "data": Command(
+        "check, prepare, render or download a data set",
+        """\
 Looks after data sets. Faces are read from the folder in which the data set was
 unpacked, decoded once, and kept in a cache (AIA_CACHE, else ~/.cache/aia). The folder
-itself is never written to."""
-
-CHECK_HELP = """\
+itself is never written to.""",
+        "`aia data ACTION --help` has examples.",
+    ),
+    "data check": Command(
+        "read a data set and say what it holds",
+        """\
 Reads a data set and says what it holds: images, people, the attributes with their
 rates, the split by identity, and all that was skipped. Exit status 2 where `aia run`
-could not use it."""
-
-CHECK_EXAMPLES = """\
+could not use it.""",
+        """\
 examples:
   aia data check --data celeba --root CelebA
   aia data check --data folder --root my_faces --attribute glasses --size 32
 
-a folder of your own holds one folder a person, and a table with one line a person:
-  my_faces/labels.csv            identity,gender
-                                 ada,female
-                                 bob,male
-  my_faces/ada/1.jpg
-  my_faces/bob/1.png"""
-
-PREPARE_HELP = """\
-Decodes a data set into the cache, ahead of time. `aia run` does the same when it
-needs to; an entry holds for one --size and one --limit."""
-
-PREPARE_EXAMPLES = """\
+a folder of your own holds one folder a person, my_faces/ada/1.jpg, and one line a person
+in my_faces/labels.csv: identity,gender, then ada,female, and so on""",
+        {"the faces": FACES},
+    ),
+    "data prepare": Command(
+        "decode a data set into the cache",
+        """\
+Decodes a data set into the cache, ahead of time. `aia run` does the same when it needs
+to; an entry holds for one --size and one --limit.""",
+        """\
 examples:
   aia data prepare --data celeba --root CelebA --size 64
-  aia data prepare --data vggface2 --root VGGFace2 --size 64"""
-
-RENDER_HELP = """\
+  aia data prepare --data vggface2 --root VGGFace2 --size 64""",
+        {"the faces": FACES},
+    ),
+    "data render": Command(
+        "render faces of nobody",
+        """\
 Renders faces of nobody: heads of real geometry with drawn shape, skin, hair, glasses,
 expression, pose and light. The same settings give the same faces, on a CPU bit for
 bit. Written in shards: stop it whenever you like, and give the same command to go on.
-Needs the extra `render` of aia-book; the first time, some minutes to prepare the head."""
-
-RENDER_EXAMPLES = """\
+Needs the extra `render` of aia-book; the first time, some minutes to prepare the head.""",
+        """\
 examples:
-  the set that ships with the package:
-    aia data render --identities 1000 --out faces
-  as large as CelebA:
-    aia data render --identities 10177 --images 20 --size 64 --out many
-  what it gave, and a first run on it:
-    aia data check --data embedded --root faces
-    aia run --data embedded --root faces --profile fast --limit 1500"""
-
-DOWNLOAD_HELP = """\
+  aia data render --identities 1000 --out faces     the set that ships with the package
+  aia run --data embedded --root faces --profile fast --limit 1500""",
+        {
+            "": {
+                "--identities": _option("N", "how many people", type=int, required=True),
+                "--images": _option("K", "images of each, at least 2", type=int, default=10),
+                "--size": _option("PIXELS", "side of the images, a multiple of 8 from 32 to 256", type=int, default=64),
+                "--seed": _option("S", "seed of everything that is drawn", type=int, default=0),
+                "--out": _option("FOLDER", "where to write the set, or to go on with it", required=True),
+                "--workers": _option("N", "processes on the CPU (default: one for each core)", type=int),
+                "--device": _option("NAME", "cuda, cpu or auto, the GPU where there is one", default="auto"),
+                **QUIET,
+            }
+        },
+    ),
+    "data download": Command(
+        "download CelebA",
+        """\
 Downloads CelebA (1.4 GB), for non-commercial research under its authors' terms.
-Nothing else here uses the network. Needs the extra `download` of aia-book."""
-
-DOWNLOAD_EXAMPLES = """\
+Nothing else here uses the network. Needs the extra `download` of aia-book.""",
+        """\
 examples:
   aia data download celeba --root CelebA
-  aia data download celeba --root CelebA --mirror hub     when the drive refuses"""
-
-ATTRIBUTES_HELP = """\
+  aia data download celeba --root CelebA --mirror hub     when the drive refuses""",
+        {
+            "": {
+                "data": _option("SOURCE", "celeba, the only one that can be downloaded", choices=("celeba",)),
+                "--root": _option("FOLDER", "where to put it", required=True),
+                "--mirror": _option(
+                    "NAME", "torchvision: its authors' drive; hub: a hub's copy", choices=("torchvision", "hub"), default="torchvision"
+                ),
+                **QUIET,
+            }
+        },
+    ),
+    "attributes": Command(
+        "what attackers read off a face, before and after",
+        """\
 The example on the paper's poster. An attacker that was trained on other people's
 representations says which attributes a face has: first from the auto-encoder's
-representation (before), then from AIA's (after). Needs the folder of a finished
-`aia run`, whose models it uses.
+representation (before), then from AIA's (after), with the models of a finished `aia run`.
 
-A percentage is how sure the attacker is. How far to believe it says the AUC, measured
-on the test people: 1 is always right, 0.5 a coin. Attributes are those that the data
-set labels; "gender" is a label that somebody gave to pictures."""
-
-ATTRIBUTES_EXAMPLES = """\
+A percentage is how sure the attacker is. How far to believe it says the AUC on the test
+people: 1 is always right, 0.5 a coin. Attributes are labels somebody gave to pictures.""",
+        """\
 examples:
   aia attributes photo.jpg --run runs/celeba
-  aia attributes *.jpg --run runs/celeba --only gender,Smiling,Eyeglasses --out three.png"""
+  aia attributes *.jpg --run runs/celeba --only gender,Smiling,Eyeglasses --out three.png""",
+        {
+            "": {
+                "images": _option("IMAGE", "image files, each with one upright face that fills most of it", nargs="+"),
+                "--run": _option("FOLDER", "the folder of a finished `aia run`", required=True),
+                "--only": _option("NAMES", "these attributes, separated by commas (default: the private one and those read best)"),
+                "--out": _option("FILE", "the picture to write", default="attributes.png"),
+            }
+        },
+    ),
+}

@@ -19,16 +19,16 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .anonymizers import AIA, AIAWithoutTask, Original, RandomMask
-from .attributes import AttributeReader, train_reader
+from .anonymizers import AIA, AIAWithoutTask, Anonymizer, Original, RandomMask
+from .attributes import train_reader
 from .audit import AuditReport, audit, enough_people
-from .config import Profile, as_dict
+from .config import Profile, as_dict, settings_differences
 from .defences import HardenedAIA
 from .defences.hardened import FEW_PEOPLE
 from .defences.settings import HardenedConfig
@@ -36,12 +36,11 @@ from .explain import gradcam
 from .faces import Faces, Splits, value_words, with_attribute
 from .machine.device import build, pick_device, to_images
 from .machine.files import UserError, write_json
-from .machine.folder import settings_differences
 from .models import CNNAdversary
-from .report import face_plots, plots
-from .report.ledger import provenance, read
+from .report import ledger, plots
 from .report.page import write_report
 from .saving import load_anonymizer
+from .statistics import Scored
 from .training import train_adversary
 
 FOLDERS = {"Original": "Original", "Random": "Random", "AIA\\T": "AIA-without-task", "AIA": "AIA"}
@@ -55,14 +54,6 @@ READERS = {"before": "Original", "after": "AIA"}
 
 SHOWN = 6
 """Faces in the figures."""
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """The anonymizers of one seed and their audits, by method."""
-
-    methods: dict[str, Original | AIA | RandomMask | HardenedAIA]
-    audits: dict[str, AuditReport]
 
 
 def run_paper(
@@ -101,35 +92,25 @@ def run_paper(
     Raises:
         UserError: `out` holds a run and `resume` is off, or holds another run; the faces are too few; the disk is full.
     """
-    out = Path(out)
     faces = with_attribute(faces, attribute)
     profile = dataclasses.replace(profile, size=faces.size)  # so that the settings tell the truth
     splits = faces.split()  # before anything slow: this can refuse,
     enough_people(splits)  # and so can the audits, which come after hours of training
     device = device or pick_device()
-    clock = _open(out, faces, profile, resume)
+    run = _Run(Path(out), faces, splits, profile, harden, device, progress, say)
+    run.open(resume)
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in splits._asdict().items())
     say(f"{faces}; {sizes} images; on {device}")
     if harden is not None and splits.train.people < FEW_PEOPLE:
         say(f"note: {splits.train.people} people to learn from; with fewer than {FEW_PEOPLE} {HARDENED} hides less and verifies worse")
 
-    trained: dict[int, _Trained] = {}
-    for seed in seeds:
-        trained[seed] = _run_seed(faces, splits.train, profile, harden, out / f"seed-{seed}", seed, device, progress, say, clock)
-    merged = {name: AuditReport.merge([trained[seed].audits[name] for seed in seeds]) for name in trained[seeds[0]].audits}
-
-    for which, name in READERS.items():
-        folder = out / f"seed-{seeds[0]}" / "readers"
-        if not (folder / f"{which}.json").exists():
-            say(f"reading every attribute off {name}")
-            train_reader(trained[seeds[0]].methods[name], faces, seeds[0]).save(folder, which)
-    figures = _figures(splits, profile, out, trained[seeds[0]], merged, seeds[0], device, progress, say)
-    clock.stop()
-
-    data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
-    data |= {"attribute": faces.attribute, "licence": faces.licence, "fingerprint": faces.fingerprint[:16]}
+    audits = {seed: run.seed(seed) for seed in seeds}
+    merged = {name: AuditReport.merge([audits[seed][name] for seed in seeds]) for name in audits[seeds[0]]}
+    run.readers(seeds[0])
+    figures = run.figures(seeds[0], merged)
+    run.note()
     report = {
-        "provenance": provenance(list(command), list(seeds), data, clock.seconds, device),
+        "provenance": ledger.provenance(list(command), list(seeds), ledger.described(faces), run.seconds, device),
         "settings": {"attribute": faces.attribute, **as_dict(profile), **({} if harden is None else {"hardened": as_dict(harden)})},
         "methods": {name: report.to_dict() for name, report in merged.items()},
     }
@@ -138,42 +119,11 @@ def run_paper(
         "attackers": ("Every attacker", plots.attackers(report), "A method hides an attribute only as well as its worst attacker says."),
         **figures,
     }
-    entries = []  # title, file, caption and alternative text of each, as the page takes them
-    for name, (title, picture, caption) in figures.items():
-        plots.save(picture, out / "figures" / f"{name}.png")
-        entries.append((title, f"{name}.png", caption, plots.alt_text(picture)))
-    links = [(f"seed {seed}: trained models and audits", f"seed-{seed}/") for seed in seeds]
-    page = write_report(report, out, entries, links=links)
-    say(f"{page}")
+    say(str(write_report(report, out, figures, [(f"seed {seed}: trained models and audits", f"seed-{seed}/") for seed in seeds])))
     return report
 
 
-# --- the folder -------------------------------------------------------------------------------------------------------
-
-
-class _Clock:
-    """Seconds of work on a run, over all its sessions; noted in run.json each time something is finished."""
-
-    def __init__(self, path: Path, state: dict) -> None:
-        self.path, self.state, self._before, self._start = path, state, state.get("seconds", 0.0), time.monotonic()
-        self._stopped = False
-
-    @property
-    def seconds(self) -> float:
-        """Wall time so far."""
-        return self._before if self._stopped else self._before + time.monotonic() - self._start
-
-    def note(self) -> None:
-        """Write the time down."""
-        write_json(self.path, {**self.state, "seconds": self.seconds})
-
-    def stop(self) -> None:
-        """Write the time down and stop counting."""
-        self._before, self._stopped = self.seconds, True
-        self.note()
-
-
-def check_out(out: str | Path, resume: bool) -> None:
+def refuse_folder(out: str | Path, resume: bool) -> None:
     """Raise a UserError where a run must not be written into `out`: it holds a run and `resume` is off, or it holds something else."""
     out = Path(out)
     if (out / "run.json").exists():
@@ -183,144 +133,153 @@ def check_out(out: str | Path, resume: bool) -> None:
         raise UserError(f"{out} is not empty and holds no run. Choose another --out.")
 
 
-def _open(out: Path, faces: Faces, profile: Profile, resume: bool) -> _Clock:
-    """Start a run in `out`, or take up the one it holds."""
-    check_out(out, resume)
-    path = out / "run.json"
-    run = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(profile)}
-    state = {"run": run}
-    if path.exists():
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            before, state["seconds"] = dict(state["run"]), float(state.get("seconds", 0.0))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); choose another --out, or remove that folder.") from error
-        if before != run:
-            differences = "; ".join(settings_differences(before, run))
-            raise UserError(f"{out} holds another run ({differences}). Use its settings, or choose another --out.")
-    write_json(path, state)
-    return _Clock(path, state)
+@dataclass
+class _Run:
+    """A run on its way: what it is made from, its folder, and its anonymizers by seed and method."""
+
+    out: Path
+    faces: Faces
+    splits: Splits
+    profile: Profile
+    harden: HardenedConfig | None
+    device: torch.device
+    progress: bool
+    say: Callable[[str], None]
+    methods: dict[int, dict[str, Anonymizer]] = field(default_factory=dict)
+
+    # --- the folder
+
+    def open(self, resume: bool) -> None:
+        """Start the run in its folder, or take up the one that it holds."""
+        refuse_folder(self.out, resume)
+        self._path, self._start = self.out / "run.json", time.monotonic()
+        faces = self.faces
+        run = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(self.profile)}
+        self._state = {"run": run, "seconds": 0.0}
+        if self._path.exists():
+            try:
+                state = json.loads(self._path.read_text(encoding="utf-8"))
+                before, self._state["seconds"] = dict(state["run"]), float(state.get("seconds", 0.0))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{self._path} is damaged ({error}); choose another --out, or remove that folder.") from error
+            if before != run:
+                differences = "; ".join(settings_differences(before, run))
+                raise UserError(f"{self.out} holds another run ({differences}). Use its settings, or choose another --out.")
+        self.note()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work on the run, over all of its sessions."""
+        return self._state["seconds"] + time.monotonic() - self._start
+
+    def note(self) -> None:
+        """Write down how long the run has taken; done each time something is finished."""
+        write_json(self._path, {**self._state, "seconds": self.seconds})
+
+    # --- one seed
+
+    def seed(self, seed: int) -> dict[str, AuditReport]:
+        """Train and audit every method with `seed`, or load what is finished; the audits by method."""
+        folder, train = self.out / f"seed-{seed}", self.splits.train
+        common = {"folder": folder / "checkpoints", "progress": self.progress}
+        methods: dict[str, Anonymizer] = {}
+        makers = {
+            "Original": lambda: Original(self.profile, seed, self.device).fit(train, **common),
+            "Random": lambda: RandomMask(methods["Original"], seed=seed),
+            "AIA\\T": lambda: AIAWithoutTask(self.profile, seed, self.device).fit(train, start=methods["Original"], **common),
+            "AIA": lambda: AIA(self.profile, seed, self.device).fit(train, start=methods["Original"], **common),
+        }
+        if self.harden is not None:
+            makers[HARDENED] = lambda: HardenedAIA(self.harden, seed, self.device).fit(train, **common)
+        audits: dict[str, AuditReport] = {}
+        for name, make in makers.items():
+            place = folder / FOLDERS.get(name, HARDENED)
+            if (place / "anonymizer.json").exists():
+                methods[name] = load_anonymizer(place, self.device)
+                if name == HARDENED and (differences := settings_differences(as_dict(methods[name].config), as_dict(self.harden))):
+                    raise UserError(
+                        f"{place} holds a {HARDENED} with other settings ({'; '.join(differences)}). Use its settings, or choose "
+                        "another --out."
+                    )
+            else:
+                self.say(f"seed {seed}: training {name}")
+                methods[name] = make()
+                methods[name].save(place)
+                self.note()
+            saved = folder / f"audit-{place.name}.npz"
+            if saved.exists():
+                audits[name] = AuditReport.load(saved)
+            else:
+                self.say(f"seed {seed}: auditing {name}")
+                audits[name] = audit(methods[name], self.faces, seeds=[seed], config=self.profile.audit, progress=self.progress)
+                audits[name].save(saved)
+                self.note()
+            self.say(f"seed {seed}: {name:<8}  {_in_short(audits[name])}")
+        self.methods[seed] = methods
+        return audits
+
+    def readers(self, seed: int) -> None:
+        """Train the readers of `aia attributes`, where they are missing."""
+        folder = self.out / f"seed-{seed}" / "readers"
+        for which, name in READERS.items():
+            if not (folder / f"{which}.json").exists():
+                self.say(f"reading every attribute off {name}")
+                train_reader(self.methods[seed][name], self.faces, seed).save(folder, which)
+
+    def figures(self, seed: int, merged: dict[str, AuditReport]) -> dict[str, tuple[str, plots.Picture, str]]:
+        """The figures of one seed: name to title, picture and caption."""
+        shown = self.splits.test.subset(_some_of_both(self.splits.test))
+        images = to_images(np.asarray(shown.images), self.device)  # (6, 1, H, W)
+        rebuilt = {name: method.decode(method(images)) for name, method in self.methods[seed].items()}
+        words = value_words(shown.attribute)
+        columns = [f"labelled {words[int(label)]}" for label in shown.labels()]
+
+        self.say("training the classifier of images that Grad-CAM explains")
+        classifier = build(lambda: CNNAdversary((1, shown.size, shown.size)), self.device, seed, "image-classifier")
+        stage = {"seed": seed, "folder": self.out / f"seed-{seed}" / "checkpoints", "name": "image-classifier", "progress": self.progress}
+        train_adversary(self.splits.train, classifier, lambda x: x, self.profile.adversary, **stage)
+        # HiResCAM at the third convolution: exact for this classifier, see `explain`
+        maps = {
+            label: gradcam(classifier, shots, classifier.convs[2], method="hirescam")
+            for label, shots in {"image": images, "AIA's reconstruction": rebuilt["AIA"]}.items()
+        }
+        scores = {name: report.scores[0] for name, report in merged.items()}
+        leak = {name: _roc_points(entry.leak) for name, entry in scores.items()}
+        verification = {name: _roc_points(entry.free) for name, entry in scores.items()}
+        pairs = scores["AIA"].same
+        distances = {"one person": pairs.scores[~pairs.positive], "two people, same label": pairs.scores[pairs.positive]}
+        return {
+            "faces": (
+                "What a decoder makes of g",
+                plots.faces_grid({"photograph": images, **rebuilt}, columns),
+                "What people see says nothing about what attackers read.",
+            ),
+            "gradcam": (
+                "Where a classifier finds its evidence",
+                plots.gradcam_panel(images, rebuilt["AIA"], maps, columns=columns, positive=words[1]),
+                "Evidence in units of the logit, on one scale; the classifier was trained on photographs.",
+            ),
+            "roc-attackers": (
+                "The worst fresh attacker",
+                plots.roc(leak, title=f"Reading {shown.attribute!r} as labelled"),
+                "One seed; the diagonal is a coin.",
+            ),
+            "roc-verification": ("The fresh verifier", plots.roc(verification, title="Verification, free impostors"), "One seed."),
+            "distances": (
+                "Distances of AIA's pairs",
+                plots.score_histograms(distances),
+                "The fresh verifier, impostors with the same label; one seed.",
+            ),
+            "training": ("Training", plots.training_curves(self.methods[seed]["AIA"].history), "Means per epoch, one seed."),
+        }
 
 
-# --- one seed ---------------------------------------------------------------------------------------------------------
-
-
-def _run_seed(
-    faces: Faces,
-    train: Faces,
-    profile: Profile,
-    harden: HardenedConfig | None,
-    folder: Path,
-    seed: int,
-    device: torch.device,
-    progress: bool,
-    say: Callable[[str], None],
-    clock: _Clock,
-) -> _Trained:
-    common = {"folder": folder / "checkpoints", "progress": progress}
-    original = Original(profile, seed, device)
-    makers = {
-        "Original": lambda: original.fit(train, **common),
-        "Random": lambda: RandomMask(original, seed=seed),
-        "AIA\\T": lambda: AIAWithoutTask(profile, seed, device).fit(train, start=original, **common),
-        "AIA": lambda: AIA(profile, seed, device).fit(train, start=original, **common),
-    }
-    if harden is not None:
-        makers[HARDENED] = lambda: HardenedAIA(harden, seed, device).fit(train, **common)
-    methods: dict[str, Original | AIA | RandomMask | HardenedAIA] = {}
-    audits: dict[str, AuditReport] = {}
-    for name, make in makers.items():
-        place = folder / FOLDERS.get(name, HARDENED)
-        if (place / "anonymizer.json").exists():
-            methods[name] = load_anonymizer(place, device)
-            if name == "Original":
-                original = methods[name]
-            if name == HARDENED and (differences := settings_differences(as_dict(methods[name].config), as_dict(harden))):
-                raise UserError(
-                    f"{place} holds a {HARDENED} with other settings ({'; '.join(differences)}). Use its settings, or choose another --out."
-                )
-        else:
-            say(f"seed {seed}: training {name}")
-            methods[name] = make()
-            methods[name].save(place)
-            clock.note()
-        saved = folder / f"audit-{place.name}.npz"
-        if saved.exists():
-            audits[name] = AuditReport.load(saved)
-        else:
-            say(f"seed {seed}: auditing {name}")
-            audits[name] = audit(methods[name], faces, seeds=[seed], config=profile.audit, progress=progress)
-            audits[name].save(saved)
-            clock.note()
-        retrained, paper = audits[name].retrained, audits[name].paper
-        first = "no paper regime"
-        if paper is not None:
-            first = f"paper regime: privacy {paper['privacy_accuracy']:.1%}, utility {paper['utility_accuracy']:.1%}"
-        then = f"retrained: leak AUC {retrained['leak_auc']:.3f}, utility AUC {retrained['utility_auc_same']:.3f}"
-        say(f"seed {seed}: {name:<8}  {first}   {then}")
-    return _Trained(methods, audits)
-
-
-# --- the figures ------------------------------------------------------------------------------------------------------
-
-
-def _figures(
-    splits: Splits,
-    profile: Profile,
-    out: Path,
-    first: _Trained,
-    merged: dict[str, AuditReport],
-    seed: int,
-    device: torch.device,
-    progress: bool,
-    say: Callable[[str], None],
-) -> dict[str, tuple[str, plots.Picture, str]]:
-    """The figures of one seed: name to title, picture and caption."""
-    shown = splits.test.subset(_some_of_both(splits.test))
-    images = to_images(np.asarray(shown.images), device)  # (6, 1, H, W)
-    rebuilt = {name: method.decode(method(images)) for name, method in first.methods.items()}
-    words = value_words(shown.attribute)
-    columns = [f"labelled {words[int(label)]}" for label in shown.labels()]
-
-    say("training the classifier of images that Grad-CAM explains")
-    classifier = build(lambda: CNNAdversary((1, shown.size, shown.size)), device, seed, "image-classifier")
-    folder = out / f"seed-{seed}" / "checkpoints"
-    train_adversary(
-        splits.train, classifier, lambda x: x, profile.adversary, seed=seed, folder=folder, name="image-classifier", progress=progress
-    )
-    # HiResCAM at the third convolution: exact for this classifier, see `explain`
-    maps = {
-        label: gradcam(classifier, shots, classifier.convs[2], method="hirescam")
-        for label, shots in {"image": images, "AIA's reconstruction": rebuilt["AIA"]}.items()
-    }
-    scores = {name: report.scores for name, report in merged.items()}
-    roc = {name: _roc_points(own[0].free.scores, own[0].free.positive) for name, own in scores.items()}
-    leak = {name: _roc_points(own[0].leak.scores, own[0].leak.positive) for name, own in scores.items()}
-    aia = scores["AIA"][0].same
-    return {
-        "faces": (
-            "What a decoder makes of g",
-            face_plots.faces_grid({"photograph": images, **rebuilt}, columns),
-            "What people see says nothing about what attackers read.",
-        ),
-        "gradcam": (
-            "Where a classifier finds its evidence",
-            face_plots.gradcam_panel(images, rebuilt["AIA"], maps, columns=columns, positive=words[1]),
-            "Evidence in units of the logit, on one scale; the classifier was trained on photographs.",
-        ),
-        "roc-attackers": (
-            "The worst fresh attacker",
-            plots.roc(leak, title=f"Reading {shown.attribute!r} as labelled"),
-            "One seed; the diagonal is a coin.",
-        ),
-        "roc-verification": ("The fresh verifier", plots.roc(roc, title="Verification, free impostors"), "One seed."),
-        "distances": (
-            "Distances of AIA's pairs",
-            plots.score_histograms({"one person": aia.scores[~aia.positive], "two people, same label": aia.scores[aia.positive]}),
-            "The fresh verifier, impostors with the same label; one seed.",
-        ),
-        "training": ("Training", plots.training_curves(first.methods["AIA"].history), "Means per epoch, one seed."),
-    }
+def _in_short(report: AuditReport) -> str:
+    paper, retrained = report.paper, report.retrained
+    first = "no paper regime"
+    if paper is not None:
+        first = f"paper regime: privacy {paper['privacy_accuracy']:.1%}, utility {paper['utility_accuracy']:.1%}"
+    return f"{first}   retrained: leak AUC {retrained['leak_auc']:.3f}, utility AUC {retrained['utility_auc_same']:.3f}"
 
 
 def _some_of_both(faces: Faces) -> np.ndarray:
@@ -330,54 +289,8 @@ def _some_of_both(faces: Faces) -> np.ndarray:
     return np.concatenate([first[labels == value][: SHOWN // 2] for value in (0, 1)])
 
 
-def _roc_points(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _roc_points(entry: Scored) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.metrics import roc_curve
 
-    false, true, _ = roc_curve(positive, scores)
+    false, true, _ = roc_curve(entry.positive, entry.scores)
     return false, true
-
-
-def run_size(out: str | Path) -> int:
-    """The images' side in pixels of the finished run in `out`. UserError where it holds none."""
-    return _finished(out)["settings"]["size"]
-
-
-def run_source(out: str | Path) -> str:
-    """The source of the faces of the finished run in `out`. UserError where it holds none."""
-    return _finished(out)["provenance"]["data"]["source"]
-
-
-def _finished(out: str | Path) -> dict:
-    path = Path(out) / "report.json"
-    if not path.exists():
-        if (path.parent / "run.json").exists():
-            raise UserError(f"The run in {out} is not finished (no report.json); go on with it: the same `aia run` with --resume.")
-        raise UserError(f"{out} holds no finished run (no report.json); make one with: aia run --out {out}")
-    report = read(path)
-    if "size" not in report.get("settings", {}) or not isinstance(report["provenance"]["data"], dict):
-        raise UserError(f"{path} is not the report of an `aia run`; give the folder of one.")
-    return report
-
-
-def read_attributes(out: str | Path, images: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, AttributeReader], torch.Tensor]:
-    """What attackers read off images before and after anonymization, with the models of a finished run.
-
-    Args:
-        out: the folder of the run.
-        images: float (N, 1, size, size) in [0, 1], of the run's size.
-
-    Returns:
-        probabilities: "before" and "after" to float32 (N, attributes); the readers, likewise; AIA's reconstructions (N, 1, size, size).
-
-    Raises:
-        UserError: the folder holds no finished run.
-    """
-    out = Path(out)
-    folder = out / f"seed-{_finished(out)['provenance']['seeds'][0]}"
-    probabilities, readers = {}, {}
-    for which, name in READERS.items():
-        anonymizer = load_anonymizer(folder / FOLDERS[name])
-        readers[which] = AttributeReader.load(folder / "readers", which)
-        g = anonymizer(images)
-        probabilities[which] = readers[which].probabilities(g.cpu())
-    return probabilities, readers, anonymizer.decode(g)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..machine.files import UserError, write_json, write_text
 from ..report import page as pages
-from ..report.ledger import clean_paths
+from ..report.ledger import markdown_table
 from .claims import MARKS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Limits, claims, plain
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ class PrivacyCard:
         ]
         parts += [
             "<h2>What may be claimed</h2>",
-            pages.table(["Claim", "Verdict", "Why"], rows, "Claims and verdicts", text_columns=(1, 2)),
+            pages.html_table(["Claim", "Verdict", "Why"], rows, "Claims and verdicts", text_columns=(1, 2)),
         ]
         for heading, words, head, rows in self._tables():
             parts += [f"<h2>{escape(heading)}</h2>", f"<p>{escape(words)}</p>" if words else ""]
-            parts.append(pages.table([escape(cell) for cell in head], [[escape(cell) for cell in row] for row in rows], heading))
+            parts.append(pages.html_table([escape(cell) for cell in head], [[escape(cell) for cell in row] for row in rows], heading))
         parts += ["<h2>Limits</h2>", _html_list(self.limits)]
         if self.notes:
             parts += ["<h2>What the audit left out</h2>", _html_list(self.notes)]
@@ -246,7 +246,7 @@ def privacy_card(
         original: of what it is compared with, on the same faces; None leaves two claims untested.
         limits: where the claims' lines are drawn; None takes `Limits()`.
         description, contact: what the method is, and whom to ask, in the releaser's words.
-        provenance: from `ledger.provenance`; absolute paths in it are reduced to their last component.
+        provenance: from `ledger.provenance`.
 
     Raises:
         UserError: the two audits are of different faces or attributes.
@@ -278,7 +278,7 @@ def privacy_card(
         attributes=tuple(attributes),
         limits=_limits(report),
         notes=(*report.notes, *_left_out(deep)),
-        provenance=None if provenance is None else clean_paths(dict(provenance)),
+        provenance=None if provenance is None else dict(provenance),
     )
 
 
@@ -311,8 +311,8 @@ def _md(text: str) -> str:
 
 
 def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [list(head), ["---"] * len(head), *([_md(cell) for cell in row] for row in rows)]
-    return [*("| " + " | ".join(line) + " |" for line in lines), ""]
+    cells = [[_md(cell) for cell in row] for row in rows]
+    return [*markdown_table(head, cells, range(len(head))).splitlines(), ""]
 
 
 def _html_list(items: Sequence[str]) -> str:

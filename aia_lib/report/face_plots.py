@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.ticker
+import matplotlib.colors
+import matplotlib.patheffects
 import numpy as np
 from matplotlib.axes import Axes
 
 from ..machine.files import UserError
-from .plots import BLUE, GREY, HATCHES, VERMILLION, Picture, _drawn, _picture
-
-# Faces ----------------------------------------------------------------------------------------------------------------
+from .style import BLUE, GREY, HATCHES, VERMILLION, Picture, drawn, empty_picture, legend_below, plural
 
 
 def _grey_images(images: Any, what: str) -> np.ndarray:
@@ -25,7 +24,7 @@ def _grey_images(images: Any, what: str) -> np.ndarray:
     return images.clip(0, 1)
 
 
-@_drawn
+@drawn
 def faces_grid(rows: Mapping[str, Any], columns: Sequence[str] | None = None, title: str | None = None) -> Picture:
     """Faces side by side: one row a label, such as the photograph and what each method lets a decoder rebuild of it.
 
@@ -47,19 +46,17 @@ def faces_grid(rows: Mapping[str, Any], columns: Sequence[str] | None = None, ti
     count = next(iter(counts.values()))
     if columns is not None and len(columns) != count:
         raise UserError(f"{len(columns)} headings for {count} columns of faces.")
-    figure = _picture(1.25 * count + 1.4, 1.25 * len(grid) + (0.35 if columns else 0) + (0.4 if title else 0.1), "compressed")
+    figure = empty_picture(1.25 * count + 1.4, 1.25 * len(grid) + (0.35 if columns else 0) + (0.4 if title else 0.1), "compressed")
     axes = figure.subplots(len(grid), count, squeeze=False)
     for row, (label, images) in zip(axes, grid.items(), strict=True):
         for cell, image in zip(row, images, strict=True):
             _show(cell, image)
         _row_label(row[0], label)
-    for cell, heading in zip(axes[0], columns or (), strict=False):
-        cell.set_title(heading, fontsize=11, fontweight="normal", loc="center")
+    _headings(axes[0], columns)
     if title:
         figure.suptitle(title, fontweight="bold")
-    figure.alt = f"{title + '. ' if title else ''}A grid of {count} face{'s' * (count > 1)} a row; the rows are {', '.join(grid)}."
-    if columns:
-        figure.alt += f" Columns: {', '.join(columns)}."
+    figure.alt = f"{title + '. ' if title else ''}A grid of {plural(count, 'face')} a row; the rows are {', '.join(grid)}."
+    figure.alt += f" Columns: {', '.join(columns)}." if columns else ""
     return figure
 
 
@@ -75,7 +72,12 @@ def _row_label(axes: Axes, label: str) -> None:
     axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=11, labelpad=8)
 
 
-@_drawn
+def _headings(cells: Sequence[Axes], headings: Sequence[str] | None) -> None:
+    for cell, heading in zip(cells, headings or (), strict=False):
+        cell.set_title(heading, fontsize=11, fontweight="normal", loc="center")
+
+
+@drawn
 def gradcam_panel(
     images: Any,
     reconstructions: Any | None,
@@ -115,14 +117,11 @@ def gradcam_panel(
     top = top if top > 0 else 1.0
 
     pictures: list[tuple[str, np.ndarray, Any]] = [("image", faces, None)]
-    if rebuilt is not None:
-        pictures.append(("reconstruction", rebuilt, None))
-    for label, result in maps.items():
-        over = rebuilt if rebuilt is not None and "reconstruction" in label else faces
-        pictures.append((label, over, result))
+    pictures += [("reconstruction", rebuilt, None)] if rebuilt is not None else []
+    pictures += [(label, rebuilt if rebuilt is not None and "reconstruction" in label else faces, cam) for label, cam in maps.items()]
     count = len(faces)
     height = sum(1.6 if result is None else 2.1 for _, _, result in pictures) + 0.3 * bool(columns)
-    figure = _picture(1.55 * count + 3.0, height, "compressed")
+    figure = empty_picture(1.55 * count + 3.0, height, "compressed")
     axes = figure.subplots(len(pictures), count, squeeze=False)
     mappable = None
     for row, (label, below, result) in zip(axes, pictures, strict=True):
@@ -138,16 +137,16 @@ def gradcam_panel(
     if mappable is not None:
         bar = figure.colorbar(mappable, ax=axes, label="evidence (units of the logit)", fraction=0.05, aspect=22, shrink=0.8)
         bar.solids.set_alpha(1)
-    for cell, heading in zip(axes[0], columns or (), strict=False):
-        cell.set_title(heading, fontsize=11, fontweight="normal", loc="center")
-    parts = []
-    for label, result in maps.items():
-        parts.append(f"{label}: greatest evidence {_digits(result.raw.max())}, mean P({positive}) {result.probability.mean():.2f}")
-    figure.alt = f"Grad-CAM of {count} face{'s' * (count > 1)} on one scale from 0 to {_digits(top)}. " + "; ".join(parts) + "."
+    _headings(axes[0], columns)
+    parts = [
+        f"{label}: greatest evidence {_digits(cam.raw.max())}, mean P({positive}) {cam.probability.mean():.2f}"
+        for label, cam in maps.items()
+    ]
+    figure.alt = f"Grad-CAM of {plural(count, 'face')} on one scale from 0 to {_digits(top)}. {'; '.join(parts)}."
     return figure
 
 
-@_drawn
+@drawn
 def attribute_bars(
     images: Any, rebuilt: Any, probabilities: Mapping[str, Any], names: Sequence[str], titles: Sequence[str] | None = None
 ) -> Picture:
@@ -168,13 +167,13 @@ def attribute_bars(
     """
     faces, blurred = _grey_images(images, "images"), _grey_images(rebuilt, "reconstructions")
     values = {which: np.asarray(probabilities[which], dtype=float) for which in ("before", "after")}
-    shapes = {which: given.shape for which, given in values.items()}
+    shapes = {which: array.shape for which, array in values.items()}
     if set(shapes.values()) != {(len(faces), len(names))} or not len(names):
         raise UserError(f"{len(faces)} faces and {len(names)} attributes need probabilities of that shape, not {shapes}.")
     if len(blurred) != len(faces) or (titles is not None and len(titles) != len(faces)):
         raise UserError(f"{len(faces)} faces need as many reconstructions and titles, not {len(blurred)} and {len(titles or ())}.")
     height = max(2.0, 0.42 * len(names) + 0.5)  # of a face's row, in inches
-    figure = _picture(9.4, height * len(faces) + 1.0)
+    figure = empty_picture(9.4, height * len(faces) + 1.0)
     axes = figure.subplots(len(faces), 3, squeeze=False, width_ratios=(1, 1, 2.6))
     figure.get_layout_engine().set(hspace=0.04, wspace=0.04)
     places = np.arange(len(names))
@@ -189,7 +188,7 @@ def attribute_bars(
         picture.set_xlabel("rebuilt from AIA's g", fontsize=11)
         for which, (colour, hatch, shift) in looks.items():
             percent = 100 * values[which][index]
-            look = {"facecolor": (*matplotlib.colors.to_rgb(colour), 0.25), "edgecolor": colour, "hatch": hatch, "linewidth": 1.2}
+            look = {"facecolor": matplotlib.colors.to_rgba(colour, 0.25), "edgecolor": colour, "hatch": hatch, "linewidth": 1.2}
             drawn = bars.barh(places + shift, percent, height=0.36, label=labels[which] if index == 0 else None, **look)
             bars.bar_label(drawn, [f"{value:.0f} %" for value in percent], padding=3, fontsize=10, path_effects=[halo])
         bars.axvline(50, color=GREY, linestyle="--", linewidth=1.2, zorder=0)
@@ -198,17 +197,12 @@ def attribute_bars(
         bars.grid(axis="y", visible=False)
         if titles is not None:
             photograph.set_title(titles[index], fontsize=11, fontweight="normal", parse_math=False)
-        said = ", ".join(
-            f"{name} {100 * b:.0f} % to {100 * a:.0f} %" for name, b, a in zip(names, *(values[w][index] for w in looks), strict=True)
-        )
-        parts.append(f"{titles[index] if titles is not None else f'Face {index + 1}'}: {said}")
+        read = zip(names, values["before"][index], values["after"][index], strict=True)
+        words = ", ".join(f"{name} {100 * before:.0f} % to {100 * after:.0f} %" for name, before, after in read)
+        parts.append(f"{titles[index] if titles is not None else f'Face {index + 1}'}: {words}")
     axes[-1, 2].set_xlabel("probability that the attacker gives, %")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    figure.alt = (
-        f"{len(faces)} face{'s' * (len(faces) > 1)}, with bars of what an attacker reads off each, before to after. "
-        + "; ".join(parts)
-        + "."
-    )
+    legend_below(figure, 2)
+    figure.alt = f"{plural(len(faces), 'face')}, with bars of what an attacker reads off each, before to after. {'; '.join(parts)}."
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The ledger: recorded runs as JSON, checked when written and when read, from which every table and plot is drawn.
+"""The ledger: recorded runs as JSON, from which every table and plot is drawn.
 
 A report is a plain dict, as `aia run` writes it to report.json::
 
@@ -7,7 +7,7 @@ A report is a plain dict, as `aia run` writes it to report.json::
      "methods": {"Original": {"paper": {...} or None, "retrained": {...}, "controls": {...},
                               "seeds": [{"seed", "paper", "retrained"}, ...]}, ...}}
 
-`PAPER_FIGURES` and `RETRAINED_FIGURES` name what the two regimes must hold; more keys are welcome and kept.
+`PAPER_FIGURES` and `RETRAINED_FIGURES` name what the two regimes hold; more keys are welcome and kept.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import fnmatch
 import importlib.metadata
 import json
 import math
-import numbers
 import os
 import platform
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +33,21 @@ from ..machine.files import UserError, cores, write_json
 PAPER_FIGURES = ("privacy_accuracy", "privacy_auc", "utility_accuracy", "utility_auc")
 """What `paper` holds of the co-trained adversary (privacy) and Siamese network (utility), of one of them at least. All in [0, 1]."""
 
-RETRAINED_FIGURES = (
-    "leak_auc",
-    "leak_auc_ci",
-    "worst_attacker",
-    "attackers",
-    "leak_balanced_accuracy",
-    "utility_auc",
-    "utility_auc_same",
-    "utility_auc_same_ci",
-    "utility_accuracy",
-    "eer",
-    "tar_at_far_1e-2",
-)
+_NUMBERS = ("leak_auc", "leak_balanced_accuracy", "utility_auc", "utility_auc_same", "utility_accuracy", "eer", "tar_at_far_1e-2")
+
+RETRAINED_FIGURES = (*_NUMBERS, "leak_auc_ci", "utility_auc_same_ci", "worst_attacker", "attackers")
 """What `retrained` must hold: fresh attackers and a fresh verifier. Numbers in [0, 1], intervals as [low, high]."""
 
-PROVENANCE = ("command", "git", "versions", "device", "seconds", "seeds", "date", "data")
+_KINDS = {  # what tables and pages need in a report, by kind: where it stands, * for every entry
+    dict: ("", "provenance", "provenance.versions", "methods", "methods.*", "methods.*.seeds.*", "methods.*.seeds.*.retrained")
+    + ("methods.*.retrained", "methods.*.retrained.attackers"),
+    list: ("provenance.seeds", "methods.*.seeds", "methods.*.retrained.leak_auc_ci", "methods.*.retrained.utility_auc_same_ci"),
+    str: ("provenance.command", "provenance.device", "provenance.date", "methods.*.retrained.worst_attacker"),
+    Real: ("provenance.seconds", *(f"methods.*.retrained.{name}" for name in _NUMBERS)),
+    int: ("methods.*.seeds.*.seed",),
+    (str, dict): ("provenance.data",),
+    (dict, type(None)): ("provenance.git", "methods.*.paper"),
+}
 
 VERSIONS = ("python", "torch", "torchvision", "numpy", "scikit-learn", "aia-book")
 
@@ -82,88 +81,99 @@ DEFAULT_TOLERANCES: dict[str, float | None] = {"*": 0.03, "tar_at_far*": 0.10, "
 
 def results_root() -> Path:
     """The folder of the recorded runs: `results/` of a checkout, `aia_lib/results/` of an installed package."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent
-    return checkout / "results" if (checkout / "pyproject.toml").is_file() else package / "results"
+    package = Path(__file__).resolve().parents[1]
+    return (package.parent if (package.parent / "pyproject.toml").is_file() else package) / "results"
 
 
 def names(root: str | os.PathLike | None = None) -> list[str]:
     """The names of the recorded runs, sorted."""
-    return sorted(path.stem for path in _root(root).glob("*.json"))
+    return sorted(path.stem for path in Path(root or results_root()).glob("*.json"))
 
 
 def record(report: Mapping, name: str, root: str | os.PathLike | None = None) -> Path:
-    """Check `report`, reduce absolute paths in its provenance and settings to their last component, and write `<name>.json`.
+    """Write `report` as the recorded run `name`, and return its file.
 
     Raises:
         UserError: the report is not in the format, or `name` is not letters, digits, dots, dashes and underscores.
     """
-    path = _path(name, root)
-    report = clean(report)
-    check(report)
-    write_json(path, report)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise UserError(f"A recorded run is named by letters, digits, dots, dashes and underscores, not {name!r}.")
+    path = Path(root or results_root()) / f"{name}.json"
+    write_json(path, validated(report))
     return path
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> dict:
-    """The recorded run `name`, checked.
+    """The recorded run `name`.
 
     Raises:
         UserError: there is no such run (the message lists those that there are), or its file is not a report.
     """
-    path = _path(name, root)
-    if not path.is_file():
-        raise UserError(f"There is no recorded run {name!r} in {_root(root)}; there are: {', '.join(names(root)) or 'none'}.")
-    return read(path)
+    if name not in names(root):
+        raise UserError(f"There is no recorded run {name!r} in {root or results_root()}; there are: {', '.join(names(root)) or 'none'}.")
+    return read(Path(root or results_root()) / f"{name}.json")
 
 
 def chapter_record(chapter: str, root: str | os.PathLike | None = None) -> dict | None:
-    """What the book's chapter ("05") gave when it was recorded: {"provenance", "profile", "figures"}; None where nothing is.
-
-    Raises:
-        UserError: the record is not valid JSON.
-    """
+    """What the book's chapter ("05") gave when it was recorded: {"provenance", "profile", "figures"}; None where nothing is."""
     return side_record("chapters", chapter, root)
 
 
 def side_record(folder: str, name: str, root: str | os.PathLike | None = None) -> dict | None:
-    """What is recorded beside the runs, in `folder` ("audits", "benchmarks", "chapters"), as {"provenance", "figures", ...}; None where
-    nothing is.
-
-    Raises:
-        UserError: the record is not valid JSON.
-    """
-    path = _root(root) / folder / f"{name}.json"
-    return _parse(path) if path.is_file() else None
+    """What is recorded beside the runs, in `folder` ("audits", "benchmarks", "chapters"): {"provenance", "figures", ...}, or None."""
+    path = Path(root or results_root()) / folder / f"{name}.json"
+    return _parsed(path) if path.is_file() else None
 
 
 def read(path: str | os.PathLike) -> dict:
-    """The report in the file `path`, checked. Raises UserError, naming the file, where it is missing or not a report."""
+    """The report in the file `path`. Raises UserError, naming the file, where it is missing or not a report."""
     try:
-        report = _parse(path)
+        return validated(_parsed(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a report.json that `aia run` wrote.") from None
-    try:
-        return check(report)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def _parse(path: str | os.PathLike) -> Any:
+def _parsed(path: str | os.PathLike) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path}: not valid JSON ({error}).") from error
 
 
-def _root(root: str | os.PathLike | None) -> Path:
-    return Path(root) if root is not None else results_root()
+def validated(report: Any) -> dict:
+    """`report`, if tables and pages can show it: all of its parts are there, and its figures are fractions of 1.
+
+    Raises:
+        UserError: naming the first entry that is missing, of the wrong kind or out of range.
+    """
+    for kind, places in _KINDS.items():
+        for where, value in (entry for place in places for entry in _entries(report, place)):
+            if value is None and not isinstance(value, kind):
+                raise UserError(f"{where or 'the report'} is missing.")
+            if not isinstance(value, kind) or isinstance(value, bool) or value in ({}, []):
+                raise UserError(f"{where or 'the report'} cannot be {str(value)[:60]!r} in the ledger's format.")
+    for place in ("methods.*.paper", "methods.*.retrained", "methods.*.seeds.*.paper", "methods.*.seeds.*.retrained"):
+        for where, regime in _entries(report, place):
+            figures = {key: value for key, value in (regime or {}).items() if key in PAPER_FIGURES or key in RETRAINED_FIGURES}
+            if wrong := [f"{key} is {value}" for key, value in _numbers(figures) if not 0 <= value <= 1]:
+                raise UserError(f"{where}: {wrong[0]}; it must be a number between 0 and 1.")
+    for name, method in report["methods"].items():
+        if method["retrained"]["worst_attacker"] not in method["retrained"]["attackers"]:
+            raise UserError(f"methods.{name}.retrained.worst_attacker: {method['retrained']['worst_attacker']!r} is none of its attackers.")
+    return report
 
 
-def _path(name: str, root: str | os.PathLike | None) -> Path:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise UserError(f"A recorded run is named by letters, digits, dots, dashes and underscores, not {name!r}.")
-    return _root(root) / f"{name}.json"
+def _entries(value: Any, place: str, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Path and value of every entry of a report that `place` leads to; None where there is none."""
+    if not place:
+        yield where, value
+        return
+    key, _, rest = place.partition(".")
+    entries = value if isinstance(value, Mapping) else dict(enumerate(value if isinstance(value, list) else ()))
+    for name, entry in entries.items() if key == "*" else [(key, entries.get(key))]:
+        yield from _entries(entry, rest, f"{where}.{name}".lstrip("."))
 
 
 # Where a result comes from --------------------------------------------------------------------------------------------
@@ -181,7 +191,7 @@ def provenance(
     Args:
         command: what was run, as a line or as `sys.argv`; absolute paths in it are reduced to their last component.
         seeds: those of the run.
-        data: the source's name, or what describes it (source, images, people, size, attribute, licence ...).
+        data: the source's name, or what describes it, see `described`.
         seconds: wall time.
         device: "cpu", "cuda", "cuda:1", "mps", a torch.device, or any description, which is kept.
 
@@ -189,71 +199,31 @@ def provenance(
         command; git: {"commit", "dirty"}, or None outside a checkout; versions (None: not installed); device; seconds;
         seeds; date: UTC, ISO 8601; data.
     """
-    line = command if isinstance(command, str) else shlex.join(_strip_word(os.fspath(word)) for word in command)
+    words = shlex.split(command) if isinstance(command, str) else command
     return {
-        "command": strip_paths(line),
+        "command": shlex.join(_without_folder(os.fspath(word)) for word in words),
         "git": _git(),
         "versions": {name: platform.python_version() if name == "python" else _version(name) for name in VERSIONS},
         "device": _device_name(str(device)),
         "seconds": round(float(seconds), 1),
         "seeds": [int(seed) for seed in seeds],
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "data": clean_paths(dict(data) if isinstance(data, Mapping) else data),
+        "data": data if isinstance(data, str) else dict(data),
     }
 
 
-# An absolute path starts at the beginning or after something that is no part of a path: a blank, a quote, "=", ":", ",", "(".
-# "and/or", "../data", "AIA\T" and "https://host/page" are left alone.
-_ABSOLUTE = r"(?<![\w.\-~/\\])(?:file://)?(?!(?<=:)//)(?:~[\w.-]*(?=[/\\])|[A-Za-z]:(?=[/\\])|(?=/|\\\\))"
-
-_QUOTED_PATH = re.compile(r"""(['"])(?P<path>""" + _ABSOLUTE + r"""[/\\][^'"]*)\1""")
-
-_BARE_PATH = re.compile(r"(?P<path>" + _ABSOLUTE + r"""(?:[/\\]+[^\s'"/\\,:;()]+)+[/\\]*)""")
-
-_OPTION = re.compile(r"(?P<name>-{1,2}[\w-]+=)?(?=" + _ABSOLUTE + r"[/\\])")
-
-_HOME = re.compile(r"(?:(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\][^/\\]+|[/\\]root|~[\w.-]*)[/\\]*")
+def described(faces: Any) -> dict[str, Any]:
+    """What a report says of its data, a `Faces`."""
+    data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
+    return data | {"attribute": faces.attribute, "licence": faces.licence, "fingerprint": faces.fingerprint[:16]}
 
 
-def strip_paths(text: str) -> str:
-    """`text` with every absolute path reduced to its last component: "--root /home/x/celeba" becomes "--root celeba".
-
-    Relative paths stay as the user gave them. A home directory itself becomes "~"; its name would tell the user's.
-    """
-    text = _QUOTED_PATH.sub(lambda match: f"{match[1]}{_last_component(match['path'])}{match[1]}", text)
-    return _BARE_PATH.sub(lambda match: _last_component(match["path"]), text)
-
-
-def clean_paths(value: Any) -> Any:
-    """`value`, a tree of dicts, lists, strings and numbers, with every absolute path in it reduced by `strip_paths`."""
-    if isinstance(value, Mapping):
-        return {key: clean_paths(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [clean_paths(item) for item in value]
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-        return _last_component(value) if os.path.isabs(value) else value
-    return _strip_word(value) if isinstance(value, str) else value
-
-
-def _strip_word(word: str) -> str:
-    """`strip_paths` for text known to be one word or one value: where it is a single path, blanks in that path belong to it."""
-    option = _OPTION.match(word)
-    if option and len(_BARE_PATH.findall(word)) == 1:
-        return (option["name"] or "") + _last_component(word[option.end() :])
-    return strip_paths(word)
-
-
-def clean(report: Mapping) -> dict:
-    """`report` with the absolute paths in its provenance and settings reduced to their last component."""
-    return {key: clean_paths(value) if key in ("provenance", "settings") else value for key, value in report.items()}
-
-
-def _last_component(path: str) -> str:
-    path = path.removeprefix("file://")
-    if _HOME.fullmatch(path):
-        return "~"
-    return re.split(r"[/\\]+", path.rstrip("/\\"))[-1] or "/"
+def _without_folder(word: str) -> str:
+    """An argument, such as --root=/home/x/celeba, with the path in it by its last component, where it is absolute."""
+    option, equals, path = word.rpartition("=") if word.startswith("-") else ("", "", word)
+    if not Path(path).is_absolute() and str(Path.home()) not in path:
+        return word
+    return f"{option}{equals}{'~' if Path(path) == Path.home() else Path(path).name}"
 
 
 def _version(distribution: str) -> str | None:
@@ -267,7 +237,7 @@ def _version(distribution: str) -> str | None:
 
 def _git() -> dict | None:
     """The commit that this package was run from; None where the package is not in a checkout of its own or git is missing."""
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "--no-optional-locks", *words], cwd=checkout, capture_output=True, text=True, timeout=20, check=True)
@@ -290,145 +260,6 @@ def _device_name(device: str) -> str:
 
         return f"{device} ({torch.cuda.get_device_name(device)})" if torch.cuda.is_available() else device
     return f"mps ({platform.machine()})" if device == "mps" else device
-
-
-# The format -----------------------------------------------------------------------------------------------------------
-
-
-def check(report: Any) -> dict:
-    """Return `report` if it is in the format that this module's docstring describes.
-
-    Raises:
-        UserError: naming the first key that is missing, of the wrong kind or out of range.
-    """
-    _mapping(report, "the report")
-    _keys(report, ("provenance", "methods"), "")
-    _mapping(report.get("settings", {}), "settings")
-    seeds = _check_provenance(report["provenance"])
-    _mapping(report["methods"], "methods")
-    if not report["methods"]:
-        raise UserError("methods is empty: a report holds one method at least.")
-    for name, method in report["methods"].items():
-        where = f"methods.{name}"
-        _mapping(method, where)
-        _keys(method, ("paper", "retrained", "seeds"), where)
-        if method["paper"] is not None:
-            _mapping(method["paper"], f"{where}.paper")
-            sides = [side for side in ("privacy", "utility") if any(key.startswith(side) for key in method["paper"])] or ["privacy"]
-            _check_regime(method["paper"], f"{where}.paper", [key for key in PAPER_FIGURES if key.split("_")[0] in sides])
-        _check_regime(method["retrained"], f"{where}.retrained", RETRAINED_FIGURES)
-        if not isinstance(method["seeds"], list) or not method["seeds"]:
-            raise UserError(f"{where}.seeds must be a list with one entry a seed, not {_short(method['seeds'])}.")
-        for index, entry in enumerate(method["seeds"]):
-            here = f"{where}.seeds[{index}]"
-            _mapping(entry, here)
-            _keys(entry, ("seed", "retrained"), here)
-            if entry["seed"] not in seeds:
-                raise UserError(f"{here}.seed is {_short(entry['seed'])}, which is none of provenance.seeds {seeds}.")
-            for regime in ("paper", "retrained"):
-                if entry.get(regime) is not None:  # what a single seed holds may be less than the whole, but must be sound
-                    _check_regime(entry[regime], f"{here}.{regime}", ())
-    return report
-
-
-def _check_provenance(value: Any) -> list[int]:
-    where = "provenance"
-    _mapping(value, where)
-    _keys(value, PROVENANCE, where)
-    for key in ("command", "device"):
-        if not isinstance(value[key], str) or not value[key].strip():
-            raise UserError(f"{where}.{key} must be a text, not {_short(value[key])}.")
-    git = value["git"]
-    if git is not None:
-        _mapping(git, f"{where}.git")
-        _keys(git, ("commit", "dirty"), f"{where}.git")
-        if not isinstance(git["commit"], str) or not re.fullmatch(r"[0-9a-f]{7,64}", git["commit"]):
-            raise UserError(f"{where}.git.commit must be a commit's hexadecimal name, not {_short(git['commit'])}.")
-        if not isinstance(git["dirty"], bool):
-            raise UserError(f"{where}.git.dirty must be true or false, not {_short(git['dirty'])}.")
-    _mapping(value["versions"], f"{where}.versions")
-    _keys(value["versions"], VERSIONS, f"{where}.versions")
-    for key, version in value["versions"].items():
-        if version is not None and not isinstance(version, str):
-            raise UserError(f"{where}.versions.{key} must be a text, or null where it is not installed, not {_short(version)}.")
-    if not _is_number(value["seconds"]) or value["seconds"] < 0:
-        raise UserError(f"{where}.seconds must be a number that is not negative, not {_short(value['seconds'])}.")
-    seeds = value["seeds"]
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
-        raise UserError(f"{where}.seeds must be a list of whole numbers, not {_short(seeds)}.")
-    try:
-        date = datetime.datetime.fromisoformat(str(value["date"]).replace("Z", "+00:00"))
-    except ValueError:
-        date = None
-    if date is None or date.tzinfo is None:
-        example = "2030-01-31T12:00:00+00:00"
-        raise UserError(f"{where}.date must be an ISO 8601 time with its zone, such as {example}, not {_short(value['date'])}.")
-    if not isinstance(value["data"], (str, Mapping)) or not value["data"]:
-        raise UserError(f"{where}.data must be a text or an object that describes the data, not {_short(value['data'])}.")
-    for path, text in _texts(value, where):
-        if strip_paths(text) != text:
-            raise UserError(f"{path} holds an absolute path of one machine, {_short(text)}; ledger.clean reduces it.")
-    return seeds
-
-
-def _check_regime(value: Any, where: str, required: Sequence[str]) -> None:
-    """Every key of `required` is there, and every figure of the format, required or not, is of its kind and in its range."""
-    _mapping(value, where)
-    _keys(value, required, where)
-    for key, item in value.items():
-        here = f"{where}.{key}"
-        if key == "attackers":
-            _mapping(item, here)
-            for name, auc in item.items():
-                _unit(auc, f"{here}.{name}")
-        elif key.endswith("_ci"):
-            if not isinstance(item, (list, tuple)) or len(item) != 2:
-                raise UserError(f"{here} must be an interval [low, high], not {_short(item)}.")
-            for bound in item:
-                _unit(bound, here)
-            if item[0] > item[1]:
-                raise UserError(f"{here} must be an interval [low, high], but {item[0]} is above {item[1]}.")
-        elif key in PAPER_FIGURES or (key in RETRAINED_FIGURES and key != "worst_attacker"):
-            _unit(item, here)
-    if "worst_attacker" in value and "attackers" in value and value["worst_attacker"] not in value["attackers"]:
-        known = ", ".join(value["attackers"])
-        raise UserError(f"{where}.worst_attacker is {_short(value['worst_attacker'])}, which is none of its attackers: {known}.")
-
-
-def _mapping(value: Any, where: str) -> None:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where} must be an object with named entries, not {_short(value)}.")
-
-
-def _keys(value: Mapping, keys: Sequence[str], where: str) -> None:
-    for key in keys:
-        if key not in value:
-            raise UserError(f"{where + '.' if where else ''}{key} is missing.")
-
-
-def _unit(value: Any, where: str) -> None:
-    if not _is_number(value) or not 0 <= value <= 1:
-        raise UserError(f"{where} must be a number between 0 and 1, not {_short(value)}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield where, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(item, f"{where}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _texts(item, f"{where}[{index}]")
 
 
 # Figures that compare methods -----------------------------------------------------------------------------------------
@@ -459,7 +290,12 @@ def _retrained(report: Mapping, method: str) -> Mapping:
     return report["methods"][method]["retrained"]
 
 
-def compare(a: Mapping, b: Mapping, tolerances: Mapping[str, float | None] | float | None = None) -> list[str]:
+def shares(report: Mapping, method: str) -> list[str]:
+    """Leak removed and utility kept as a table shows them; dashes for Original itself."""
+    return ["–", "–"] if method == "Original" else [percent(leak_removed(report, method)), percent(utility_kept(report, method))]
+
+
+def differences(a: Mapping, b: Mapping, tolerances: Mapping[str, float | None] | float | None = None) -> list[str]:
     """What differs between two reports, one sentence each; an empty list where they agree.
 
     Compared are the methods, their regimes and every number in these; not the per-seed values, nor the provenance.
@@ -469,44 +305,31 @@ def compare(a: Mapping, b: Mapping, tolerances: Mapping[str, float | None] | flo
             "leak_auc" or "attackers.*"; the longest pattern that fits counts, None means not compared. They are added to
             `DEFAULT_TOLERANCES`. One number replaces the "*" of these.
     """
-    given = tolerances if isinstance(tolerances, Mapping) else {} if tolerances is None else {"*": float(tolerances)}
-    rules = {**DEFAULT_TOLERANCES, **given}
-    found = []
-    for name in [*a["methods"], *(name for name in b["methods"] if name not in a["methods"])]:
-        if name not in a["methods"] or name not in b["methods"]:
-            found.append(f"{name}: only the {'first' if name in a['methods'] else 'second'} report has this method.")
-            continue
+    rules = {**DEFAULT_TOLERANCES, **(tolerances if isinstance(tolerances, Mapping) else {} if tolerances is None else {"*": tolerances})}
+    sentences = []
+    for name in dict.fromkeys([*a["methods"], *b["methods"]]):
         for regime in ("paper", "retrained"):
-            first, second = a["methods"][name].get(regime), b["methods"][name].get(regime)
-            if first is None and second is None:
+            first, second = (dict(_numbers(report["methods"].get(name, {}).get(regime) or {})) for report in (a, b))
+            if bool(first) != bool(second):
+                sentences.append(f"{name}: only the {'first' if first else 'second'} report has the {regime} regime.")
                 continue
-            if first is None or second is None:
-                found.append(f"{name}: only the {'second' if first is None else 'first'} report has the {regime} regime.")
-                continue
-            first, second = dict(_numbers(first)), dict(_numbers(second))
-            for figure in [*first, *(figure for figure in second if figure not in first)]:
+            for figure in dict.fromkeys([*first, *second]):
                 tolerance = _tolerance(rules, f"{regime}.{figure}", figure)
-                if tolerance is None:
-                    continue
-                if figure not in first or figure not in second:
-                    found.append(f"{name}: only the {'first' if figure in first else 'second'} report has {regime}.{figure}.")
-                    continue
-                gap = abs(first[figure] - second[figure])
-                if not gap <= tolerance + 1e-12:  # also true for NaN
-                    found.append(
+                if tolerance is not None and (figure not in first or figure not in second):
+                    sentences.append(f"{name}: only the {'first' if figure in first else 'second'} report has {regime}.{figure}.")
+                elif tolerance is not None and not (gap := abs(first[figure] - second[figure])) <= tolerance + 1e-12:  # true for NaN, too
+                    sentences.append(
                         f"{name}: {regime}.{figure} is {first[figure]:.4f} in the first report and {second[figure]:.4f} in the second; "
                         f"they differ by {gap:.4f}, and {tolerance:g} is allowed."
                     )
-    return found
+    return sentences
 
 
 def _numbers(value: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
     for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _numbers(item, f"{prefix}{key}.")
-        elif isinstance(item, (list, tuple)):
-            yield from _numbers(dict(enumerate(item)), f"{prefix}{key}.")
-        elif isinstance(item, numbers.Real) and not isinstance(item, bool):
+        if isinstance(item, (Mapping, list, tuple)):
+            yield from _numbers(item if isinstance(item, Mapping) else dict(enumerate(item)), f"{prefix}{key}.")
+        elif isinstance(item, Real) and not isinstance(item, bool):
             yield f"{prefix}{key}", float(item)
 
 
@@ -543,32 +366,30 @@ def published(which: str) -> dict[str, dict[str, float]]:
     return PAPER_TABLE1[which]
 
 
-def table(report: Mapping, paper: str | None = None, derived: bool = True) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: Sequence[int] = (0,)) -> str:
+    """A Markdown table; all columns but `text_columns` are set flush right."""
+    rule = ["---" if index in text_columns else "---:" for index in range(len(head))]
+    return "".join("| " + " | ".join(re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in line) + " |\n" for line in (head, rule, *rows))
+
+
+def table(report: Mapping, paper: str | None = None) -> str:
     """Table 1 in both regimes as a Markdown table, for README, book and table.md. `TABLE_NOTE` explains its columns.
 
-    Args:
-        paper: "celeba" or "vggface" sets the paper's own accuracies beside ours, in parentheses.
-        derived: with the columns leak removed and utility kept, where the report holds Original.
+    Leak removed and utility kept are there where the report holds Original. `paper`, "celeba" or "vggface", sets the paper's
+    accuracies beside ours, in parentheses.
     """
     theirs = published(paper) if paper else {}
-    derived = derived and "Original" in report["methods"]
+    derived = "Original" in report["methods"]
     beside = " (the paper’s)" if paper else ""
     head = ["Method", f"Paper regime: privacy ↓{beside}", f"Paper regime: utility ↑{beside}", "Retrained: leak AUC ↓", "Worst attacker"]
     head += ["Retrained: utility AUC ↑"] + (["Leak removed ↑", "Utility kept ↑"] if derived else [])
     rows = []
     for name, method in report["methods"].items():
-        retrained = method["retrained"]
-        row = [name]
+        retrained, row = method["retrained"], [name]
         for key in ("privacy_accuracy", "utility_accuracy"):
-            own = (method["paper"] or {}).get(key)
-            row.append(percent(own, 1) + (f" ({percent(theirs.get(name, {}).get(key), 1)})" if paper else ""))
-        row.append(with_interval(retrained["leak_auc"], retrained["leak_auc_ci"]))
-        row.append(retrained["worst_attacker"])
+            ours = percent((method["paper"] or {}).get(key), 1)
+            row.append(ours + (f" ({percent(theirs.get(name, {}).get(key), 1)})" if paper else ""))
+        row += [with_interval(retrained["leak_auc"], retrained["leak_auc_ci"]), retrained["worst_attacker"]]
         row.append(with_interval(retrained["utility_auc_same"], retrained["utility_auc_same_ci"]))
-        if derived:
-            original = name == "Original"
-            row += ["–", "–"] if original else [percent(leak_removed(report, name)), percent(utility_kept(report, name))]
-        rows.append(row)
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    lines[1][4] = "---"  # the attacker's name is text
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+        rows.append(row + (shares(report, name) if derived else []))
+    return markdown_table(head, rows, text_columns=(0, 4))

@@ -1,179 +1,84 @@
 """The pictures: every function takes plain data and returns a `Picture`; none touches matplotlib's global state.
 
-Reading them without colour works too: regimes and quantities differ in marker, filling, line style and hatching as well.
-The colours are Okabe and Ito's, which people with any common colour vision tell apart.
+Here are those of reports, trainings and scores, and the names of all that chapters draw with.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import itertools
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+import matplotlib.colors
 import matplotlib.ticker
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..machine.files import UserError, atomic_write
+from ..machine.files import UserError
 from . import ledger
+from .face_plots import attribute_bars, faces_grid, gradcam_panel  # noqa: F401
+from .style import (  # noqa: F401
+    BLACK,
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    HATCHES,
+    LINES,
+    MARKERS,
+    ORANGE,
+    SKY,
+    STYLE,
+    VERMILLION,
+    YELLOW,
+    Picture,
+    chance_line,
+    drawn,
+    empty_picture,
+    legend_below,
+    save_picture,
+)
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-
-BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-
-SKY, PURPLE, YELLOW, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#000000"
-
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-
-LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
-
-HATCHES = ("//", "\\\\", "..", "xx", "--")
-
-GREY = "#555555"
-
-STYLE = {
-    **sns.axes_style("whitegrid"),
-    "font.size": 12.0,
-    "axes.titlesize": 13.0,
-    "axes.labelsize": 12.0,
-    "xtick.labelsize": 11.0,
-    "ytick.labelsize": 11.0,
-    "legend.fontsize": 11.0,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.edgecolor": "#888888",
-    "grid.color": "#DDDDDD",
-    "hatch.linewidth": 0.8,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
-"""Applied while a picture is drawn, and only then."""
-
-
-class Picture(Figure):
-    """A matplotlib figure that knows its alternative text, shows itself in a notebook, and belongs to no global list:
-    there is nothing to close.
-
-    Attributes:
-        alt: what the picture shows, in words and with its main numbers, for those who cannot see it.
-    """
-
-    alt: str = ""
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
-
-
-def alt_text(figure: Figure) -> str:
-    """The alternative text of a picture made here. Raises ValueError for a figure that has none."""
-    text = getattr(figure, "alt", "")
-    if not text:
-        raise ValueError("This figure has no alternative text; make it with aia_lib.report.plots, or set its `alt`.")
-    return text
-
-
-def save(figure: Figure, path: str | os.PathLike, dpi: int = 200) -> Path:
-    """Write `figure` as a PNG, whole or not at all, with its alternative text inside as the PNG's Description.
-
-    The same figure gives the same bytes: neither the date nor matplotlib's version is written.
-    """
-    path = Path(path)
-    with atomic_write(path) as file:
-        description = alt_text(figure).encode("latin-1", "replace").decode("latin-1")  # all that a PNG's text may hold
-        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None, "Description": description})
-    return path
-
-
-def _drawn(function: Callable[..., Picture]) -> Callable[..., Picture]:
-    """Run a drawing function under STYLE, leaving the caller's settings alone."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Picture:
-        with matplotlib.rc_context(STYLE):
-            return function(*args, **kwargs)
-
-    return wrapped
-
-
-def _picture(width: float, height: float, layout: str = "constrained") -> Picture:
-    """An empty picture of width x height inches; layout "compressed" is for grids of images, whose shape is fixed."""
-    return Picture(figsize=(width, height), dpi=100, layout=layout)
-
-
 # Table 1 --------------------------------------------------------------------------------------------------------------
 
-_COLUMNS = (  # regime of the report, its key there, the group and the name in the table, better when lower
-    ("paper", "privacy_accuracy", "Paper regime", "Privacy ↓", True),
-    ("paper", "utility_accuracy", "Paper regime", "Utility ↑", False),
-    ("retrained", "leak_auc", "Retrained regime", "Leak AUC ↓", True),
-    ("retrained", "utility_auc_same", "Retrained regime", "Utility AUC ↑", False),
+_COLUMNS = (  # regime of the report, its key there, the group and the name in the table
+    ("paper", "privacy_accuracy", "Paper regime", "Privacy ↓"),
+    ("paper", "utility_accuracy", "Paper regime", "Utility ↑"),
+    ("retrained", "leak_auc", "Retrained regime", "Leak AUC ↓"),
+    ("retrained", "utility_auc_same", "Retrained regime", "Utility AUC ↑"),
 )
 
 
-def table1(report: Mapping, paper: str | None = None) -> Styler:
-    """Table 1 in both regimes, as a styled pandas table of numbers; `ledger.table` is its Markdown.
+def table1(report: Mapping) -> Styler:
+    """Table 1 of a report in both regimes, as a styled pandas table of numbers; `ledger.table` is its Markdown.
 
     What to read off it: whether the order of the methods under the adversary they were trained against (left) survives
     attackers trained afresh (right). In each column the best value is bold with ★, the worst underlined with ▽, so
     that no colour is needed. Original and Random are the two ends that a method has to lie between.
-
-    Args:
-        report: as `ledger.check` takes it.
-        paper: "celeba" or "vggface" adds the paper's own columns.
     """
     import pandas as pd
 
-    methods = report["methods"]
-    values: dict[tuple[str, str], list[float]] = {}
-    text: dict[tuple[str, str], list[str]] = {}
-    lower: dict[tuple[str, str], bool] = {}
-    for regime, key, group, column, better_low in _COLUMNS:
-        cells = [(method[regime] or {}) for method in methods.values()]
-        values[group, column] = [cell.get(key, math.nan) for cell in cells]
-        if key.endswith("accuracy"):
-            text[group, column] = [ledger.percent(cell.get(key), 1) for cell in cells]
-        else:
-            text[group, column] = [ledger.with_interval(cell[key], cell.get(f"{key}_ci")) for cell in cells]
-        lower[group, column] = better_low
-    if paper:
-        theirs = ledger.published(paper)
-        for key, column, better_low in (("privacy_accuracy", "Privacy ↓", True), ("utility_accuracy", "Utility ↑", False)):
-            label = ("The paper’s Table 1", column)
-            values[label] = [theirs.get(name, {}).get(key, math.nan) for name in methods]
-            text[label] = [ledger.percent(value, 1) for value in values[label]]
-            lower[label] = better_low
-
-    frame = pd.DataFrame(values, index=pd.Index(methods, name="Method"))
-    frame.columns = pd.MultiIndex.from_tuples(values)
+    cells = {(group, name): [(method[regime] or {}, key) for method in report["methods"].values()] for regime, key, group, name in _COLUMNS}
+    values = {column: [cell.get(key, math.nan) for cell, key in entries] for column, entries in cells.items()}
+    frame = pd.DataFrame(values, index=pd.Index(report["methods"], name="Method"))
     styler = frame.style.set_uuid("table1")
-    for column, better_low in lower.items():
+    for column, entries in cells.items():
         known = frame[column].dropna()
-        best, worst = (known.min(), known.max()) if better_low else (known.max(), known.min())
-        for name, shown in zip(frame.index, text[column], strict=True):
-            value, cell = frame.at[name, column], pd.IndexSlice[[name], [column]]
-            mark, css = "", ""
-            if len(known) > 1 and best != worst:
-                if value == best:
-                    mark, css = " ★", "font-weight: bold"
-                elif value == worst:
-                    mark, css = " ▽", "text-decoration: underline"
-            styler = styler.format(lambda _, shown=shown, mark=mark: shown + mark, subset=cell)
-            if css:
-                styler = styler.set_properties(subset=cell, **dict([css.split(": ")]))
+        marks = {known.max(): " ★", known.min(): " ▽"} if "↑" in column[1] else {known.min(): " ★", known.max(): " ▽"}
+        for method, (cell, key) in zip(frame.index, entries, strict=True):
+            mark = marks.get(cell.get(key), "") if len(marks) > 1 else ""
+            accuracy = key.endswith("accuracy")
+            text = ledger.percent(cell.get(key), 1) if accuracy else ledger.with_interval(cell[key], cell.get(f"{key}_ci"))
+            place = pd.IndexSlice[[method], [column]]
+            styler = styler.format(lambda _, shown=text + mark: shown, subset=place)
+            if mark:
+                css = {"font-weight": "bold"} if mark == " ★" else {"text-decoration": "underline"}
+                styler = styler.set_properties(subset=place, **css)
     caption = "★ best, ▽ worst of the column. Privacy: what the attacker gets right, lower is better. Brackets: 95 % intervals by person."
     return styler.set_caption(caption).set_table_styles(
         [
@@ -188,7 +93,7 @@ def table1(report: Mapping, paper: str | None = None) -> Styler:
 # Pictures of a report -------------------------------------------------------------------------------------------------
 
 
-@_drawn
+@drawn
 def regimes(report: Mapping) -> Picture:
     """Per method, what its own adversary reads against what the worst fresh attacker reads, beside what is left of the task.
 
@@ -198,7 +103,7 @@ def regimes(report: Mapping) -> Picture:
     the attribute itself is no help. Whiskers: 95 % intervals, resampled by person. Dashed line: chance.
     """
     methods = report["methods"]
-    figure = _picture(9.6, 1.9 + 0.62 * len(methods))
+    figure = empty_picture(9.6, 1.9 + 0.62 * len(methods))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
     figure.get_layout_engine().set(wspace=0.05)
     _dumbbells(left, methods, "privacy_auc", "leak_auc", VERMILLION)
@@ -211,20 +116,19 @@ def regimes(report: Mapping) -> Picture:
     left.set_ylim(len(methods) - 0.5, -0.5)
     handles = [
         Line2D([], [], marker="o", color=BLUE, markerfacecolor="white", markeredgewidth=2, markersize=8, linestyle=""),
-        Line2D([], [], marker="s", color=VERMILLION, markersize=8, linestyle="-", linewidth=1.5),
-        Line2D([], [], marker="s", color=GREEN, markersize=8, linestyle="-", linewidth=1.5),
+        *(Line2D([], [], marker="s", color=colour, markersize=8, linestyle="-", linewidth=1.5) for colour in (VERMILLION, GREEN)),
         Line2D([], [], color=GREY, linestyle="--"),
     ]
     labels = ["co-trained (paper regime)", "worst fresh attacker, 95 %", "fresh verifier, same-label impostors, 95 %", "chance"]
     if not any(method["paper"] for method in methods.values()):
         handles, labels = handles[1:], labels[1:]
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure, 2, handles=handles, labels=labels)
     parts = []
     for name, method in methods.items():
         r, paper = method["retrained"], method["paper"] or {}
-        own = f"AUC {paper['privacy_auc']:.2f} for its own adversary, " if "privacy_auc" in paper else ""
+        first = f"AUC {paper['privacy_auc']:.2f} for its own adversary, " if "privacy_auc" in paper else ""
         worst = f"{r['leak_auc']:.2f} for the worst fresh attacker ({r['worst_attacker']})"
-        parts.append(f"{name}: {own}{worst}, utility {r['utility_auc_same']:.2f}")
+        parts.append(f"{name}: {first}{worst}, utility {r['utility_auc_same']:.2f}")
     figure.alt = "Two dot charts, one row a method. " + "; ".join(parts) + ". Chance is 0.5."
     return figure
 
@@ -240,15 +144,15 @@ def _dumbbells(axes: Axes, methods: Mapping, paper_key: str, key: str, colour: s
     for row, (name, method) in enumerate(methods.items()):
         value, interval = method["retrained"][key], method["retrained"][f"{key}_ci"]
         if name in co_trained:
-            own = co_trained[name]
-            axes.plot([own, value], [row, row], color="#BBBBBB", linewidth=3, solid_capstyle="butt", zorder=1)
-            axes.plot(own, row, "o", color=BLUE, markerfacecolor="white", markeredgewidth=2, markersize=8, zorder=4)
-            _number(axes, own, row, BLUE, below=abs(own - value) < close)
+            first = co_trained[name]
+            axes.plot([first, value], [row, row], color="#BBBBBB", linewidth=3, solid_capstyle="butt", zorder=1)
+            axes.plot(first, row, "o", color=BLUE, markerfacecolor="white", markeredgewidth=2, markersize=8, zorder=4)
+            _number(axes, first, row, BLUE, below=abs(first - value) < close)
         axes.plot(interval, [row, row], color=colour, linewidth=1.5, zorder=2)
         axes.plot(interval, [row, row], "|", color=colour, markersize=9, markeredgewidth=1.5, zorder=2)
         axes.plot(value, row, "s", color=colour, markersize=8, zorder=3)
         _number(axes, value, row, "#222222")
-    axes.axvline(0.5, color=GREY, linestyle="--", linewidth=1.3, zorder=0)
+    chance_line(axes, 1.3)
     axes.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.1))
     axes.grid(axis="y", visible=False)
 
@@ -258,7 +162,7 @@ def _number(axes: Axes, x: float, y: float, colour: str, below: bool = False) ->
     axes.annotate(f"{x:.2f}", (x, y), textcoords="offset points", ha="center", fontsize=10.5, color=colour, **place)
 
 
-@_drawn
+@drawn
 def attackers(report: Mapping) -> Picture:
     """The AUC that each family of fresh attackers reaches on each method.
 
@@ -270,14 +174,12 @@ def attackers(report: Mapping) -> Picture:
     families = list(dict.fromkeys(name for method in methods.values() for name in method["retrained"]["attackers"]))
     strongest = {family: max(m["retrained"]["attackers"].get(family, 0) for m in methods.values()) for family in families}
     families.sort(key=strongest.__getitem__, reverse=True)
-    figure = _picture(8.4, 1.7 + 0.42 * len(families))
+    figure = empty_picture(8.4, 1.7 + 0.42 * len(families))
     axes = figure.subplots()
     step = min(0.16, 0.7 / max(1, len(methods)))
     handles = []
-    for index, (name, method) in enumerate(methods.items()):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        scores = method["retrained"]["attackers"]
-        for family, score in scores.items():
+    for index, ((name, method), colour, marker) in enumerate(zip(methods.items(), cycle(COLOURS), cycle(MARKERS), strict=False)):
+        for family, score in method["retrained"]["attackers"].items():
             worst = family == method["retrained"]["worst_attacker"]
             y = families.index(family) + (index - (len(methods) - 1) / 2) * step
             face, size = (colour, 9) if worst else ("white", 7.5)
@@ -286,12 +188,12 @@ def attackers(report: Mapping) -> Picture:
     for row in range(0, len(families), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#F2F2F2", zorder=0)
     axes.grid(axis="y", visible=False)
-    axes.axvline(0.5, color=GREY, linestyle="--", linewidth=1.3, zorder=1)
+    chance_line(axes, 1.3, 1)
     axes.set_yticks(range(len(families)), [family.replace("_", " ") for family in families])
     axes.set_ylim(len(families) - 0.5, -0.5)
     axes.set_xlabel("AUC of the private attribute (0.5 is chance)")
     axes.set_title("Fresh attackers, by family; filled: the worst for its method", fontsize=12)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+    legend_below(figure, min(5, len(handles)), handles=handles)
     retrained = {name: method["retrained"] for name, method in methods.items()}
     worst = "; ".join(f"{name}: {r['worst_attacker']} at {r['attackers'][r['worst_attacker']]:.2f}" for name, r in retrained.items())
     figure.alt = f"Dot chart of the AUC of {len(families)} kinds of fresh attackers on {len(methods)} methods. The worst of each: {worst}."
@@ -301,7 +203,7 @@ def attackers(report: Mapping) -> Picture:
 # Training and scores --------------------------------------------------------------------------------------------------
 
 
-@_drawn
+@drawn
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     """Each stage's means per epoch, one panel a stage.
 
@@ -318,17 +220,15 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> P
         raise UserError("There is no training history to draw.")
     columns = 2 if len(histories) in (2, 4) else min(3, len(histories))
     rows = math.ceil(len(histories) / columns)
-    figure = _picture(max(5.0, (4.4 if columns == 2 else 3.9) * columns), 4.1 * rows)
+    figure = empty_picture(max(5.0, (4.4 if columns == 2 else 3.9) * columns), 4.1 * rows)
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
     parts = []
     for axes, (stage, history) in zip(cells, histories.items(), strict=False):
         if not history or not all(len(values) for values in history.values()):
             raise UserError(f"The stage {stage!r} has no values to draw.")
-        for index, (name, values) in enumerate(history.items()):
-            epochs = np.arange(1, len(values) + 1)
-            style, marker = LINES[index % len(LINES)], MARKERS[index % len(MARKERS)]
-            look = {"linestyle": style, "marker": marker, "color": COLOURS[index % len(COLOURS)]}
-            axes.plot(epochs, values, **look, markevery=max(1, len(values) // 8), markersize=5, label=name)
+        for (name, values), line, marker, colour in zip(history.items(), cycle(LINES), cycle(MARKERS), cycle(COLOURS), strict=False):
+            look = {"linestyle": line, "marker": marker, "color": colour, "markersize": 5, "markevery": max(1, len(values) // 8)}
+            axes.plot(np.arange(1, len(values) + 1), values, **look, label=name)
             parts.append(f"{stage}, {name}: {values[0]:.3g} to {values[-1]:.3g}")
         if "adversary" in history:
             axes.axhline(math.log(2), color=GREY, linestyle=(0, (1, 1)), linewidth=1.2, zorder=0, label="log 2, an even coin")
@@ -343,7 +243,7 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> P
     return figure
 
 
-@_drawn
+@drawn
 def score_histograms(
     scores: Mapping[str, Any],
     threshold: float | None = None,
@@ -368,38 +268,31 @@ def score_histograms(
     if not groups or not all(len(values) and np.isfinite(values).all() for values in groups.values()):
         counts = {name: f"{int(np.isfinite(values).sum())} finite of {len(values)}" for name, values in groups.items()}
         raise UserError(f"Histograms need groups of finite scores; these have {counts or 'no groups'}.")
-    figure = _picture(6.6, 4.0)
+    figure = empty_picture(6.6, 4.0)
     axes = figure.subplots()
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins)
-    for index, (name, values) in enumerate(groups.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        label = f"{name} ({len(values):,})"
-        axes.hist(
-            values,
-            edges,
-            density=True,
-            histtype="stepfilled",
-            facecolor=(*matplotlib.colors.to_rgb(colour), 0.18),
-            edgecolor=colour,
-            linestyle=LINES[index % len(LINES)],
-            linewidth=1.8,
-            hatch=HATCHES[index % len(HATCHES)],
-            label=label,
-        )
+    for (name, values), colour, line, hatch in zip(groups.items(), cycle(COLOURS), cycle(LINES), cycle(HATCHES), strict=False):
+        look = {
+            "facecolor": matplotlib.colors.to_rgba(colour, 0.18),
+            "edgecolor": colour,
+            "linestyle": line,
+            "linewidth": 1.8,
+            "hatch": hatch,
+        }
+        axes.hist(values, edges, density=True, histtype="stepfilled", **look, label=f"{name} ({len(values):,})")
     if threshold is not None:
         axes.axvline(threshold, color=BLACK, linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3g}")
     axes.set(xlabel=xlabel, ylabel="density")
-    if title:
-        axes.set_title(title)
+    axes.set_title(title or "")
     axes.margins(x=0.01)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    legend_below(figure, 3)
     parts = ", ".join(f"{name} with median {np.median(values):.3g}" for name, values in groups.items())
     at = "" if threshold is None else f"; threshold {threshold:.3g}"
     figure.alt = f"{title + '. ' if title else ''}Histograms of {xlabel}: {parts}{at}."
     return figure
 
 
-@_drawn
+@drawn
 def roc(
     curves: Mapping[str, Sequence[Any]],
     title: str | None = None,
@@ -416,17 +309,17 @@ def roc(
             so what sklearn.metrics.roc_curve returns fits.
         title, xlabel, ylabel: words.
     """
-    figure = _picture(5.4, 5.4 + 0.28 * len(curves))
+    from sklearn.metrics import auc
+
+    figure = empty_picture(5.4, 5.4 + 0.28 * len(curves))
     axes = figure.subplots()
     areas = {}
-    for (name, (fpr, tpr, *_)), line, colour in zip(curves.items(), itertools.cycle(LINES), itertools.cycle(COLOURS), strict=False):
-        fpr, tpr = np.asarray(fpr, float), np.asarray(tpr, float)
-        areas[name] = float(np.trapezoid(tpr, fpr)) if hasattr(np, "trapezoid") else float(np.trapz(tpr, fpr))
+    for (name, (fpr, tpr, *_)), line, colour in zip(curves.items(), cycle(LINES), cycle(COLOURS), strict=False):
+        areas[name] = auc(fpr, tpr)
         axes.plot(fpr, tpr, linestyle=line, color=colour, linewidth=2, label=f"{name}: AUC {areas[name]:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel, aspect="equal")
-    if title:
-        axes.set_title(title)
-    figure.legend(loc="outside lower center", frameon=False, handlelength=3)
+    axes.set_title(title or "")
+    legend_below(figure, handlelength=3)
     figure.alt = f"{title + '. ' if title else ''}ROC curves. " + "; ".join(f"{name}: AUC {area:.3f}" for name, area in areas.items()) + "."
     return figure

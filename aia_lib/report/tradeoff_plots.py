@@ -9,13 +9,12 @@ import numpy as np
 
 from ..machine.files import UserError
 from .face_plots import _two_lines
-from .plots import BLACK, BLUE, GREEN, GREY, SKY, VERMILLION, Picture, _drawn, _picture
+from .style import BLACK, BLUE, GREEN, GREY, SKY, VERMILLION, Picture, chance_line, drawn, empty_picture, legend_below
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-# The trade-off --------------------------------------------------------------------------------------------------------
+_SYMBOLS = {"alpha": "α", "beta": "β"}
 
 _LINES = {  # regime, metric -> label, colour, marker, line style, filled
     ("paper", "leak_auc"): ("attribute, co-trained adversary", BLUE, "o", "--", False),
@@ -26,7 +25,7 @@ _LINES = {  # regime, metric -> label, colour, marker, line style, filled
 }
 
 
-@_drawn
+@drawn
 def tradeoff_curve(rows: pd.DataFrame, alpha: float = 0.5, beta: float = 0.5) -> Picture:
     """Fig. 2: AUC of the private attribute and of the task, against beta (a) and against alpha (b), in both regimes.
 
@@ -44,9 +43,8 @@ def tradeoff_curve(rows: pd.DataFrame, alpha: float = 0.5, beta: float = 0.5) ->
         alpha, beta: what is held while the other one varies; the paper holds 0.5.
 
     Raises:
-        UserError: a column is missing, a regime or metric is unknown, or neither weight varies while the other is held.
+        UserError: neither weight varies while the other is held.
     """
-    _check_tradeoff(rows)
     panels = []
     for varied, held, at in (("beta", "alpha", alpha), ("alpha", "beta", beta)):
         chosen = rows[np.isclose(rows[held].astype(float), at)]
@@ -55,7 +53,7 @@ def tradeoff_curve(rows: pd.DataFrame, alpha: float = 0.5, beta: float = 0.5) ->
     if not panels:
         raise UserError(f"Nothing to draw: neither beta varies at alpha = {alpha:g}, nor alpha at beta = {beta:g}.")
 
-    figure = _picture(4.9 * len(panels) + 0.4, 4.9)
+    figure = empty_picture(4.9 * len(panels) + 0.4, 4.9)
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     parts = []
     for axes, letter, (varied, held, at, chosen) in zip(all_axes, "ab", panels, strict=False):
@@ -72,27 +70,17 @@ def tradeoff_curve(rows: pd.DataFrame, alpha: float = 0.5, beta: float = 0.5) ->
             if cut["seed"].nunique() > 1:
                 axes.plot(cut[varied], cut["value"], ".", color=colour, markersize=4, alpha=0.7)
             parts.append(f"{label}: {means[0]:.2f} at {varied} {x[0]:g} to {means[-1]:.2f} at {x[-1]:g}")
-        symbol = {"alpha": "α", "beta": "β"}
         axes.axhline(0.5, color=GREY, linestyle=(0, (2, 2)), linewidth=1.2, zorder=0)
-        axes.set_xlabel(f"{symbol[varied]}, weight of the {'adversary' if varied == 'beta' else 'task'}")
-        axes.set_title(f"({letter}) {symbol[held]} = {at:g}")
+        axes.set_xlabel(f"{_SYMBOLS[varied]}, weight of the {'adversary' if varied == 'beta' else 'task'}")
+        axes.set_title(f"({letter}) {_SYMBOLS[held]} = {at:g}")
     all_axes[0].set_ylabel("AUC (0.5 is chance)")
     handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(panels) > 1 else 1, frameon=False)
+    legend_below(figure, len(panels), handles=handles, labels=labels)
     figure.alt = f"Line chart of AUC against {' and '.join(panel[0] for panel in panels)}. " + "; ".join(parts) + "."
     return figure
 
 
-def _check_tradeoff(rows: pd.DataFrame) -> None:
-    needed = ("alpha", "beta", "seed", "regime", "metric", "value")
-    if missing := [column for column in needed if column not in rows.columns]:
-        raise UserError(f"The sweep's table lacks the columns {', '.join(missing)}; it needs {', '.join(needed)}.")
-    unknown = set(zip(rows["regime"], rows["metric"], strict=True)) - set(_LINES)
-    if unknown:
-        raise UserError(f"The sweep's table holds {sorted(unknown)[0]}; known are {', '.join('/'.join(pair) for pair in _LINES)}.")
-
-
-@_drawn
+@drawn
 def tradeoff_maps(rows: pd.DataFrame) -> Picture:
     """Maps of alpha x beta: the attribute's AUC above, the task's below, the paper regime left, the retrained regime right.
 
@@ -100,19 +88,13 @@ def tradeoff_maps(rows: pd.DataFrame) -> Picture:
     scale; numbers are hundredths of AUC, means over seeds, so that no colour is needed. Cells without a number were not measured.
 
     Args:
-        rows: as for `tradeoff_curve`.
-
-    Raises:
-        UserError: as there; or alpha or beta has a single value, or there are no rows.
+        rows: as for `tradeoff_curve`; two values of alpha and of beta at least.
     """
-    _check_tradeoff(rows)
     alphas, betas = (np.sort(rows[name].dropna().unique().astype(float)) for name in ("alpha", "beta"))
-    if min(len(alphas), len(betas)) < 2:
-        raise UserError(f"A map needs two values of alpha and of beta at least, not {len(alphas)} and {len(betas)}.")
-    figure = _picture(max(9.0, 2.6 + 0.84 * len(betas)), max(7.0, 2.4 + 0.76 * len(alphas)))
+    figure = empty_picture(max(9.0, 2.6 + 0.84 * len(betas)), max(7.0, 2.4 + 0.76 * len(alphas)))
     cells = figure.subplots(2, 2, sharex=True, sharey=True)
     parts = []
-    for line, (name, metrics) in zip(cells, (("attribute", ("leak_auc",)), ("task", ("utility_auc_same", "utility_auc"))), strict=True):
+    for line, metrics in zip(cells, (("leak_auc",), ("utility_auc_same", "utility_auc")), strict=True):
         maps, labels = [], []
         for regime in ("paper", "retrained"):
             cut = rows[(rows["regime"] == regime) & rows["metric"].isin(metrics)]
@@ -121,11 +103,7 @@ def tradeoff_maps(rows: pd.DataFrame) -> Picture:
             index = {weights: float(value) for weights, value in mean.items()}
             maps.append(np.array([[index.get((a, b), math.nan) for b in betas] for a in alphas]))  # (A, B)
             labels.append(_LINES[regime, preferred][0])
-        if not any(np.isfinite(values).any() for values in maps):
-            raise UserError(f"The sweep's table has no figures of the {name}.")
-        low, high = (
-            function([function(values[np.isfinite(values)]) for values in maps if np.isfinite(values).any()]) for function in (min, max)
-        )
+        low, high = np.nanmin(maps), np.nanmax(maps)
         for axes, values, label in zip(line, maps, labels, strict=True):
             shown = axes.imshow(values, origin="lower", cmap="cividis", vmin=low, vmax=high, aspect="auto")
             axes.grid(False)
@@ -134,8 +112,8 @@ def tradeoff_maps(rows: pd.DataFrame) -> Picture:
                     ink = "white" if value < (low + high) / 2 else "black"
                     axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=10, color=ink)
             axes.set_title(_two_lines(label), fontsize=11)
-            found = values[np.isfinite(values)]
-            parts.append(f"{label}: {found.min():.2f} to {found.max():.2f}" if len(found) else f"{label}: not measured")
+            measured = values[np.isfinite(values)]
+            parts.append(f"{label}: {measured.min():.2f} to {measured.max():.2f}" if len(measured) else f"{label}: not measured")
         figure.colorbar(shown, ax=line, label="AUC (0.5 is chance)", fraction=0.05)
         line[0].set_ylabel("α, weight of the task")
         line[0].set_yticks(range(len(alphas)), [f"{a:g}" for a in alphas])
@@ -146,7 +124,7 @@ def tradeoff_maps(rows: pd.DataFrame) -> Picture:
     return figure
 
 
-@_drawn
+@drawn
 def tradeoff_front(
     settings: pd.DataFrame, reference: tuple[float, float] = (1.0, 0.5), marked: tuple[float, float] | None = None
 ) -> Picture:
@@ -161,23 +139,15 @@ def tradeoff_front(
             utility_low, utility_high and front; `SweepResult.settings` with a column regime.
         reference: (leak, utility) of the worst that can be had, where the area ends.
         marked: (alpha, beta) of a setting to ring, such as the recommended one.
-
-    Raises:
-        UserError: a column is missing, or there is no setting.
     """
-    needed = ("regime", "alpha", "beta", "leak", "leak_low", "leak_high", "utility", "utility_low", "utility_high", "front")
-    if missing := [column for column in needed if column not in settings.columns]:
-        raise UserError(f"The settings lack the columns {', '.join(missing)}; they need {', '.join(needed)}.")
     regimes = [regime for regime in ("paper", "retrained") if (settings.loc[settings["alpha"].notna(), "regime"] == regime).any()]
-    if not regimes:
-        raise UserError("There is no setting to draw.")
-    figure = _picture(4.9 * len(regimes) + 1.2, 5.2)
+    figure = empty_picture(4.9 * len(regimes) + 1.2, 5.2)
     all_axes = np.atleast_1d(figure.subplots(1, len(regimes), sharex=True, sharey=True))
     most = settings["beta"].max() or 1.0
     parts, shown = [], None
     for axes, regime in zip(all_axes, regimes, strict=True):
-        own = settings[settings["regime"] == regime]
-        tried, original = own[own["alpha"].notna()], own[own["alpha"].isna()]
+        rows = settings[settings["regime"] == regime]
+        tried, original = rows[rows["alpha"].notna()], rows[rows["alpha"].isna()]
         front = tried[tried["front"].astype(bool)].sort_values(["leak", "utility"])
         x, y = front["leak"].to_numpy(float), front["utility"].to_numpy(float)
         axes.fill_between(np.append(x, reference[0]), np.append(y, y[-1]), reference[1], step="post", color=SKY, alpha=0.18, linewidth=0)
@@ -186,10 +156,10 @@ def tradeoff_front(
         shown = axes.scatter(tried["leak"], tried["utility"], s=42, marker="s", zorder=3, label="setting", **look)
         whiskers = front.dropna(subset=["leak_low", "utility_low"])
         if not whiskers.empty:
-            reach = {}
-            for name in ("leak", "utility"):
-                below, above = whiskers[name] - whiskers[f"{name}_low"], whiskers[f"{name}_high"] - whiskers[name]
-                reach[name] = [below.clip(lower=0), above.clip(lower=0)]
+            reach = {
+                name: np.maximum(0, [whiskers[name] - whiskers[f"{name}_low"], whiskers[f"{name}_high"] - whiskers[name]])
+                for name in ("leak", "utility")
+            }
             look = {"fmt": "none", "ecolor": GREY, "elinewidth": 0.9, "zorder": 2}
             axes.errorbar(whiskers["leak"], whiskers["utility"], yerr=reach["utility"], xerr=reach["leak"], **look)
         if not original.empty:
@@ -198,7 +168,7 @@ def tradeoff_front(
         if not ring.empty:
             axes.plot(ring["leak"], ring["utility"], "o", color="none", markeredgecolor=BLACK, markersize=15, zorder=5, label="recommended")
         axes.plot(*reference, "x", color=BLACK, markersize=9, markeredgewidth=2, zorder=4, label="reference")
-        axes.axvline(0.5, color=GREY, linestyle="--", linewidth=1.2, zorder=0)
+        chance_line(axes)
         axes.set_title(f"{regime} regime", fontsize=12)
         axes.set_xlabel("leak: AUC of the private attribute")
         parts.append(
@@ -207,7 +177,7 @@ def tradeoff_front(
     all_axes[0].set_ylabel("utility: AUC of face verification")
     figure.colorbar(shown, ax=list(all_axes), label="β, weight of the adversary", fraction=0.04)
     handles, labels = all_axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    legend_below(figure, 5, handles=handles, labels=labels)
     figure.alt = f"Scatter chart of leak against utility of {settings[['alpha', 'beta']].dropna().drop_duplicates().shape[0]} settings. "
     figure.alt += "; ".join(parts) + f". The reference is leak {reference[0]:g}, utility {reference[1]:g}."
     return figure

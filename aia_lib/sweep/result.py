@@ -96,7 +96,7 @@ class SweepResult:
         write_json(self.folder / REPORT, self.report)
         write_text(self.folder / "table.md", self.markdown())
         for name, picture in self.figures().items():
-            plots.save(picture, self.folder / "figures" / f"{name}.png")
+            plots.save_picture(picture, self.folder / "figures" / f"{name}.png")
 
     @property
     def held(self) -> tuple[float, float]:
@@ -180,20 +180,20 @@ class SweepResult:
     def markdown(self) -> str:
         """The settings and what they are worth, as Markdown: the content of table.md."""
         head = ["Setting", "Paper regime: leak ↓", "Paper regime: utility ↑", "Retrained: leak ↓", "Retrained: utility ↑", "On the front"]
-        lines = [head, ["---", "---:", "---:", "---:", "---:", "---"]]
+        rows = []
         paper = self.settings("paper", original=True).set_index("setting")
         for row in self.settings(original=True).to_dict("records"):
             pair = paper.loc[row["setting"]]
             leak = ledger.with_interval(row["leak"], (row["leak_low"], row["leak_high"]))
             utility = ledger.with_interval(row["utility"], (row["utility_low"], row["utility_high"]))
-            lines.append([row["setting"], f"{pair['leak']:.3f}", f"{pair['utility']:.3f}", leak, utility, "yes" if row["front"] else ""])
+            rows.append([row["setting"], f"{pair['leak']:.3f}", f"{pair['utility']:.3f}", leak, utility, "yes" if row["front"] else ""])
         seeds = ", ".join(map(str, self.report["provenance"]["seeds"]))
         note = (
             "AUC, means over seeds; 0.5 is chance. Paper regime: the co-trained adversary and Siamese network, impostors drawn freely. "
             "Retrained regime: the worst fresh attacker, and a fresh verifier whose impostors carry the same label; brackets hold 95 % "
             f"intervals, resampled by person. {self.summary()} Seeds: {seeds}."
         )
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{note}\n"
+        return f"{ledger.markdown_table(head, rows, (0, 5))}\n{note}\n"
 
     def summary(self) -> str:
         """The hypervolume in both regimes, one sentence."""

@@ -220,16 +220,18 @@ class _Session:
             first = next(iter(its))
             methods[setting] = {**AuditReport.merge(list(its.values())).to_dict(), "alpha": first.alpha, "beta": first.beta}
         faces, config = self.shared.faces, self.shared.config
-        data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
-        data |= {"attribute": faces.attribute, "licence": faces.licence, "fingerprint": faces.fingerprint[:16]}
         grid = {"alpha": list(config.alpha), "beta": list(config.beta), "grid": config.grid}
+        device = self.shared.device
+        origin = ledger.provenance(list(command), list(config.seeds), ledger.described(faces), self.folder.seconds, device)
         report = {
-            "provenance": ledger.provenance(list(command), list(config.seeds), data, self.folder.seconds, self.shared.device),
+            "provenance": ledger.provenance(
+                list(command), list(config.seeds), ledger.described(faces), self.folder.seconds, self.shared.device
+            ),
             "settings": {"attribute": faces.attribute, **grid, **as_dict(config.profile)},
             "methods": methods,
         }
         failed = {str(point): failure.reason for point, failure in self.failed.items()}
-        result = SweepResult(self.out, table, ledger.check(ledger.clean(report)), failed)
+        result = SweepResult(self.out, table, ledger.validated(report), failed)
         result.save()
         with contextlib.suppress(OSError):  # not empty: of points that failed
             (self.out / "unfinished").rmdir()

@@ -431,7 +431,7 @@ def test_a_deep_audit_reports_what_the_audit_reports_and_survives_saving_and_mer
     assert figures.pop("deep") and all(entry.pop("deep") for entry in figures["seeds"])
     assert figures == plain.to_dict() and "deep" not in plain.to_dict()
     entry = {"provenance": ledger.provenance("audit", [0, 1], "numbered images", 1.0), "methods": {"given": whole.to_dict()}}
-    assert ledger.check(entry) is entry
+    assert ledger.validated(entry) is entry
     assert set(whole.deep) == {"information", "curve", "code", "creep", "reconstruction", "adaptive"}
 
     whole.save(tmp_path / "deep.npz")

@@ -16,7 +16,7 @@ from aia_lib import defences
 from aia_lib.config import PROFILES, AuditConfig
 from aia_lib.datasets import load_faces
 from aia_lib.defences.settings import CompactConfig, HardenedConfig
-from aia_lib.report.ledger import PROVENANCE
+from aia_lib.report.ledger import provenance
 from aia_lib.training import train_adversary
 from benchmarks import __main__ as command
 from benchmarks import ablation, attributes, audit, autoencoder, common, difficulty, growth, loading, memory, sweep, training
@@ -185,7 +185,7 @@ def test_the_command_writes_figures_with_their_provenance(tmp_path, monkeypatch,
     out = tmp_path / "loading.json"
     assert command.main(["loading", "--images", "30", "--size", "16", "--out", str(out)]) == 0
     written = json.loads(out.read_text())
-    assert set(written) == {"provenance", "figures"} and set(written["provenance"]) == set(PROVENANCE)
+    assert set(written) == {"provenance", "figures"} and set(written["provenance"]) == set(provenance("", [0], "", 0))
     assert written["provenance"]["command"] == "python -m benchmarks loading --images 30 --size 16 --out loading.json"
     assert written["provenance"]["data"] == "embedded" and written["figures"]["images"] == 30
     assert str(tmp_path) not in out.read_text()

@@ -20,7 +20,7 @@ from PIL import Image
 from rendered import write_set
 from tiny import TINY
 
-from aia_lib import attributes, cli
+from aia_lib import cli, poster
 from aia_lib.config import PROFILES
 from aia_lib.machine.files import UserError
 from aia_lib.machine.stage import signed
@@ -698,7 +698,7 @@ def test_attributes_shown_are_those_that_can_be_read(aia, finished, celeba, tmp_
 
 def test_a_face_is_told_as_on_the_poster():
     names = ["gender", "Smiling", "Eyeglasses", "Bald", "Wearing_Hat"]
-    told = attributes._poster(names, [0.2, 0.9, 0.1, 0.55, 0.99], [0.9, 0.9, 0.9, 0.9, 0.52])
+    told = poster._poster(names, [0.2, 0.9, 0.1, 0.55, 0.99], [0.9, 0.9, 0.9, 0.9, 0.52])
     assert told == "gender as labelled: female; has Smiling; lacks Eyeglasses; not sure: Bald, Wearing Hat"
 
 

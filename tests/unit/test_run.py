@@ -27,7 +27,8 @@ from aia_lib.machine import stage
 from aia_lib.machine.device import to_images
 from aia_lib.machine.files import UserError
 from aia_lib.machine.stage import Stage
-from aia_lib.run import FOLDERS, read_attributes, run_paper, run_size
+from aia_lib.poster import finished_report, read_attributes
+from aia_lib.run import FOLDERS, run_paper
 from aia_lib.saving import load_anonymizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,12 +58,12 @@ def finished(faces, tmp_path_factory) -> tuple[Path, dict, list[str]]:
 @pytest.fixture
 def without_pictures(monkeypatch):
     """The pictures take most of the time of a tiny run, and are looked at once, in `finished`."""
-    monkeypatch.setattr(run, "_figures", lambda *_: {})
-    monkeypatch.setattr(run.plots, "save", blank)
+    monkeypatch.setattr(run._Run, "figures", lambda *_: {})
+    monkeypatch.setattr(run.plots, "save_picture", blank)
 
 
 def blank(picture: object, path: Path) -> None:
-    """Instead of `plots.save`."""
+    """Instead of `plots.save_picture`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (8, 8)).save(path)
 
@@ -83,7 +84,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_a_run_writes_its_report_as_the_ledger_takes_it(finished, faces):
     out, report, _ = finished
-    assert ledger.check(report) and ledger.read(out / "report.json") == report, "in memory as in the file"
+    assert ledger.validated(report) and ledger.read(out / "report.json") == report, "in memory as in the file"
     assert list(report["methods"]) == ["Original", "Random", "AIA\\T", "AIA"]
     for name, method in report["methods"].items():
         assert method["name"] == name and [entry["seed"] for entry in method["seeds"]] == [0]
@@ -140,7 +141,7 @@ def test_a_finished_run_takes_up_the_recommended_method_as_a_fifth(finished, fac
     shutil.copytree(finished[0], out)
     small = HardenedConfig(CompactConfig(k=8, width=8, epochs=1, min_steps=3, decoder_epochs=1, batch_size=16))
     report, said = paper(faces, out, harden=small, resume=True)
-    assert list(report["methods"]) == [*FOLDERS, "HardenedAIA"] and ledger.check(report)
+    assert list(report["methods"]) == [*FOLDERS, "HardenedAIA"] and ledger.validated(report)
     assert [line for line in said if "training " in line] == ["seed 0: training HardenedAIA"], "nothing else is done again"
     people = faces.split().train.people
     assert any(f"{people} people to learn from" in line for line in said), "so few that the method says so"
@@ -173,7 +174,7 @@ def test_only_the_split_train_is_trained_on(faces, tmp_path, monkeypatch):
 
 def test_resuming_a_finished_run_gives_its_figures_without_training(finished, faces, monkeypatch, without_training):
     out, report, _ = finished
-    monkeypatch.setattr(run.plots, "save", lambda *_: None)  # leaves those that there are
+    monkeypatch.setattr(run.plots, "save_picture", lambda *_: None)  # leaves those that there are
     again, said = paper(faces, out, resume=True)
     assert again["methods"] == report["methods"] and again["settings"] == report["settings"]
     assert again["provenance"]["seconds"] >= report["provenance"]["seconds"], "the time of all its sessions"
@@ -217,8 +218,8 @@ FORKS.set_forkserver_preload(["pytest", "aia_lib.run"])
 def run_in_a_process(connection: Connection, faces: Faces, out: Path) -> None:
     torch.set_num_threads(1)
     stage.SAVE_EVERY = 0
-    run._figures = lambda *_: {}
-    run.plots.save = blank
+    run._Run.figures = lambda *_: {}
+    run.plots.save_picture = blank
     connection.send("ready")
     paper(faces, out, resume=True)
 
@@ -318,7 +319,7 @@ def test_an_empty_folder_and_what_a_kill_in_the_first_moment_left_are_no_obstacl
     def stop(*_) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(run, "_run_seed", stop)
+    monkeypatch.setattr(run._Run, "seed", stop)
     (tmp_path / ".run.json.abc.part").write_text("{")
     with pytest.raises(InterruptedError):
         paper(faces, tmp_path, attribute="glasses", profile=dataclasses.replace(TINY, size=64))
@@ -359,7 +360,7 @@ def test_too_few_people_are_refused_before_anything_is_written(toy_faces, tmp_pa
 
 def test_attributes_are_read_with_the_models_of_a_finished_run(finished, faces):
     out = finished[0]
-    assert run_size(out) == 16
+    assert finished_report(out)["settings"]["size"] == 16
     images = to_images(faces.images[:5], CPU)
     probabilities, readers, rebuilt = read_attributes(out, images)
     assert list(probabilities) == list(readers) == ["before", "after"]
@@ -376,7 +377,7 @@ def test_attributes_are_not_read_without_a_finished_run(finished, tmp_path):
             read_attributes(folder, torch.zeros(1, 1, 16, 16))
     shutil.copy(finished[0] / "run.json", tmp_path)
     with pytest.raises(UserError, match="is not finished .no report.json.; go on with it"):
-        run_size(tmp_path)
+        finished_report(tmp_path)
     shutil.copy(finished[0] / "report.json", tmp_path)
     with pytest.raises(UserError, match="There is no saved anonymizer"):
         read_attributes(tmp_path, torch.zeros(1, 1, 16, 16))
