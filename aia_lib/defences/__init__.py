@@ -2,9 +2,9 @@
 
 ========================  ================================================================================================
 `Compact`                 k numbers an image, trained to verify; adversaries of several kinds in an ensemble that is renewed
-                          (maximum entropy), gradient reversal, distribution matching, or a conditional decoder, by its settings
+                          (maximum entropy), and distribution matching
 `Erased`                  any anonymizer, and closed forms that take the attribute out of its g: `ScoreErasure`, `Leace`,
-                          `KernelErasure`, and the `Discriminants` that are worth keeping
+                          and the `Discriminants` that are worth keeping
 `CertifiedNoise`          any anonymizer, clipped and blurred: a bound on every attacker's AUC
 `HardenedAIA`             the recommended combination; `ablation` switches each of its parts off
 ========================  ================================================================================================
@@ -16,10 +16,10 @@ and loaded with `saving.load_anonymizer(folder)`.
 from __future__ import annotations
 
 from .compact import Compact
-from .erasers import ERASERS, Discriminants, KernelErasure, Leace, Sample, ScoreErasure
+from .erasers import ERASERS, Discriminants, Leace, Sample, ScoreErasure
 from .erasure import Erased
 from .hardened import HardenedAIA, ablation
-from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc, parity_gap_bound
+from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
 from .score import AttributeScore
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "Discriminants",
     "Erased",
     "HardenedAIA",
-    "KernelErasure",
     "Leace",
     "Sample",
     "ScoreErasure",
@@ -38,5 +37,4 @@ __all__ = [
     "auc_bound",
     "balanced_accuracy_bound",
     "mu_for_auc",
-    "parity_gap_bound",
 ]
