@@ -6,7 +6,7 @@
 `Erased`                  any anonymizer, and closed forms that take the attribute out of its g: `ScoreErasure`, `Leace`,
                           and the `Discriminants` that are worth keeping
 `CertifiedNoise`          any anonymizer, clipped and blurred: a bound on every attacker's AUC
-`HardenedAIA`             the recommended combination; `ablation` switches each of its parts off
+`HardenedAIA`             the recommended combination
 ========================  ================================================================================================
 
 All have `fit(faces, attribute)`, where `attribute` is one name or several, are functions of images, and are saved with `save(folder)`
@@ -18,7 +18,7 @@ from __future__ import annotations
 from .compact import Compact
 from .erasers import ERASERS, Discriminants, Leace, Sample, ScoreErasure
 from .erasure import Erased
-from .hardened import HardenedAIA, ablation
+from .hardened import HardenedAIA
 from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
 from .score import AttributeScore
 
@@ -33,7 +33,6 @@ __all__ = [
     "Leace",
     "Sample",
     "ScoreErasure",
-    "ablation",
     "auc_bound",
     "balanced_accuracy_bound",
     "mu_for_auc",

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-from torch import Tensor, nn
-
 from ..anonymizers import Anonymizer
 from ..faces import Faces
 from ..machine.files import UserError
@@ -20,7 +17,11 @@ AnyDefence = TypeVar("AnyDefence", bound="Defence")
 
 
 class Defence:
-    """An anonymizer that is fitted to hide one attribute or several.
+    """An anonymizer that is fitted to hide one attribute or several, and is saved and loaded by its parts.
+
+    A subclass has `_fit`, and for saving: `parts()`, modules or dictionaries of tensors by name, which loading fills; `describe()`, the
+    arguments that make an anonymizer with parts of these shapes again, as JSON; and `restore(state, base, device, key)`, which makes one
+    of what `describe` gave, around `base`, with fresh parts for `saving.load_anonymizer` to fill.
 
     Attributes:
         attribute: what it was fitted to hide: a name, or several.
@@ -76,19 +77,6 @@ class Defence:
         """Write everything (safetensors) into `folder`, each file atomically. Secret keys are not written."""
         fitted(self, self.attribute)
         save_parts(self, folder)
-
-    def parts(self) -> dict[str, nn.Module | dict[str, Tensor]]:
-        """What is saved, by name: modules, or tensors by name; loading fills the same."""
-        raise NotImplementedError
-
-    def describe(self) -> dict:
-        """The arguments that make an anonymizer with parts of these shapes again, as JSON."""
-        raise NotImplementedError
-
-    @classmethod
-    def restore(cls: type[AnyDefence], state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> AnyDefence:
-        """An anonymizer as `describe` says, around `base`, with fresh parts for `saving.load_anonymizer` to fill."""
-        raise NotImplementedError
 
 
 def fitted(defence: Defence, part: object) -> object:

@@ -129,38 +129,3 @@ class HardenedAIA(Decoding):
             where = made.compact.encoder.head.weight.device
             made._build_decoder(made.config.compact, state["size"], state["decoder_k"], attributes, where)
         return made
-
-
-def ablation(config: HardenedConfig | None = None, seed: int = 0, device: torch.device | None = None) -> dict[str, HardenedAIA]:
-    """The recommended method and, for each of its parts, the method without it: untrained anonymizers by name, to fit and audit.
-
-    "no privacy" has none of them but the bottleneck: what the compact representation alone keeps and leaks.
-    """
-    config = config or HardenedConfig()
-    compact = config.compact
-
-    def variant(erasers: tuple[str, ...] = config.erasers, mu: float = config.mu, **settings: float | str | bool | tuple) -> HardenedAIA:
-        changed = dataclasses.replace(config, compact=dataclasses.replace(compact, **settings), erasers=erasers, mu=mu)
-        return HardenedAIA(changed, seed=seed, device=device)
-
-    def spared(*kinds: str) -> tuple[str, ...]:
-        return tuple(name for name in config.erasers if name not in kinds)
-
-    made = {
-        "all parts": variant(),
-        "without noise": variant(mu=0.0),
-        "without discriminants": variant(spared("discriminants")),
-        "without score erasure": variant(spared("score")),
-        "without LEACE": variant(spared("leace")),
-        "without erasure": variant(spared("score", "leace")),
-        "the training alone": variant((), 0.0),
-        "without adversaries": variant(privacy="none"),
-        "one adversary, never renewed": variant(adversaries=compact.adversaries[:1], renew_every=0),
-        "without matching": variant(matching=0.0),
-        "without matched impostors": variant(impostors="free"),
-        "without augmentation": variant(augment=False),
-        "no privacy": variant((), 0.0, privacy="none", matching=0.0, impostors="free"),
-    }
-    for name, method in made.items():
-        method.name = f"HardenedAIA, {name}"
-    return made

@@ -28,7 +28,6 @@ from aia_lib.defences import (
     Leace,
     Sample,
     ScoreErasure,
-    ablation,
     auc_bound,
     balanced_accuracy_bound,
     mu_for_auc,
@@ -874,19 +873,3 @@ def test_settings_of_older_versions_are_read_where_they_did_nothing(methods, ima
     rewritten(tmp_path / "score", lambda state: state["erasers"][0].update(kind="kernel"))
     with pytest.raises(UserError, match="not an anonymizer that this version of aia_lib can read .*kernel"):
         load_anonymizer(tmp_path / "score", CPU)
-
-
-def test_the_ablation_switches_off_one_part_at_a_time():
-    methods = ablation(HardenedConfig(TINY), device=CPU)
-    full = methods["all parts"].config
-    assert full == HardenedConfig(TINY)
-    for name, method in methods.items():
-        assert method.name == f"HardenedAIA, {name}"
-        changed = {
-            f.name for f in dataclasses.fields(CompactConfig) if getattr(method.config.compact, f.name) != getattr(full.compact, f.name)
-        }
-        changed |= {name for name in ("erasers", "mu") if getattr(method.config, name) != getattr(full, name)}
-        if name.startswith("without"):
-            assert len(changed) == 1, (name, changed)
-        assert bool(changed) == (name != "all parts")
-    assert HardenedAIA().name == "HardenedAIA" and len({repr(m.config) for m in methods.values()}) == len(methods)
