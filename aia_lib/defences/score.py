@@ -105,8 +105,8 @@ def _balanced(labels: np.ndarray) -> tuple[Tensor, Tensor]:
     """Targets 1, -1 (N,) and weights (N,) under which both labels count alike; weight 0 where the label is unknown."""
     weight = np.zeros(len(labels))
     for value in (0, 1):
-        mine = labels == value
-        weight[mine] = 0.5 * len(labels) / max(1, mine.sum())
+        rows = labels == value
+        weight[rows] = 0.5 * len(labels) / max(1, rows.sum())
     return torch.from_numpy(np.where(labels == 1, 1.0, -1.0)), torch.from_numpy(weight)
 
 

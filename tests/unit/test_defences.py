@@ -491,14 +491,14 @@ def test_what_the_certificate_covers_is_one_query(methods, faces, images):
 
 def test_the_key_is_secret(methods, faces, images, tmp_path):
     key = b"sixteen bytes or more of secret"
-    mine = CertifiedNoise(methods["leace"], mu=1.0, key=key).fit(faces, fit_base=False)
-    assert not torch.equal(mine(images), CertifiedNoise(methods["leace"], mu=1.0).fit(faces, fit_base=False)(images))
-    mine.save(tmp_path)
+    secret = CertifiedNoise(methods["leace"], mu=1.0, key=key).fit(faces, fit_base=False)
+    assert not torch.equal(secret(images), CertifiedNoise(methods["leace"], mu=1.0).fit(faces, fit_base=False)(images))
+    secret.save(tmp_path)
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert key not in written and key.hex().encode() not in written
     with pytest.raises(UserError, match="key"):
         load_anonymizer(tmp_path, CPU)
-    assert torch.equal(load_anonymizer(tmp_path, CPU, key=key)(images), mine(images))
+    assert torch.equal(load_anonymizer(tmp_path, CPU, key=key)(images), secret(images))
 
 
 def test_bounds_are_those_of_the_docstring():
@@ -515,7 +515,7 @@ def test_bounds_are_those_of_the_docstring():
 def test_the_conditional_decoder_uses_what_it_is_told(striped):
     faces, _ = striped
     z = torch.randn(len(faces), 4, generator=torch.Generator().manual_seed(0))  # knows nothing of the image
-    images, told = to_images(faces.images, CPU), torch.from_numpy(2.0 * faces.labels() - 1)
+    images, condition = to_images(faces.images, CPU), torch.from_numpy(2.0 * faces.labels() - 1)
     losses = {}
     for conditions in (0, 1):
         torch.manual_seed(0)
@@ -523,14 +523,14 @@ def test_the_conditional_decoder_uses_what_it_is_told(striped):
         config = CompactConfig(decoder_epochs=3, batch_size=32)
         train_decoder(faces, decoder, z, config, ("gender",), progress=False)
 
-        def loss(condition: torch.Tensor | None, decoder: nn.Module = decoder) -> float:
+        def loss(said: torch.Tensor | None, decoder: nn.Module = decoder) -> float:
             with torch.no_grad():
-                return float(F.binary_cross_entropy_with_logits(decoder(z, condition), images))
+                return float(F.binary_cross_entropy_with_logits(decoder(z, said), images))
 
-        losses[conditions] = loss(told if conditions else None)
+        losses[conditions] = loss(condition if conditions else None)
         if conditions:
-            assert loss(-told) > loss(told) + 0.002, "told the wrong label it draws the other one's face"
-            assert loss(told) < loss(None) < loss(-told), "told nothing it draws what lies between"
+            assert loss(-condition) > loss(condition) + 0.002, "told the wrong label it draws the other one's face"
+            assert loss(condition) < loss(None) < loss(-condition), "told nothing it draws what lies between"
     assert losses[1] < losses[0] - 0.0005, losses
 
 
@@ -572,9 +572,9 @@ def test_a_method_that_hides_two_attributes_is_an_anonymizer_and_is_saved(hidden
     loaded = load_anonymizer(tmp_path, CPU)
     assert torch.equal(loaded(images), g) and tuple(loaded.attribute) == BOTH
     if hasattr(method, "decode"):
-        told = torch.tensor([[1.0, -1.0]]).expand(64, 2)
-        assert torch.equal(loaded.decode(g, told), method.decode(g, told))
-        assert not torch.equal(method.decode(g, told), method.decode(g, -told)), "the decoder is told both"
+        labels = torch.tensor([[1.0, -1.0]]).expand(64, 2)
+        assert torch.equal(loaded.decode(g, labels), method.decode(g, labels))
+        assert not torch.equal(method.decode(g, labels), method.decode(g, -labels)), "the decoder is told both"
     loaded.save(tmp_path / "again")
     assert (tmp_path / "again" / "anonymizer.json").read_bytes() == (tmp_path / "anonymizer.json").read_bytes()
 
