@@ -13,7 +13,7 @@ and a fresh verifier on g, and reports what they find on people whom nobody has 
     print(audit(pixelate, faces, seeds=1))
 
     aia = AIA(alpha=0.5, beta=0.5).fit(faces.split().train)
-    print(audit(aia, faces, seeds=1, adversary=aia.infer, siamese=aia.embed))
+    print(audit(aia, faces, seeds=1))
 
 `aia run` on the command line makes the paper's whole table.
 Names are loaded when they are first used, so that `import aia_lib` needs neither torch nor matplotlib.

@@ -9,7 +9,9 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .machine.files import UserError
 
@@ -28,46 +30,41 @@ def check_size(size: int) -> int:
     return size
 
 
-def _positive(config: object, *names: str) -> None:
+def _check(config: object, names: tuple[str, ...], wanted: str, fits: Callable[[Any], bool]) -> None:
     for name in names:
-        value = getattr(config, name)
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-            raise UserError(f"{type(config).__name__}.{name} must be a positive number, not {value!r}.")
+        if not fits(value := getattr(config, name)):
+            raise UserError(f"{type(config).__name__}.{name} must be {wanted}, not {value!r}.")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _positive(config: object, *names: str) -> None:
+    _check(config, names, "a positive number", lambda value: _number(value) and value > 0)
 
 
 def _whole(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{type(config).__name__}.{name} must be a whole number of at least 1, not {value!r}.")
+    _check(config, names, "a whole number of at least 1", lambda value: type(value) is int and value >= 1)
 
 
 def _not_negative(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-            raise UserError(f"{name} must be a finite number that is not negative, not {value!r}.")
-
-
-def _one_of(config: object, name: str, *choices: str) -> None:
-    value = getattr(config, name)
-    if value not in choices:
-        raise UserError(f"{type(config).__name__}.{name} must be one of {', '.join(choices)}, not {value!r}.")
+    _check(config, names, "a finite number that is not negative", lambda value: _number(value) and value >= 0)
 
 
 def _share(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise UserError(f"{type(config).__name__}.{name} must be at least 0 and less than 1, not {value!r}.")
+    _check(config, names, "at least 0 and less than 1", lambda value: _number(value) and type(value) is not bool and 0 <= value < 1)
+
+
+def _one_of(config: object, name: str, *choices: str) -> None:
+    _check(config, (name,), f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
 def _several_of(config: object, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if isinstance(value, list):
-        object.__setattr__(config, name, value := tuple(value))  # as JSON gives it back
-    if not isinstance(value, tuple) or any(item not in choices for item in value):
-        raise UserError(f"{type(config).__name__}.{name} must be a tuple of names out of {', '.join(choices)}, not {value!r}.")
+    if isinstance(value := getattr(config, name), list):
+        object.__setattr__(config, name, tuple(value))  # as JSON gives it back
+    wanted = f"a tuple of names out of {', '.join(choices)}"
+    _check(config, (name,), wanted, lambda value: isinstance(value, tuple) and all(item in choices for item in value))
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ With it, `layer=model.convs[2], method="hirescam"` shows best where the evidence
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pytorch_grad_cam import GradCAM, HiResCAM
+from pytorch_grad_cam.base_cam import BaseCAM
+from pytorch_grad_cam.utils.image import scale_cam_image
+from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget
 from torch import Tensor, nn
 
 from .machine.files import UserError
@@ -53,6 +55,9 @@ class CamResult:
         return self.raw.max(axis=(1, 2))
 
 
+METHODS = {"gradcam": GradCAM, "hirescam": HiResCAM}
+
+
 def gradcam(
     model: nn.Module,
     images: Tensor | np.ndarray,
@@ -60,23 +65,21 @@ def gradcam(
     *,
     label: int | None = None,
     method: str = "gradcam",
-    rectify: bool = True,
     batch_size: int = 128,
 ) -> CamResult:
-    """Grad-CAM of a classifier with one logit.
+    """Grad-CAM of a classifier with one logit, by a copy of it: the model itself is not touched.
 
-    The model is used in evaluation mode and given back as it was: mode of every module, gradients, hooks.
+    A negative activation of `layer` counts as zero, as a ReLU follows every convolution in `models`: it never reaches the logit, yet times
+    a negative weight it would show as evidence.
 
     Args:
         model: images (N, C, H, W) to logits (N,) or (N, 1); positive speaks for label 1. To look through an anonymizer
-            at the image it was given, pass `nn.Sequential(encoder, adversary)`.
+            at the image that it reads, pass `nn.Sequential(encoder, adversary)`.
         images: float in [0, 1], or uint8, shape (N, C, H, W).
         layer: the layer whose map is shown, a module of `model` that gives (N, channels, h, w); the last convolution
             that `model` has registered, by default.
         label: show the evidence for this label, 1 or 0; None shows each image's evidence for the label the model chose.
         method: "gradcam", as the paper, or "hirescam"; see this module's introduction.
-        rectify: count a negative activation of `layer` as zero. Right where a ReLU follows, as it does every convolution
-            in `models`: a negative value never reaches the logit, yet times a negative weight it would show as evidence.
         batch_size: images at a time.
 
     Raises:
@@ -85,33 +88,51 @@ def gradcam(
     """
     if label not in (None, 0, 1):
         raise UserError(f"The label to explain must be 0, 1 or None (the one the classifier chose), not {label!r}.")
-    if method not in _METHODS:
-        raise UserError(f"There is no method {method!r} here; choose one of {', '.join(_METHODS)}.")
+    if method not in METHODS:
+        raise UserError(f"There is no method {method!r} here; choose one of {', '.join(METHODS)}.")
     images = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.ndim != 4 or not len(images):
         raise UserError(f"Grad-CAM needs images of shape (N, C, H, W) with N > 0, not {tuple(images.shape)}.")
     layer = last_convolution(model) if layer is None else layer
-    if all(layer is not module for module in model.modules()):
+    place = next((name for name, module in model.named_modules() if module is layer), None)
+    if place is None:
         raise UserError(f"The layer {type(layer).__name__} is not a module of {type(model).__name__}.")
 
-    raw, normalised, logits = [], [], []
-    # The library's context manager would swallow an IndexError, so its hooks are released by hand.
-    with _untouched(model), torch.enable_grad():
-        cam = _METHODS[method](model, layer, rectify)
-        try:
-            for batch in images.split(batch_size):
-                # Asking for the input's gradient makes frozen models work, and a copy spares the caller's tensor.
-                batch = batch.detach().clone().requires_grad_()
-                normalised.append(cam(batch, [_Evidence(label)] * len(batch)))  # (B, H, W)
-                logits.append(cam.outputs.detach().float().cpu().reshape(len(batch)).numpy())
-                raw.append(F.interpolate(cam.raw[:, None], size=batch.shape[2:], mode="bilinear")[:, 0].numpy())  # (B, H, W)
-        finally:
-            cam.activations_and_grads.release()
-    logit = np.concatenate(logits)
+    # The package sets eval(), hooks the layer and writes gradients; a copy spares the caller all three.
+    model = copy.deepcopy(model)
+    cam = METHODS[method](model=model, target_layers=[model.get_submodule(place)])
+    # Asking for the input's gradient makes frozen models work.
+    with torch.enable_grad():
+        parts = [_explain(cam, batch.detach().clone().requires_grad_(), label) for batch in images.split(batch_size)]
+    raw, normalised, logit = (np.concatenate(part).astype(np.float32) for part in zip(*parts, strict=True))
     if not np.isfinite(logit).all():
         raise UserError(f"{type(model).__name__} gives logits that are not finite; there is nothing to explain.")
-    return CamResult(raw=np.concatenate(raw), normalised=np.concatenate(normalised).astype(np.float32), logit=logit)
+    return CamResult(raw, normalised, logit)
+
+
+def _explain(cam: BaseCAM, images: Tensor, label: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Raw maps (N, H, W), the same stretched, and logits (N,) of images (N, C, H, W).
+
+    `BinaryClassifierOutputTarget` knows a label's evidence only, so the label that the model chose is looked up first.
+    """
+    layer, kept = cam.target_layers[0], cam.activations_and_grads
+    logit = kept(images).detach()
+    if logit.numel() != len(images):
+        raise UserError(f"Grad-CAM here explains a classifier with one logit an image; this one gives {logit[0].numel()}.")
+    labels = [int(answer > 0) if label is None else label for answer in logit.flatten()]
+    no_map = UserError(f"The layer {type(layer).__name__} gives no map (N, channels, h, w) that the logit depends on. Name one that does.")
+    if not kept.activations or kept.activations[0].ndim != 4:
+        raise no_map
+    try:
+        cam(images, [BinaryClassifierOutputTarget(category) for category in labels])
+    except (AttributeError, TypeError) as error:  # no gradient came back to the layer
+        raise no_map from error
+    activations, gradients = (part[0].numpy() for part in (kept.activations, kept.gradients))
+    maps = np.maximum(cam.get_cam_image(images, layer, labels, np.maximum(activations, 0), gradients, False), 0)  # (N, h, w)
+    stretched = cam.aggregate_multi_layers([scale_cam_image(maps, cam.get_target_width_height(images))[:, None]])  # (N, H, W)
+    drawn = F.interpolate(torch.from_numpy(maps)[:, None], size=images.shape[2:], mode="bilinear")[:, 0]
+    return drawn.numpy(), stretched, logit.float().cpu().flatten().numpy()
 
 
 def last_convolution(model: nn.Module) -> nn.Module:
@@ -120,68 +141,3 @@ def last_convolution(model: nn.Module) -> nn.Module:
     if not convolutions:
         raise UserError(f"{type(model).__name__} has no convolution: Grad-CAM needs a map to look at. Name a `layer` that gives one.")
     return convolutions[-1]
-
-
-class _Evidence:
-    """What a map is the gradient of: the logit, turned round for label 0, or whichever of both the model chose.
-
-    The library's BinaryClassifierOutputTarget knows the first two only.
-    """
-
-    def __init__(self, label: int | None) -> None:
-        self.label = label
-
-    def __call__(self, output: Tensor) -> Tensor:
-        if output.numel() != 1:
-            raise UserError(f"Grad-CAM here explains a classifier with one logit an image; this one gives {output.numel()}.")
-        logit = output.reshape(())
-        positive = logit.detach() > 0 if self.label is None else bool(self.label)
-        return logit if positive else -logit
-
-
-class _Raw:
-    """Mixed into one of pytorch-grad-cam's methods: keeps each map as it is before the library stretches it."""
-
-    def __init__(self, model: nn.Module, layer: nn.Module, rectify: bool) -> None:
-        super().__init__(model=model, target_layers=[layer])
-        self.rectify = rectify
-        self.raw = torch.empty(0)
-
-    def get_cam_image(self, input_tensor, target_layer, targets, activations, grads, eigen_smooth=False) -> np.ndarray:
-        if activations is None or grads is None or np.ndim(activations) != 4:
-            shape = None if activations is None else tuple(np.shape(activations))
-            raise UserError(
-                f"The layer {type(target_layer).__name__} gives no map that the logit depends on "
-                f"(its output: {shape}; Grad-CAM needs (N, channels, h, w) and a gradient)."
-            )
-        activations = np.maximum(activations, 0) if self.rectify else activations
-        cam = super().get_cam_image(input_tensor, target_layer, targets, activations, grads, eigen_smooth)  # (N, h, w)
-        self.raw = torch.from_numpy(np.maximum(cam, 0).astype(np.float32))
-        return cam
-
-
-class _RawGradCAM(_Raw, GradCAM):
-    pass
-
-
-class _RawHiResCAM(_Raw, HiResCAM):
-    pass
-
-
-_METHODS = {"gradcam": _RawGradCAM, "hirescam": _RawHiResCAM}
-
-
-@contextlib.contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Give `model` back with the modes and the gradients that it came with: the library sets eval() and writes gradients."""
-    modes = [(module, module.training) for module in model.modules()]
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    for parameter, _ in gradients:
-        parameter.grad = None  # else zero_grad(set_to_none=False) of some torch versions would write into the caller's tensor
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, gradient in gradients:
-            parameter.grad = gradient

@@ -4,73 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .anonymizers import AIA, Networks, Original, RandomMask
 from .config import PROFILES, Profile
-from .defences.compact import Compact
-from .defences.erasers import ERASERS
-from .defences.erasure import Erased
-from .defences.noise import CertifiedNoise
+from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
+from .defences.base import Defence
 from .machine.files import UserError, sha256
 from .machine.stage import Checkpoint, load_module
 
-if TYPE_CHECKING:
-    from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
-
-
-def restore(
-    checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None, key: bytes | None
-) -> Compact | Erased | CertifiedNoise | HardenedAIA:
-    """The defence that `load_anonymizer` has found in `checkpoint`, its tensors and state read; what it wraps is loaded here.
-
-    Raises:
-        UserError: as `load_anonymizer`; what it wraps is missing, or not what was saved with it.
-    """
-
-    folder, base = checkpoint.folder, None
-    if "base" in state:
-        index = folder / "base" / "anonymizer.json"
-        if not index.exists() or sha256(index) != state["base"]:
-            raise UserError(f"{index} is missing or not the one that was saved with {checkpoint.index}. Save the anonymizer again.")
-        base = load_anonymizer(folder / "base", device, key)
-    try:
-        kind = state["kind"]
-        if kind == "Compact":
-            made: Compact | Erased | CertifiedNoise | HardenedAIA = Compact.restore(state, device)
-        elif kind == "Erased":
-            erasers = [ERASERS[own["kind"]](**{k: v for k, v in own.items() if k != "kind"}) for own in state["erasers"]]
-            made = Erased(base, tuple(erasers), state["seed"])
-        elif kind == "CertifiedNoise":
-            if not state["own_key"] and not state["fresh"] and key is None:
-                raise UserError(
-                    f"The noise in {folder} was made with a secret key, which is never written: load_anonymizer(folder, key=...)."
-                )
-            made = CertifiedNoise(base, state["mu"], state["clip"], state["fresh"], None if state["own_key"] else key, state["seed"])
-        elif kind == "HardenedAIA":
-            made = HardenedAIA.restore(state, base, device)
-        else:
-            raise KeyError(kind)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint.index} is not an anonymizer that this version of aia_lib can read ({error!r}).") from error
-    if isinstance(made, Erased):
-        for i, eraser in enumerate(made.erasers):
-            eraser.tensors = {key.removeprefix(f"eraser{i}."): value for key, value in tensors.items() if key.startswith(f"eraser{i}.")}
-    elif isinstance(made, CertifiedNoise):
-        made.centre = tensors["noise.centre"]
-    else:
-        for name, module in made.parts().items():
-            load_module(module, tensors, name, checkpoint.index)
-            module.eval()
-    attribute = state["attribute"]
-    made.attribute = tuple(attribute) if isinstance(attribute, list) else attribute  # JSON knows no tuples
-    if hasattr(made, "history"):
-        made.history = state["history"]
-    return made
-
+DEFENCES: dict[str, type[Defence]] = {kind.__name__: kind for kind in (Compact, Erased, CertifiedNoise, HardenedAIA)}
 
 PRETRAINED = ("original", "aia")
 """What `load_pretrained` knows."""
@@ -94,29 +39,45 @@ def load_anonymizer(
     if loaded is None:
         raise UserError(f"There is no saved anonymizer in {folder}: {checkpoint.index.name} is missing. Pass a folder that save() wrote.")
     tensors, state = loaded
-    kind = state.get("kind")
-    if kind not in ("Original", "AIA", "RandomMask"):
-        pass  # the defences wrap anonymizers: this module comes before them
-
-        return restore(checkpoint, tensors, state, device, key)
     try:
-        arguments, described = state["arguments"], state["networks"]
-        nets = Networks(**described, device=device)
-        name = arguments["profile"]  # one of ours, or a user's own, of whose settings only the name is kept
-        profile = dataclasses.replace(PROFILES.get(name, Profile()), name=name, size=nets.size)
-        if kind == "AIA":
-            made = AIA(profile, state["seed"], device, **arguments["finetune"])
-        else:
-            made = Original(profile, state["seed"], device)
+        return (_defence if state["kind"] in DEFENCES else _papers)(checkpoint, tensors, state, device, key)
     except (KeyError, TypeError) as error:
         raise UserError(f"{checkpoint.index} is not an anonymizer that this version of aia_lib can read ({error!r}).") from error
+
+
+def _defence(checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None, key: bytes | None) -> Defence:
+    folder, base = checkpoint.folder, None
+    if "base" in state:
+        index = folder / "base" / "anonymizer.json"
+        if not index.exists() or sha256(index) != state["base"]:
+            raise UserError(f"{index} is missing or not the one that was saved with {checkpoint.index}. Save the anonymizer again.")
+        base = load_anonymizer(folder / "base", device, key)
+    made = DEFENCES[state["kind"]].restore(state, base, device, key)
+    for name, part in made.parts().items():
+        if isinstance(part, dict):
+            part |= {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        else:
+            load_module(part, tensors, name, checkpoint.index)
+            part.eval()
+    attribute = state["attribute"]
+    made.attribute = tuple(attribute) if isinstance(attribute, list) else attribute  # JSON knows no tuples
+    made.history = state["history"]
+    return made
+
+
+def _papers(
+    checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None, key: None
+) -> Original | AIA | RandomMask:
+    kind = {"Original": Original, "AIA": AIA, "RandomMask": RandomMask}[state["kind"]]
+    arguments, nets = state["arguments"], Networks(**state["networks"], device=device)
+    name = arguments["profile"]  # one of ours, or a user's, of whose settings only the name is kept
+    profile = dataclasses.replace(PROFILES.get(name, Profile()), name=name, size=nets.size)
+    made = AIA(profile, state["seed"], device, **arguments["finetune"]) if kind is AIA else Original(profile, state["seed"], device)
     for name, module in nets.modules().items():
         load_module(module, tensors, name, checkpoint.index)
         module.eval()
     made.networks, made.attribute, made.history = nets, state["attribute"], state["history"]
-    if kind == "RandomMask":
-        return RandomMask(made, arguments["per_image"], arguments["share"], state["seed"])
-    return made
+    return RandomMask(made, arguments["per_image"], arguments["share"], state["seed"]) if kind is RandomMask else made
 
 
 def load_pretrained(name: str, device: torch.device | None = None) -> Original | AIA:

@@ -53,7 +53,7 @@ def measure(
     figures: dict = {"source": faces.source, "images": len(faces), "people": faces.people, "size": size, "attributes": list(names)}
     figures |= {"settings": as_dict(config), "methods": {}}
     others = {}
-    creep, light = DeepConfig(parts=("creep",)), dataclasses.replace(audits, attackers=("logistic",))
+    only_creep, light = DeepConfig(parts=("creep",)), dataclasses.replace(audits, attackers=("logistic",))
     for method, hidden in methods:
         row: dict = {"hidden": list(hidden), "attributes": {}}
         for name in names:
@@ -68,15 +68,13 @@ def measure(
         row["together"] = _together(interaction_audit(method, faces, names[:2], seeds=1, config=audits, progress=False))
         row["errors"] = group_rates(method, faces, names[0], seeds=1, config=audits, progress=False).to_dict()
         if method is not original:
-            deep = audit(method, faces, seeds=[SEED], config=light, original=original, deep=creep, progress=False).deep["creep"]
+            deep = audit(method, faces, seeds=[SEED], config=light, original=original, deep=only_creep, progress=False).deep["creep"]
             others[method.name] = {
                 name: {
-                    "before": round(own["before"], 4),
-                    "after": round(own["after"], 4),
-                    "change": round(own["change"], 4),
-                    "change_ci": rounded(*own["change_ci"]),
+                    **{key: round(creep[key], 4) for key in ("before", "after", "change")},
+                    "change_ci": rounded(*creep["change_ci"]),
                 }
-                for name, own in deep["attributes"].items()
+                for name, creep in deep["attributes"].items()
             }
         figures["methods"][method.name] = row
         print(method.name, row["attributes"], row["utility"], file=sys.stderr, flush=True)

@@ -2,11 +2,11 @@
 
 ========================  ================================================================================================
 `Compact`                 k numbers an image, trained to verify; adversaries of several kinds in an ensemble that is renewed
-                          (maximum entropy), gradient reversal, distribution matching, or a conditional decoder, by its settings
+                          (maximum entropy), and distribution matching
 `Erased`                  any anonymizer, and closed forms that take the attribute out of its g: `ScoreErasure`, `Leace`,
-                          `KernelErasure`, and the `Discriminants` that are worth keeping
+                          and the `Discriminants` that are worth keeping
 `CertifiedNoise`          any anonymizer, clipped and blurred: a bound on every attacker's AUC
-`HardenedAIA`             the recommended combination; `ablation` switches each of its parts off
+`HardenedAIA`             the recommended combination
 ========================  ================================================================================================
 
 All have `fit(faces, attribute)`, where `attribute` is one name or several, are functions of images, and are saved with `save(folder)`
@@ -16,10 +16,10 @@ and loaded with `saving.load_anonymizer(folder)`.
 from __future__ import annotations
 
 from .compact import Compact
-from .erasers import ERASERS, Discriminants, KernelErasure, Leace, Sample, ScoreErasure
+from .erasers import ERASERS, Discriminants, Leace, Sample, ScoreErasure
 from .erasure import Erased
-from .hardened import HardenedAIA, ablation
-from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc, parity_gap_bound
+from .hardened import HardenedAIA
+from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
 from .score import AttributeScore
 
 __all__ = [
@@ -30,13 +30,10 @@ __all__ = [
     "Discriminants",
     "Erased",
     "HardenedAIA",
-    "KernelErasure",
     "Leace",
     "Sample",
     "ScoreErasure",
-    "ablation",
     "auc_bound",
     "balanced_accuracy_bound",
     "mu_for_auc",
-    "parity_gap_bound",
 ]

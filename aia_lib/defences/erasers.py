@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..anonymizers import Anonymizer
 from ..faces import Faces, with_attribute
-from ..machine.device import seeded
 from ..machine.files import UserError
-from .labels import ENOUGH, labels_of, release
+from . import labels
 from .score import AttributeScore
 
 
@@ -28,11 +25,11 @@ class Sample:
 
     Attributes:
         g: representations, float64 (N, k).
-        labels: 1, 0, or -1 (unknown), int8 (N,); of several attributes, int8 (N, m).
+        labels: of m attributes, 1, 0, or -1 (unknown), int8 (N, m).
         identity: people's codes, int64 (N,).
         faces: the images themselves.
         seed: of random features.
-        attributes: the attributes' names; () for the faces' own.
+        attributes: the attributes' names; () for the private one of `faces`.
     """
 
     g: Tensor
@@ -47,41 +44,40 @@ class Sample:
         """The attributes' names, at least one."""
         return self.attributes or (self.faces.attribute,)
 
-    @property
-    def columns(self) -> list[np.ndarray]:
-        """The labels of each attribute, int8 (N,)."""
-        return list(self.labels.reshape(len(self.labels), -1).T)
-
     @classmethod
     def of(cls, anonymizer: Anonymizer, faces: Faces, seed: int = 0, attributes: tuple[str, ...] = ()) -> Sample:
-        """What `anonymizer` makes of `faces`, or of `ENOUGH` of them, drawn at random: more would cost memory and change little."""
-        if len(faces) > ENOUGH:
-            faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), ENOUGH, replace=False)))
-        labels = labels_of(faces, attributes or (faces.attribute,))
-        return cls(release(anonymizer, faces).double(), labels, faces.identity, faces, seed, attributes)
+        """What `anonymizer` makes of `faces`, or of `labels.ENOUGH` of them, drawn at random: more would cost memory and change little."""
+        if len(faces) > labels.ENOUGH:
+            faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), labels.ENOUGH, replace=False)))
+        table = faces.label_table(attributes or (faces.attribute,))
+        return cls(labels.release(anonymizer, faces).double(), table, faces.identity, faces, seed, attributes)
 
 
-class Eraser(Protocol):
-    """An eraser: its kind (the key of `ERASERS`), its settings, and after `fit` the tensors that it applies.
+class Eraser:
+    """What takes something out of representations: a kind (the key of `ERASERS`), settings, and after `fit` the tensors that it applies.
 
-    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'; where it is missing, it is False.
+    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'. `REMOVED` are settings of older
+    versions, with the values that did nothing.
     """
 
     kind: ClassVar[str]
     moves_axes: ClassVar[bool] = False
-    settings: dict
-    tensors: dict[str, Tensor]
+    REMOVED: ClassVar[dict] = {}
+
+    def __init__(self, **settings: int) -> None:
+        self.settings = settings
+        self.tensors: dict[str, Tensor] = {}
 
     def fit(self, sample: Sample) -> Eraser:
         """Learn what to take out of representations like those of `sample`."""
-        ...
+        raise NotImplementedError
 
     def __call__(self, g: Tensor, images: Tensor) -> Tensor:
         """Representations (N, k) of `images` (N, 1, H, W) without it: (N, k'), float32."""
-        ...
+        raise NotImplementedError
 
 
-class Leace:
+class Leace(Eraser):
     """Least-squares concept erasure (Belrose et al. 2023): the smallest affine change of g after which no linear attacker beats chance.
 
     With W = Cov(g)^-1/2 and the direction ``u = W Cov(g, s) / |W Cov(g, s)|`` it is g - W^-1 u u^T W (g - mean): the classes' means become
@@ -91,18 +87,17 @@ class Leace:
     gains nothing from knowing another either. An image without a label of an attribute counts as that attribute's mean.
     """
 
-    kind: ClassVar[str] = "leace"
+    kind = "leace"
 
     def __init__(self) -> None:
-        self.settings: dict = {}
-        self.tensors: dict[str, Tensor] = {}
+        super().__init__()
 
     def fit(self, sample: Sample) -> Leace:
         with warnings.catch_warnings():  # the package compiles a function in a way that recent torch calls old
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             from concept_erasure import LeaceFitter
-        concepts = [np.where(column >= 0, column, np.nan) for column in sample.columns]
+        concepts = [np.where(column >= 0, column, np.nan) for column in sample.labels.T]
         concepts += [a * b for a, b in itertools.combinations(concepts, 2) if np.isfinite(a * b).any()]
         table = np.stack(concepts, axis=1)  # (N, m + m (m - 1) / 2)
         known = np.isfinite(table).any(1)
@@ -124,7 +119,7 @@ ENOUGH_A_CELL = 8
 """People, in units of the representation's length k, that an estimate of a mean and a covariance near one place should rest on."""
 
 
-class ScoreErasure:
+class ScoreErasure(Eraser):
     """Transport to a common distribution along the attribute's score: an eraser that knows what the image looks like.
 
     Let b(x) = P(s = 1 | x) be the attribute's *balancing score* (Rosenbaum & Rubin 1983). Given b, the label is independent of the image;
@@ -144,19 +139,15 @@ class ScoreErasure:
     reads the first of two attributes with AUC 0.86 before, 0.69 after one round, 0.55 after this; whether the labels agree with 0.69 before
     and 0.53 after.)
 
-    Args:
-        anchors: places, evenly spread over the scores' quantiles, at which m and C are estimated; in between they are interpolated. 0: as
-            many as leave each at least 8 k people, 2 to 6.
-        covariance: match covariances too, not only means.
+    m and C are estimated at 2 to 6 places, evenly spread over the scores' quantiles: as many as leave each at least 8 k people. In
+    between they are interpolated.
     """
 
-    kind: ClassVar[str] = "score"
+    kind = "score"
+    REMOVED = {"anchors": 0, "covariance": True}
 
-    def __init__(self, anchors: int = 0, covariance: bool = True) -> None:
-        if anchors and anchors < 2:
-            raise UserError(f"ScoreErasure needs at least 2 anchors, not {anchors!r}, or 0 to choose by the number of people.")
-        self.settings = {"anchors": anchors, "covariance": covariance}
-        self.tensors: dict[str, Tensor] = {}
+    def __init__(self) -> None:
+        super().__init__()
 
     def fit(self, sample: Sample) -> ScoreErasure:
         several = len(sample.names) > 1
@@ -165,7 +156,7 @@ class ScoreErasure:
         g = sample.g
         n, k = g.shape
         people = len(np.unique(sample.identity))  # images of one person are alike: not they count, but people do
-        count = self.settings["anchors"] or int(np.clip(people // (ENOUGH_A_CELL * k), 2, 6))
+        count = int(np.clip(people // (ENOUGH_A_CELL * k), 2, 6))
         self.tensors = {}
         for j, score in enumerate(scores):
             self.tensors |= {f"score{j if several else ''}.{name}": value for name, value in score.tensors.items()}
@@ -176,13 +167,12 @@ class ScoreErasure:
             means = (near.T @ g) / sums[:, None]  # (J, k)
             centred = g - near @ means
             pooled = centred.T @ centred / n
-            maps = torch.eye(k, dtype=torch.float64).repeat(len(sums), 1, 1)
-            if self.settings["covariance"]:
-                for j in range(len(sums)):
-                    own = (centred * near[:, j : j + 1]).T @ centred / sums[j]
-                    here = float(sums[j]) * people / n
-                    share = here / (here + k)  # few people for so many numbers: lean on all of them
-                    maps[j] = _transport(share * own + (1 - share) * pooled, pooled)
+            maps = torch.empty(len(sums), k, k, dtype=torch.float64)
+            for j in range(len(sums)):
+                here = (centred * near[:, j : j + 1]).T @ centred / sums[j]
+                count_here = float(sums[j]) * people / n
+                share = count_here / (count_here + k)  # few people for so many numbers: lean on all of them
+                maps[j] = _transport(share * here + (1 - share) * pooled, pooled)
             made = {"anchors": anchors.float(), "means": means.float(), "maps": maps.float(), "mean": g.mean(0).float()}
             if not several:
                 self.tensors |= made
@@ -192,21 +182,21 @@ class ScoreErasure:
         return self
 
     def __call__(self, g: Tensor, images: Tensor) -> Tensor:
-        own = {name: value.to(g.device) for name, value in self.tensors.items()}
+        tensors = {name: value.to(g.device) for name, value in self.tensors.items()}
         places = []
-        for start in _numbered(own, "score", "beta") or ["score."]:
-            score = AttributeScore({name.removeprefix(start): value for name, value in own.items() if name.startswith(start)})
+        for start in _numbered(tensors, "score", "beta") or ["score."]:
+            score = AttributeScore({name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)})
             places.append(score.quantile(score(images.to(g.device))))  # (N,)
-        for start in _numbered(own, "step", "anchors") or [""]:
-            anchors, means, maps, mean = (own[start + name] for name in ("anchors", "means", "maps", "mean"))
-            axes = own[f"{start}axes"].tolist() if start else [0]
+        for start in _numbered(tensors, "step", "anchors") or [""]:
+            anchors, means, maps, mean = (tensors[start + name] for name in ("anchors", "means", "maps", "mean"))
+            axes = tensors[f"{start}axes"].tolist() if start else [0]
             near = _product([_hats(places[j], anchors) for j in axes])  # (N, J)
             centred = g - near @ means
             g = mean + torch.einsum("nj,nl,jkl->nk", near, centred, maps)
         return g
 
 
-class Discriminants:
+class Discriminants(Eraser):
     """Fisher's discriminants between people: the few directions of g in which people differ most, next to what one person's images do.
 
     Directions u with the greatest ``u^T T u`` under ``u^T W u = 1``, T the covariance of g and W the part of it within people (where
@@ -219,24 +209,23 @@ class Discriminants:
             `Leace` takes out, and as much is left to tell people by.
     """
 
-    kind: ClassVar[str] = "discriminants"
-    moves_axes: ClassVar[bool] = True
+    kind = "discriminants"
+    moves_axes = True
     RIDGE = 1e-3  # in units of the mean variance within people: directions that hardly vary do not count as certain
 
     def __init__(self, components: int = 8) -> None:
         if type(components) is not int or components < 1:
             raise UserError(f"Discriminants needs a whole number of components, at least 1, not {components!r}.")
-        self.settings = {"components": components}
-        self.tensors: dict[str, Tensor] = {}
+        super().__init__(components=components)
 
     def fit(self, sample: Sample) -> Discriminants:
         centred = sample.g - sample.g.mean(0)
         k = centred.shape[1]
-        own = _within(centred, sample.identity)
-        own = torch.eye(k, dtype=torch.float64) if own is None else own
-        white = _root(own + self.RIDGE * own.trace() / k * torch.eye(k, dtype=torch.float64), -0.5)
+        within = _within(centred, sample.identity)
+        within = torch.eye(k, dtype=torch.float64) if within is None else within
+        white = _root(within + self.RIDGE * within.trace() / k * torch.eye(k, dtype=torch.float64), -0.5)
         _, directions = torch.linalg.eigh(white @ (centred.T @ centred / len(centred)) @ white)
-        several = len(sample.columns)
+        several = sample.labels.shape[1]
         kept = directions.flip(1)[:, : self.settings["components"] + several * (several + 1) // 2 - 1]
         self.tensors = {"mean": sample.g.mean(0).float(), "projection": (white @ kept).float()}
         return self
@@ -246,92 +235,7 @@ class Discriminants:
         return (g - mean) @ projection
 
 
-class KernelErasure:
-    """A kernel closed form in the manner of K-T-Opt (Dehdashtian et al. 2024): functions of g that tell people apart, not the attribute.
-
-    phi(g) are random Fourier features of a Gaussian kernel whose width is the median distance (Rahimi & Recht 2007). With C the
-    covariance of phi within the labels, T the part of it that is between people (where nobody has two images: that g explains
-    linearly), m the difference of the labels' means and D the difference of their covariances, directions u solve::
-
-        max  u^T T u - strength u^T |D| u    subject to    u^T C u = 1,  u^T m = 0
-
-    a generalised eigenproblem. K-T-Opt weighs m against T; here m is excluded, and the labels' *covariances* are weighed as well: without
-    that, XOR of two kept coordinates stays readable. What shuffled labels differ by is taken off ``|D|``. g' are the eigenvectors with
-    positive gain, scaled by the root of it. The width of the kernel decides what is seen of either: audit the result. Of several attributes
-    every m is excluded, C is the mean of their covariances within labels, and the ``|D|`` add up.
-
-    Args:
-        components: numbers in g', at most; 0: as many as in g.
-        strength: weight of the covariances' difference.
-        features: random Fourier features.
-    """
-
-    kind: ClassVar[str] = "kernel"
-    moves_axes: ClassVar[bool] = True
-    RIDGE = 1.0  # in units of the mean variance of phi's coordinates: directions of less variance do not count as much
-
-    def __init__(self, components: int = 0, strength: float = 1.0, features: int = 512) -> None:
-        if components < 0 or features < 1 or not strength >= 0:
-            raise UserError(
-                f"KernelErasure needs components >= 0, strength >= 0 and features >= 1, not {components!r}, {strength!r}, {features!r}."
-            )
-        self.settings = {"components": components, "strength": strength, "features": features}
-        self.tensors: dict[str, Tensor] = {}
-
-    def fit(self, sample: Sample) -> KernelErasure:
-        g = sample.g
-        n, k = g.shape
-        features = self.settings["features"]
-        mean, scale = g.mean(0), g.std(0).clamp(min=1e-6)
-        standard = (g - mean) / scale
-        with seeded(sample.seed, "kernel erasure"):
-            width = torch.pdist(standard[torch.randperm(n)[:1000]]).median().clamp(min=1e-6)
-            frequencies = torch.randn(k, features, dtype=torch.float64) / width
-            phases = 2 * math.pi * torch.rand(features, dtype=torch.float64)
-        self.tensors = {"mean": mean.float(), "scale": scale.float(), "frequencies": frequencies.float(), "phases": phases.float()}
-        phi = self._features(g.float()).double()  # (N, D)
-
-        differences, covariances = [], []
-        for labels in sample.columns:
-            ones, zeros = (phi[torch.from_numpy(labels == value)] for value in (1, 0))
-            differences.append(ones.mean(0) - zeros.mean(0))
-            covariances += [torch.cov(part.T, correction=0) for part in (ones, zeros)]
-        total = sum(covariances) / len(covariances)
-        ridge = self.RIDGE * total.trace() / len(total)
-        values, vectors = torch.linalg.eigh(total + ridge * torch.eye(len(total), dtype=torch.float64))
-        lead = min(len(total), max(8, n // 20))  # as many principal directions as the images can say something about
-        white = (vectors / values.sqrt())[:, -lead:]  # columns; white^T C white = I
-        target = white.T @ _signal(phi, standard, sample.identity, total) @ white
-        rng = np.random.default_rng(sample.seed)
-        gap, basis = 0, []
-        for labels, difference in zip(sample.columns, differences, strict=True):
-            gap_values, gap_vectors = _covariance_gap(phi @ white, labels)
-            by_chance, _ = _covariance_gap(phi @ white, rng.permutation(labels))
-            gap = (
-                gap + (gap_vectors * (gap_values.abs() - by_chance.abs().mean())) @ gap_vectors.T
-            )  # |D|, less what any two halves differ by
-            m = white.T @ difference
-            for known in basis:
-                m = m - known * (known @ m)
-            basis.append(F.normalize(m, dim=0))
-        free = torch.eye(lead, dtype=torch.float64) - sum(torch.outer(m, m) for m in basis)
-        gains, directions = torch.linalg.eigh(free @ (target - self.settings["strength"] * gap) @ free)
-        count = min(self.settings["components"] or k, lead - len(basis), max(1, int((gains > 1e-9).sum())))
-        gains, directions = gains.flip(0)[:count].clamp(min=1e-9), directions.flip(1)[:, :count]
-        projection = white @ directions * gains.sqrt()  # (D, r)
-        self.tensors |= {"projection": projection.float(), "offset": (phi.mean(0) @ projection).float()}
-        return self
-
-    def __call__(self, g: Tensor, images: Tensor) -> Tensor:
-        projection, offset = (self.tensors[name].to(g.device) for name in ("projection", "offset"))
-        return self._features(g) @ projection - offset
-
-    def _features(self, g: Tensor) -> Tensor:
-        mean, scale, frequencies, phases = (self.tensors[name].to(g.device) for name in ("mean", "scale", "frequencies", "phases"))
-        return torch.cos(((g - mean) / scale) @ frequencies + phases) * (2 / frequencies.shape[1]) ** 0.5
-
-
-ERASERS: dict[str, type] = {eraser.kind: eraser for eraser in (ScoreErasure, Leace, KernelErasure, Discriminants)}
+ERASERS: dict[str, type[Eraser]] = {eraser.kind: eraser for eraser in (ScoreErasure, Leace, Discriminants)}
 """Kind -> eraser."""
 
 
@@ -369,8 +273,7 @@ def _rounds(attributes: int, enough: bool) -> list[list[int]]:
 
 def _numbered(tensors: dict[str, Tensor], kind: str, one: str) -> list[str]:
     """ "kind0.", "kind1." … as far as there are tensors of that name; each has one that is called `one`."""
-    found = itertools.takewhile(lambda start: start + one in tensors, (f"{kind}{i}." for i in itertools.count()))
-    return list(found)
+    return list(itertools.takewhile(lambda start: start + one in tensors, (f"{kind}{i}." for i in itertools.count())))
 
 
 def _root(matrix: Tensor, power: float) -> Tensor:
@@ -383,22 +286,6 @@ def _transport(source: Tensor, target: Tensor) -> Tensor:
     """The optimal transport map from N(0, source) to N(0, target): S^-1/2 (S^1/2 T S^1/2)^1/2 S^-1/2, symmetric (k, k)."""
     root, inverse = _root(source, 0.5), _root(source, -0.5)
     return inverse @ _root(root @ target @ root, 0.5) @ inverse
-
-
-def _covariance_gap(phi: Tensor, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of the difference of the two labels' covariances of phi (N, D)."""
-    one, zero = (torch.cov(phi[torch.from_numpy(labels == value)].T, correction=0) for value in (1, 0))
-    return torch.linalg.eigh(one - zero)
-
-
-def _signal(phi: Tensor, standard: Tensor, identity: np.ndarray, total: Tensor) -> Tensor:
-    """What is worth keeping of phi (N, D), (D, D): its covariance less that within people; where nobody has two images, what g explains."""
-    own = _within(phi, identity)
-    if own is None:
-        centred = standard - standard.mean(0)
-        cross = (phi - phi.mean(0)).T @ centred / len(phi)  # (D, k)
-        return cross @ torch.linalg.pinv(centred.T @ centred / len(phi), hermitian=True) @ cross.T
-    return total - own
 
 
 def _within(g: Tensor, identity: np.ndarray) -> Tensor | None:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from ..models import _he_init, upsample_conv
 
-# --- beyond the paper: a compact representation -----------------------------------------------------------------------
-
 
 class CompactEncoder(nn.Module):
     """Images to k numbers: the bottleneck head that replaces the 0.75 H W near-pixels of `Encoder`.
@@ -17,8 +15,8 @@ class CompactEncoder(nn.Module):
     Each image is first standardised (brightness and contrast carry nothing worth telling), and a second channel shows it with
     its local mean removed. Blocks of convolution, batch norm, ReLU and pooling follow until the map is 4 to 7 pixels high, then
     dropout and one linear layer. From 64 pixels on the first convolution has 5 x 5 weights and stride 2, so that the cost grows
-    with the detail, not with the pixels. On the `sphere`, z is centred over the training set (batch norm without weights) and scaled
-    to length k^1/2: its coordinates have about unit size, and its length tells nothing.
+    with the detail, not with the pixels. z is centred over the training set (batch norm without weights) and scaled to length k^1/2:
+    its coordinates have about unit size, and its length tells nothing.
 
     Args:
         size: height and width of the images, in pixels.
@@ -26,12 +24,11 @@ class CompactEncoder(nn.Module):
         width: channels of the first block; the next ones have 2, 3 and 4 times as many.
         dropout: share of the last map's numbers that are dropped in training.
         mirror: outside training, z is made of the image and its mirror image, so that both give the same z.
-        sphere: put z on the sphere; else it is what the linear layer says.
     """
 
-    def __init__(self, size: int, k: int, width: int = 32, dropout: float = 0.2, mirror: bool = True, sphere: bool = True) -> None:
+    def __init__(self, size: int, k: int, width: int = 32, dropout: float = 0.2, mirror: bool = True) -> None:
         super().__init__()
-        self.size, self.k, self.mirror, self.sphere = size, k, mirror, sphere
+        self.size, self.k, self.mirror = size, k, mirror
         layers: list[nn.Module] = []
         channels, side, block = 2, size, 1
         if size >= 64:
@@ -44,7 +41,7 @@ class CompactEncoder(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels * side * side, k, bias=False)
-        self.centre = nn.BatchNorm1d(k, affine=False) if sphere else nn.Identity()
+        self.centre = nn.BatchNorm1d(k, affine=False)
         _he_init(self.trunk)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -52,7 +49,7 @@ class CompactEncoder(nn.Module):
         z = self._embed(images).float()
         if self.mirror and not self.training:
             z = (z + self._embed(images.flip(3)).float()) / 2
-        return F.normalize(z) * self.k**0.5 if self.sphere else z
+        return F.normalize(z) * self.k**0.5
 
     def _embed(self, images: Tensor) -> Tensor:
         mean, deviation = images.mean((2, 3), keepdim=True), images.std((2, 3), keepdim=True)
@@ -66,7 +63,7 @@ class ConditionalDecoder(nn.Module):
     """Dec(z, s): representations and the private attribute to images (Moyer et al. 2018).
 
     A decoder that is told s has no use for an s in z: its reconstruction loss then gives the encoder no reason to keep it.
-    The condition is 1 or -1 for the two labels and 0 for "not told"; what is told to nobody is what `decode` of a released z says.
+    The condition is 1 or -1 for the two labels and 0 for "unknown", which is what `decode` of a released z assumes.
 
     Args:
         size: height and width of the images, in pixels.
@@ -85,10 +82,10 @@ class ConditionalDecoder(nn.Module):
         _he_init(self)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """z (N, k) and conditions (N, conditions), or (N,) for one, to the logits of the images (N, 1, H, W). None tells nothing."""
+        """z (N, k) and conditions (N, conditions), or (N,) for one, to the logits of the images (N, 1, H, W). None: all unknown."""
         if self.conditions:
-            told = z.new_zeros(len(z), self.conditions) if condition is None else condition.to(z).reshape(len(z), self.conditions)
-            z = torch.cat([z, told], dim=1)
+            condition = z.new_zeros(len(z), self.conditions) if condition is None else condition.to(z).reshape(len(z), self.conditions)
+            z = torch.cat([z, condition], dim=1)
         h = F.leaky_relu(self.expand(z)).unflatten(1, (self.CHANNELS, self.size // 4, self.size // 4))  # (N, C, H/4, W/4)
         h = F.leaky_relu(upsample_conv(h, self.conv1))  # (N, C, H/2, W/2)
         return upsample_conv(h, self.conv2)  # (N, 1, H, W)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,8 @@ from torch import Tensor
 from ..anonymizers import Anonymizer
 from ..faces import Faces
 from ..machine.files import UserError
-from ..machine.stage import save_parts
+from .base import Defence, fitted
 from .erasers import Sample
-from .labels import as_attribute, fit_wrapped, private, unlabelled
 
 
 def auc_bound(mu: float) -> float:
@@ -36,14 +34,6 @@ def balanced_accuracy_bound(mu: float) -> float:
     return float(norm.cdf(_positive(mu) / 2))
 
 
-def parity_gap_bound(mu: float) -> float:
-    """The greatest demographic parity gap that any decision made from g can have against a mu-certificate: 2 Phi(mu / 2) - 1.
-
-    That is the total variation distance of N(0, 1) and N(mu, 1); see `audit.fairness` for why it bounds the gap.
-    """
-    return 2 * balanced_accuracy_bound(mu) - 1
-
-
 def mu_for_auc(auc: float) -> float:
     """The mu whose `auc_bound` is `auc`, in (0.5, 1)."""
     if not 0.5 < auc < 1:
@@ -51,7 +41,7 @@ def mu_for_auc(auc: float) -> float:
     return math.sqrt(2) * float(norm.ppf(auc))
 
 
-class CertifiedNoise:
+class CertifiedNoise(Defence):
     """Any anonymizer, its g clipped to a ball and blurred by Gaussian noise: no attacker's AUC exceeds `auc_bound(mu)`.
 
     g is centred (on the train split's mean c), shortened to ``|g - c| <= C``, and N(0, sigma^2 I) with sigma = 2 C / mu is added.
@@ -77,22 +67,20 @@ class CertifiedNoise:
         seed: of the fresh noise, or of the key.
     """
 
+    wraps = True
+
     def __init__(
         self, base: Anonymizer, mu: float = 1.0, clip: float = 0.0, fresh: bool = False, key: bytes | None = None, seed: int = 0
     ) -> None:
+        super().__init__(seed, base)
         if not math.isfinite(clip) or clip < 0:
             raise UserError(f"clip must be a finite number that is not negative, not {clip!r}.")
         if key is not None and len(key) < 16:
             raise UserError(f"The key must have at least 16 bytes, not {len(key)}; secrets.token_bytes(32) makes one.")
-        self.base, self.mu, self.clip, self.fresh, self.seed = base, _positive(mu), float(clip), fresh, seed
+        self.mu, self.clip, self.fresh, self.derived = _positive(mu), float(clip), fresh, key is None
         self.key = hashlib.sha256(f"certified noise:{seed}".encode()).digest() if key is None else key
-        self._own_key = key is None
+        self.tensors: dict[str, Tensor] = {}
         self._generator = np.random.default_rng((seed, 1))
-        self.centre: Tensor | None = None
-        self.attribute: str | tuple[str, ...] | None = None
-        self.missing: dict[str, int] = {}
-
-    several_attributes = True
 
     @property
     def name(self) -> str:
@@ -104,34 +92,24 @@ class CertifiedNoise:
         """Standard deviation of the noise in each coordinate: 2 C / mu."""
         return 2 * self.clip / self.mu
 
-    def fit(
-        self,
-        faces: Faces,
-        attribute: str | Sequence[str] | None = None,
-        *,
-        fit_base: bool = True,
-        folder: str | Path | None = None,
-        progress: bool = True,
-    ) -> CertifiedNoise:
-        """Fit the base where it has a `fit` (unless `fit_base` is False), then the centre and, unless it was given, C."""
-        faces, names = private(faces, attribute)
-        if fit_base:
-            fit_wrapped(self.base, faces, names, folder=folder, progress=progress)
+    @property
+    def centre(self) -> Tensor:
+        """c, float32 (k,)."""
+        return fitted(self, self.tensors)["centre"]
+
+    def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
         g = Sample.of(self.base, faces).g
-        self.centre = g.mean(0).float()
+        self.tensors["centre"] = g.mean(0).float()
         if not self.clip:
             self.clip = float((g - g.mean(0)).norm(dim=1).median())
             if not self.clip:
                 raise UserError("The base gives more than half of the images one and the same g: there is nothing to clip. Give clip=.")
-        self.attribute, self.missing = as_attribute(names), unlabelled(faces, names)
-        return self
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [0, 1] to clipped and noisy g (N, k)."""
-        if self.centre is None:
-            raise UserError("This CertifiedNoise has not been fitted: call fit(faces) first, or load_anonymizer(folder).")
+        centre = self.centre
         g = self.base(images)
-        centre = self.centre.to(g.device)
+        centre = centre.to(g.device)
         g = self.clipped(g - centre)
         return centre + g + self.sigma * self._noise(images, g.shape[1]).to(g.device)
 
@@ -143,28 +121,23 @@ class CertifiedNoise:
         if self.fresh:
             return torch.from_numpy(self._generator.standard_normal((len(images), k), dtype=np.float32))
         pixels = (images.detach().cpu() * 255).round().to(torch.uint8).contiguous().numpy()
-        rows = []
-        for image in pixels:
+        rows = np.zeros((len(pixels), k), dtype=np.float32)
+        for row, image in zip(rows, pixels, strict=True):
             digest = hashlib.blake2b(image.tobytes(), key=self.key[:64], digest_size=32).digest()
-            rows.append(np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).standard_normal(k, dtype=np.float32))
-        return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, k)
-
-    @property
-    def decode(self):
-        """The base's decoder, where there is one."""
-        return self.base.decode
-
-    def save(self, folder: str | Path) -> None:
-        """Write base and certificate into `folder`, each file atomically. A key of your own is not written: pass it when loading."""
-        save_parts(self, folder)
+            row[:] = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).standard_normal(k, dtype=np.float32)
+        return torch.from_numpy(rows)
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
-        """What is saved, by name."""
-        return {"noise": {"centre": self.centre}}
+        return {"noise": self.tensors}
 
     def describe(self) -> dict:
-        """The arguments that make the noise again, without the key."""
-        return {"mu": self.mu, "clip": self.clip, "fresh": self.fresh, "own_key": self._own_key}
+        return {"mu": self.mu, "clip": self.clip, "fresh": self.fresh, "own_key": self.derived}
+
+    @classmethod
+    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> CertifiedNoise:
+        if not state["own_key"] and not state["fresh"] and key is None:
+            raise UserError("This noise was made with a secret key, which is never written: load_anonymizer(folder, key=...).")
+        return cls(base, state["mu"], state["clip"], state["fresh"], None if state["own_key"] else key, state["seed"])
 
 
 def _positive(mu: float) -> float:

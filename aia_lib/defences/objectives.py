@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# --- beyond the paper -------------------------------------------------------------------------------------------------
-
 
 def verification_loss(z: Tensor, identity: Tensor, closeness: Tensor | None = None, temperature: float = 0.1) -> Tensor:
     """Supervised contrastive loss (Khosla et al. 2020): each image has to find the other images of its person among the batch.
@@ -31,25 +29,6 @@ def verification_loss(z: Tensor, identity: Tensor, closeness: Tensor | None = No
     genuine = (same & ~itself).to(cost.dtype)
     per_image = (cost * genuine).sum(1) / genuine.sum(1).clamp(min=1)
     return per_image.sum() / (genuine.sum(1) > 0).sum().clamp(min=1)
-
-
-class _Reversal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: float) -> Tensor:
-        ctx.weight = weight
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        return -ctx.weight * gradient, None
-
-
-def gradient_reversal(x: Tensor, weight: float = 1.0) -> Tensor:
-    """x on the way forward, -weight times its gradient on the way back (Ganin & Lempitsky 2015).
-
-    Put between encoder and adversary, one minimisation of the adversary's loss trains both: the adversary down, the encoder up.
-    """
-    return _Reversal.apply(x, float(weight))
 
 
 def distribution_gap(z: Tensor, labels: Tensor, widths: tuple[float, ...] = (0.5, 1.0, 2.0)) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..faces import Faces
 from ..machine.device import seeded
-from .labels import ENOUGH, _batches
+from . import labels
 
 
 class AttributeScore:
@@ -31,17 +31,16 @@ class AttributeScore:
         self.train_scores: np.ndarray | None = None
 
     def fit(self, faces: Faces, seed: int = 0) -> AttributeScore:
-        """Learn from `faces` (the train split), from at most `ENOUGH` images of it. Sets `train_scores`, float64 (N,)."""
-        if len(faces) > ENOUGH:
+        """Learn from `faces` (the train split), from at most `labels.ENOUGH` images of it. Sets `train_scores`, float64 (N,)."""
+        if len(faces) > labels.ENOUGH:
             people, count = np.unique(faces.identity, return_counts=True)
             order = np.random.default_rng(seed).permutation(len(people))
-            rows = np.isin(faces.identity, people[order[np.cumsum(count[order]) <= ENOUGH]])
-            own = self.fit(faces.subset(rows), seed).train_scores
-            self.train_scores = torch.cat([self(images) for images in _batches(faces)]).double().numpy()
-            self.train_scores[rows] = own
+            rows = np.isin(faces.identity, people[order[np.cumsum(count[order]) <= labels.ENOUGH]])
+            out_of_fold = self.fit(faces.subset(rows), seed).train_scores
+            self.train_scores = torch.cat([self(images) for images in labels.batches(faces)]).double().numpy()
+            self.train_scores[rows] = out_of_fold
             return self
-        pixels = torch.cat([self._pixels(images) for images in _batches(faces)]).double()  # (N, p)
-        labels = np.asarray(faces.labels())
+        pixels = torch.cat([self._pixels(images) for images in labels.batches(faces)]).double()  # (N, p)
         mean, scale = pixels.mean(0), pixels.std(0).clamp(min=1e-6)
         standard = (pixels - mean) / scale
         with seeded(seed, "attribute score"):
@@ -52,7 +51,7 @@ class AttributeScore:
             phases = 2 * math.pi * torch.rand(features, dtype=torch.float64)
         self.tensors = {"mean": mean.float(), "scale": scale.float(), "frequencies": frequencies.float(), "phases": phases.float()}
         phi = torch.cat([self._features(standard.float()).double(), torch.ones(len(standard), 1, dtype=torch.float64)], dim=1)  # (N, D)
-        target, weight = _balanced(labels)
+        target, weight = _balanced(np.asarray(faces.labels()))
         fold = _folds(faces.identity, self.FOLDS, seed)
         folds = range(int(fold.max()) + 1)
         grams = [(phi[fold == f] * weight[fold == f, None]).T @ phi[fold == f] for f in folds]
@@ -106,8 +105,8 @@ def _balanced(labels: np.ndarray) -> tuple[Tensor, Tensor]:
     """Targets 1, -1 (N,) and weights (N,) under which both labels count alike; weight 0 where the label is unknown."""
     weight = np.zeros(len(labels))
     for value in (0, 1):
-        mine = labels == value
-        weight[mine] = 0.5 * len(labels) / max(1, mine.sum())
+        rows = labels == value
+        weight[rows] = 0.5 * len(labels) / max(1, rows.sum())
     return torch.from_numpy(np.where(labels == 1, 1.0, -1.0)), torch.from_numpy(weight)
 
 

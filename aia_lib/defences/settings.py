@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ..config import _not_negative, _one_of, _positive, _several_of, _share, _whole
 from ..machine.files import UserError
+from .erasers import ERASERS
+from .networks import VectorAdversary
 
 IMPOSTORS = ("free", "same", "matched")
 
-PRIVACY = ("maxent", "reversal", "none")
-
-ADVERSARY_KINDS = ("linear", "quadratic", "rbf", "mlp", "deep")
-
-ERASERS = ("score", "leace", "kernel", "discriminants")
+PRIVACY = ("maxent", "none")
 
 
 @dataclass(frozen=True)
 class CompactConfig:
     """A compact representation z that is trained to verify and not to tell the attribute (`defences.Compact`).
 
-    L = alpha L_verification + beta L_privacy + matching L_gap + gamma L_AE (+ kl L_KL).
+    L = alpha L_verification + beta L_privacy + matching L_gap.
 
     Attributes:
         k: numbers in z.
@@ -32,16 +31,13 @@ class CompactConfig:
             (those that look alike as far as the attribute goes: a classifier's score weighs them).
         temperature: of the verification loss.
         alpha: weight of the verification loss.
-        privacy: "maxent" (adversaries are to be undecided), "reversal" (gradient reversal: they are to be wrong) or "none".
+        privacy: "maxent" (adversaries are to be undecided, Roy & Boddeti 2019) or "none".
         beta: weight of the privacy loss, the mean over the adversaries.
         matching: weight of the maximum mean discrepancy between the labels' z.
-        adversaries: kinds of adversary, see `models.VectorAdversary`; a kind may come more than once.
-        adversary_steps: steps of each adversary per encoder step ("reversal": one, together with the encoder).
+        adversaries: kinds of adversary, see `networks.VectorAdversary`; a kind may come more than once.
+        adversary_steps: steps of each adversary per encoder step.
         renew_every: after so many steps one adversary, each in its turn, starts again from fresh weights; 0 renews none.
-        gamma: weight of the reconstruction in the encoder's loss. 0: the decoder learns afterwards what z has left.
         conditional: the decoder is told the attribute (Moyer et al. 2018).
-        kl: weight of ``1/2 |z|^2``, for which z gets Gaussian noise of variance 1 in training and is not put on a sphere: the variational
-            bound on what z knows of the image; 0 switches both off.
         epochs: passes over the train split.
         min_steps: steps that the epochs must hold at least; with few images there are more epochs.
         decoder_epochs: passes of the decoder over the finished representations; 0 trains none (then there is no `decode`).
@@ -62,12 +58,10 @@ class CompactConfig:
     privacy: str = "maxent"
     beta: float = 3.0
     matching: float = 10.0
-    adversaries: tuple[str, ...] = ("linear", "quadratic", "rbf", "mlp", "deep")
+    adversaries: tuple[str, ...] = VectorAdversary.KINDS
     adversary_steps: int = 3
     renew_every: int = 60
-    gamma: float = 0.0
     conditional: bool = True
-    kl: float = 0.0
     epochs: int = 30
     min_steps: int = 600
     decoder_epochs: int = 10
@@ -77,17 +71,20 @@ class CompactConfig:
     adversary_learning_rate: float = 2e-3
     average: float = 0.99
 
+    REMOVED: ClassVar[dict] = {"gamma": 0.0, "kl": 0.0}
+    """Settings of older versions, with the values that did nothing."""
+
     def __post_init__(self) -> None:
         _whole(self, "k", "width", "adversary_steps", "epochs", "min_steps", "batch_size")
         for name in ("renew_every", "decoder_epochs"):
             if getattr(self, name) != 0:
                 _whole(self, name)
         _positive(self, "temperature", "learning_rate", "adversary_learning_rate")
-        _not_negative(self, "alpha", "beta", "matching", "gamma", "kl", "weight_decay")
+        _not_negative(self, "alpha", "beta", "matching", "weight_decay")
         _share(self, "dropout", "average")
         _one_of(self, "impostors", *IMPOSTORS)
         _one_of(self, "privacy", *PRIVACY)
-        _several_of(self, "adversaries", ADVERSARY_KINDS)
+        _several_of(self, "adversaries", VectorAdversary.KINDS)
         if self.privacy != "none" and not self.adversaries:
             raise UserError(f"CompactConfig.adversaries is empty, but privacy={self.privacy!r} needs at least one; or set privacy='none'.")
         if self.batch_size < 4:
@@ -111,5 +108,5 @@ class HardenedConfig:
     mu: float = 24.0
 
     def __post_init__(self) -> None:
-        _several_of(self, "erasers", ERASERS)
+        _several_of(self, "erasers", tuple(ERASERS))
         _not_negative(self, "mu")

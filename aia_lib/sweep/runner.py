@@ -224,9 +224,7 @@ class _Session:
         device = self.shared.device
         origin = ledger.provenance(list(command), list(config.seeds), ledger.described(faces), self.folder.seconds, device)
         report = {
-            "provenance": ledger.provenance(
-                list(command), list(config.seeds), ledger.described(faces), self.folder.seconds, self.shared.device
-            ),
+            "provenance": origin,
             "settings": {"attribute": faces.attribute, **grid, **as_dict(config.profile)},
             "methods": methods,
         }

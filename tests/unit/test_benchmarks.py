@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from aia_lib import defences
 from aia_lib.config import PROFILES, AuditConfig
 from aia_lib.datasets import load_faces
+from aia_lib.defences import HardenedAIA
 from aia_lib.defences.settings import CompactConfig, HardenedConfig
 from aia_lib.report.ledger import provenance
 from aia_lib.training import train_adversary
@@ -233,13 +233,30 @@ def test_make_bench_runs_all_and_names_those_that_fail(tmp_path, monkeypatch, ca
     assert "failed: audit." in capfd.readouterr().err
 
 
+def test_the_ablation_switches_off_one_part_at_a_time():
+    config = HardenedConfig(CompactConfig(k=8))
+    methods = ablation.ablation(config)
+    full = methods["all parts"].config
+    assert full == config
+    for name, method in methods.items():
+        assert method.name == f"HardenedAIA, {name}"
+        changed = {
+            f.name for f in dataclasses.fields(CompactConfig) if getattr(method.config.compact, f.name) != getattr(full.compact, f.name)
+        }
+        changed |= {name for name in ("erasers", "mu") if getattr(method.config, name) != getattr(full, name)}
+        if name.startswith("without"):
+            assert len(changed) == 1, (name, changed)
+        assert bool(changed) == (name != "all parts")
+    assert HardenedAIA().name == "HardenedAIA" and len({repr(m.config) for m in methods.values()}) == len(methods)
+
+
 def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(monkeypatch):
     monkeypatch.setenv("AIA_PROFILE", "fast")
     small = HardenedConfig(CompactConfig(k=8, width=4, epochs=1, min_steps=2, decoder_epochs=0, batch_size=32))
     light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=200, bootstrap=20, controls=False)
     figures = ablation.measure("embedded", size=16, images=1200, config=small, audits=light, shares=(2, 4))
     methods = figures["methods"]
-    assert list(methods) == ["Original", *defences.ablation(small)] and figures["settings"]["compact"]["k"] == 8
+    assert list(methods) == ["Original", *ablation.ablation(small)] and figures["settings"]["compact"]["k"] == 8
     for name, row in methods.items():
         for low, middle, high in ((row[key][1], row[key][0], row[key][2]) for key in ("leak", "utility")):
             assert 0 <= low <= middle <= high <= 1, name

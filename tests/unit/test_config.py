@@ -65,7 +65,7 @@ def test_rates_and_margins_are_positive(config, name, value):
 @pytest.mark.parametrize("name", sorted(NOT_NEGATIVE))
 @pytest.mark.parametrize("value", [-0.5, -1, float("nan"), float("inf"), float("-inf"), "0.5", None])
 def test_weights_are_finite_and_not_negative(name, value):
-    with pytest.raises(UserError, match=f"^{name} must be a finite number that is not negative, not {value!r}"):
+    with pytest.raises(UserError, match=rf"^FinetuneConfig\.{name} must be a finite number that is not negative, not {value!r}"):
         FinetuneConfig(**{name: value})
     for fine in (0, 0.0, 0.5, 3):
         assert getattr(FinetuneConfig(**{name: fine}), name) == fine

@@ -62,13 +62,13 @@ def trained() -> CNNAdversary:
     return train(CNNAdversary((1, SIZE, SIZE)), *blobs(64, seed=0))
 
 
+def evidence_share(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The share of the evidence in each map (N, H, W) that lies where mask (H, W) is true, (N,)."""
+    return (maps * mask).sum((1, 2)) / maps.sum((1, 2))
+
+
 UPPER_LEFT = np.zeros((SIZE, SIZE), bool)
 UPPER_LEFT[: SIZE // 2, : SIZE // 2] = True
-
-
-def evidence_share(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The share of each map's evidence (N, H, W) that lies inside a region (H, W)."""
-    return (maps * mask).sum((1, 2)) / maps.sum((1, 2))
 
 
 def test_gradcam_finds_the_evidence_of_an_averaging_classifier() -> None:
@@ -159,8 +159,16 @@ def test_raw_map_against_the_formula() -> None:
     np.testing.assert_allclose(negative.raw, (-expected).clamp(min=0).numpy(), atol=1e-6)
     chosen = gradcam(net, images, layer=net.relu)
     np.testing.assert_allclose(chosen.raw, np.where(result.logit[:, None, None] > 0, result.raw, negative.raw), atol=1e-6)
-    # Before the ReLU, what it cuts off counts as nothing; without `rectify`, as evidence.
-    assert not np.allclose(gradcam(net, images, layer=net.conv, label=1, rectify=False).raw, gradcam(net, images, label=1).raw)
+    # Before the ReLU, what it cuts off counts as nothing.
+    np.testing.assert_allclose(gradcam(net, images, layer=net.conv, label=1).raw, _before_the_relu(net, images), atol=1e-6)
+
+
+def _before_the_relu(net: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """The map of `net.conv`, channels weighted by the mean of the gradient that passes the ReLU, from its positive values only."""
+    with torch.no_grad():
+        activation = net.conv(images)
+        weights = (activation > 0).float().mean((2, 3)) * net.line.weight[0] / 64  # (N, channels)
+        return torch.einsum("nchw,nc->nhw", activation.relu(), weights).clamp(min=0).numpy()
 
 
 def test_model_is_given_back_as_it_was(trained: CNNAdversary) -> None:
