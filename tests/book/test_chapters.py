@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tools"))
 import chapters  # noqa: E402
 from aia_lib import ledger  # noqa: E402
 from aia_lib.checks import FIGURES  # noqa: E402
@@ -120,7 +120,7 @@ def test_writing_records_figures_with_their_origin(book):
     assert chapters.main(["run", "--write", "00"]) == 0
     record = ledger.chapter_record("00", book.folders["results"])
     assert record["figures"] == {"leak": 0.84} and record["profile"] == "book"
-    assert record["provenance"]["command"] == "python chapters.py run --write 00" and record["provenance"]["versions"]["torch"]
+    assert record["provenance"]["command"] == "python tools/chapters.py run --write 00" and record["provenance"]["versions"]["torch"]
     shown = outputs(book.folders["notebooks"] / "00_new.ipynb")[0].data
     assert shown[FIGURES]["figures"] == {"leak": 0.84} and shown["text/plain"].count("0.840") == 2
 
@@ -128,7 +128,7 @@ def test_writing_records_figures_with_their_origin(book):
 def test_a_chapter_without_a_record_says_how_to_make_one(book, capsys):
     book("00_new.ipynb", COMPARE.format("00", 0.84))
     assert chapters.main(["run"]) == 1
-    assert "python chapters.py run --write 00" in capsys.readouterr().err
+    assert "python tools/chapters.py run --write 00" in capsys.readouterr().err
 
 
 def test_other_profiles_are_not_compared(book, monkeypatch):

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tools"))
 import classroom  # noqa: E402
 from aia_lib.checks import exercises, questions  # noqa: E402
 from aia_lib.files import UserError  # noqa: E402

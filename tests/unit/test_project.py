@@ -71,7 +71,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 def test_derived_text_and_picture_are_up_to_date():
-    result = run("sync.py", "--check")
+    result = run("tools/sync.py", "--check")
     assert result.returncode == 0, result.stdout + result.stderr
 
 

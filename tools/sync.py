@@ -4,9 +4,9 @@ The repository's address comes from _config.yml, the version from aia_lib/__init
 from the recorded runs in results/. Derived text stands between two lines that hold `sync: NAME begin` and `sync: NAME end`; in notebooks
 it is the cell whose metadata say {"sync": "install"}.
 
-    python sync.py            write what is stale
-    python sync.py --check    write nothing; name what is stale and exit with status 1
-    python sync.py --checkpoints RUN    put the methods of the finished `aia run --data embedded` in RUN into aia_lib/checkpoints
+    python tools/sync.py            write what is stale
+    python tools/sync.py --check    write nothing; name what is stale and exit with status 1
+    python tools/sync.py --checkpoints RUN    put the methods of the finished `aia run --data embedded` in RUN into aia_lib/checkpoints
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 from aia_lib import __version__, ledger
 from aia_lib.files import UserError, atomic_write, sha256, write_json, write_text
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 RUN = "celeba10k-64"
 STRANGER = "folder-32"
 """A set that the recommended method was not made for, given as a folder."""

@@ -6,7 +6,7 @@ citations) becomes Markdown that Jupyter and Colab show.
 * student/: no solutions, no outputs. Exercises keep their starter code and their checker.
 * instructor/: everything, with the outputs; solutions are marked, and the quiz's right answers follow it with their reasons.
 
-    python classroom.py [--out FOLDER]      default: _build/classroom
+    python tools/classroom.py [--out FOLDER]      default: _build/classroom
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pybtex.database import BibliographyData, parse_file
 from aia_lib.checks import questions
 from aia_lib.files import UserError, write_text
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}[ ]*(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ ]*$", re.MULTILINE | re.DOTALL

@@ -4,9 +4,9 @@ Each chapter runs from top to bottom in a fresh kernel and an empty folder. Its 
 against results/chapters/; what it printed and drew goes into _build/chapters, from which `site` builds. A chapter whose text and library
 have not changed since it was executed there is not run again.
 
-    python chapters.py run [NAME ...]            execute all chapters, or those named ("05" or "05_adversarial_finetuning")
-    python chapters.py run --write [NAME ...]    also put the outputs into notebooks/ and the figures into results/chapters/
-    python chapters.py site                      build the site from the executed chapters into _build/html
+    python tools/chapters.py run [NAME ...]            execute all chapters, or those named ("05" or "05_adversarial_finetuning")
+    python tools/chapters.py run --write [NAME ...]    also put the outputs into notebooks/ and the figures into results/chapters/
+    python tools/chapters.py site                      build the site from the executed chapters into _build/html
 """
 
 from __future__ import annotations
@@ -33,12 +33,23 @@ from aia_lib.config import get_profile
 from aia_lib.files import UserError, write_json, write_text
 from aia_lib.training import pick_device
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "_build" / "chapters"
 SOURCE = ROOT / "_build" / "source"
-PARTS = ("_config.yml", "_toc.yml", "book", "results", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "LICENSE-CONTENT")
-"""What a page may link to or include, beside the chapters."""
+PARTS = (
+    "_config.yml",
+    "_toc.yml",
+    "book",
+    "results",
+    "tools",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "LICENSE-CONTENT",
+)
+"""What a page may link to, include or run, beside the chapters."""
 
 
 def chosen(names: list[str]) -> list[Path]:
@@ -126,7 +137,8 @@ def differences(left: dict) -> list[str]:
     """
     record = ledger.chapter_record(left["chapter"])
     if record is None:
-        raise UserError(f"results/chapters/{left['chapter']}.json is missing; `python chapters.py run --write {left['chapter']}` makes it.")
+        number = left["chapter"]
+        raise UserError(f"results/chapters/{number}.json is missing; `python tools/chapters.py run --write {number}` makes it.")
     if record["profile"] != left["profile"]:
         return []
     here, known = left["figures"], record["figures"]
@@ -170,7 +182,7 @@ def chapter(path: Path, of_library: str, write: bool, threads: int | None) -> fl
                 shown["text/plain"] = beside(left["figures"], known["figures"], left["tolerance"])
         if write:
             if left is not None:
-                command = f"python chapters.py run --write {path.stem[:2]}"
+                command = f"python tools/chapters.py run --write {path.stem[:2]}"
                 origin = ledger.provenance(command, [0], "embedded", took, pick_device())
                 record = {"provenance": origin, "profile": left["profile"], "figures": left["figures"]}
                 write_json(ledger.results_root() / "chapters" / f"{left['chapter']}.json", record)
@@ -193,7 +205,7 @@ def site() -> int:
     missing = [path.stem for path in chosen([]) if not (EXECUTED / path.name).is_file()]
     if missing:
         raise UserError(
-            f"Not executed yet: {', '.join(missing)}. `python chapters.py run` does it; `make site` builds from the committed outputs."
+            f"Not executed yet: {', '.join(missing)}. `python tools/chapters.py run` does it; `make site` builds from the committed outputs."
         )
     shutil.rmtree(SOURCE, ignore_errors=True)
     SOURCE.mkdir(parents=True)
