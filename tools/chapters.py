@@ -205,7 +205,7 @@ def site() -> int:
     missing = [path.stem for path in chosen([]) if not (EXECUTED / path.name).is_file()]
     if missing:
         raise UserError(
-            f"Not executed yet: {', '.join(missing)}. `python tools/chapters.py run` does it; `make site` builds from the committed outputs."
+            f"Not executed yet: {', '.join(missing)}. `python tools/chapters.py run` executes them; `make site` builds the site without."
         )
     shutil.rmtree(SOURCE, ignore_errors=True)
     SOURCE.mkdir(parents=True)

@@ -3,18 +3,17 @@
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
+import chapters
+from aia_lib import ledger
+from aia_lib.checks import FIGURES
+from aia_lib.files import UserError
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import chapters  # noqa: E402
-from aia_lib import ledger  # noqa: E402
-from aia_lib.checks import FIGURES  # noqa: E402
-from aia_lib.files import UserError  # noqa: E402
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPARE = 'from aia_lib.checks import compare\ncompare("{}", {{"leak": {}}}, tolerance=0.05)'

@@ -2,17 +2,16 @@
 
 import ast
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
+import classroom
+from aia_lib.checks import exercises, questions
+from aia_lib.files import UserError
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import classroom  # noqa: E402
-from aia_lib.checks import exercises, questions  # noqa: E402
-from aia_lib.files import UserError  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BOOKS = classroom.parse_file(str(ROOT / "book" / "references.bib"))
