@@ -81,15 +81,15 @@ def fingerprint(notebook: nbformat.NotebookNode, of_library: str) -> str:
     return hashlib.sha256((of_library + json.dumps(sources)).encode()).hexdigest()
 
 
-def execute(notebook: nbformat.NotebookNode, threads: int | None = None) -> float:
-    """Run a chapter in place, in a fresh kernel and an empty folder; returns its seconds. None: with as many threads as it likes.
+def execute(notebook: nbformat.NotebookNode, threads: int | None = None, folder: Path | None = None) -> float:
+    """Run a chapter in place, in a fresh kernel and `folder` (None: an empty one); returns its seconds. threads None: as many as it likes.
 
     Raises:
         UserError: a cell failed; the message holds the cell and the error.
     """
-    with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
+    with tempfile.TemporaryDirectory(prefix="chapter-") as empty:
         quiet = ["--IPKernelApp.log_level=40"]  # a kernel of this very machine need not warn of its unencrypted port
-        where = {"metadata": {"path": folder}}
+        where = {"metadata": {"path": str(folder or empty)}}
         client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=where, extra_arguments=quiet)
         path, start = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), time.monotonic()
         try:

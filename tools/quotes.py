@@ -10,8 +10,9 @@ In a formula, where no comment can stand, the keys of its numbers follow it in t
 A key is ``RECORD · STEP · ... [· %]``. RECORD is a file below results/ without its ending, `paper` (the paper's Table 1) or `stated`
 (`STATED` below). STEPs lead from a run's methods, or from the figures of another record, to a number; dots join several into one. A key
 that begins with provenance, settings or another part of the record starts there. The last step may be one of `DERIVED`, computed of the
-method before it. ``A minus B`` and ``A over B`` are computed, "over" last; ``%`` multiplies by 100. The key `example` marks a number
-that was made up to explain something, and is not compared with anything.
+method before it. ``A minus B`` and ``A over B`` are computed, "over" last; ``%`` multiplies by 100. A number with its interval,
+``0.961 [0.953, 0.968]``, has one key; the interval is at the key with `_ci` behind it. The key `example` marks a number that was made up
+to explain something, and is compared with nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -53,21 +54,20 @@ def _paper(rows: Mapping, method: str, key: str) -> float:
 
 
 DERIVED: dict[str, Callable[[Mapping, str], float]] = {
-    "leak_removed": lambda of, name: (
-        ledger.leak_removed(of, name) if "methods" in of else _paper(of, name, "privacy_accuracy")
-    ),
+    "leak_removed": lambda of, name: ledger.leak_removed(of, name) if "methods" in of else _paper(of, name, "privacy_accuracy"),
     "utility_kept": lambda of, name: ledger.utility_kept(of, name),
     "utility_paid": lambda of, name: _paper(of, name, "utility_accuracy"),
 }
 """Last steps that are computed, from a recorded run or from rows of the paper's table, of the method that the step before names."""
 
-QUOTE = re.compile(r"(?P<number>[−-]?\d[\d,]*(?:\.\d+)?)<!-- (?P<key>example|[^<>;]+ · [^<>;]+) -->")
+NUMBER = r"[−-]?\d[\d,]*(?:\.\d+)?"
+QUOTE = re.compile(rf"(?P<number>{NUMBER})(?P<interval>\s\[{NUMBER},\s{NUMBER}\])?<!-- (?P<key>example|[^<>;]+ · [^<>;]+) -->")
 FORMULA = re.compile(r"(?P<formula>\$\$(?:(?!\$\$).)+\$\$\n|\$[^$\n]+\$)<!-- (?P<keys>[^<>]+) -->", re.DOTALL)
 MEASURED = re.compile(r"(?<![\w.§])(?!3\.1[0-3]\b)(?:\d+\.\d{2,}(?![\d.]*\w)|\d+\.\d+(?=\s*\\?,?\s*\\?%))")
 """What looks measured: two decimals or more, or a percentage with one; versions of Python are not meant."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _record(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -131,6 +131,15 @@ def shown(number: str, key: str) -> str:
     return text if number.startswith("-") else text.replace("-", "−")
 
 
+def _quote(match: re.Match) -> str:
+    """A quoted number, and its interval where it shows one, as the record has them."""
+    number, key, interval = match["number"], match["key"], match["interval"] or ""
+    if interval:
+        ends = iter((f"{key}_ci.0", f"{key}_ci.1"))
+        interval = re.sub(NUMBER, lambda end: shown(end[0], next(ends)), interval)
+    return f"{shown(number, key)}{interval}<!-- {key} -->"
+
+
 def fill(text: str) -> str:
     """Markdown with every quoted number as its record has it; code blocks stay as they are.
 
@@ -148,7 +157,7 @@ def fill(text: str) -> str:
     parts = []
     for part, code in _parts(text):
         if not code:
-            part = QUOTE.sub(lambda match: f"{shown(match['number'], match['key'])}<!-- {match['key']} -->", FORMULA.sub(formula, part))
+            part = QUOTE.sub(_quote, FORMULA.sub(formula, part))
         parts.append(part)
     return "".join(parts)
 
