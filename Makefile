@@ -71,8 +71,9 @@ classroom: setup ## write a student version (no solutions) and an instructor ver
 bench: setup ## measure speed, memory and growth (ARGS="training" chooses one, "--out FOLDER" records all)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-sync: setup ## write the repository's address, the table and the picture where they are shown
+sync: setup ## write the repository's address, the quoted numbers, tables and pictures where they are shown
 	@$(BIN)/python tools/sync.py
+	@$(BIN)/python tools/results_page.py
 
 lock: ## renew the exact versions in requirements/
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

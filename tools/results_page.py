@@ -34,7 +34,7 @@ def markdown(head: list[str], rows: list[list[str]], texts: int = 1) -> str:
 def set_for_print(text: str) -> str:
     """Minus signs in the place of hyphens, and no line break between a number and its unit or within an interval."""
     text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
-    return re.sub(r"(?<=\d),? (?=%|[−-]?\d+\.\d+( %)?\])", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return re.sub(r"(?<=[\d%]),? (?=%|[−-]?\d+\.\d+( %)?\])", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def shown(make: Callable[..., str]) -> Callable[..., Markdown]:
@@ -382,6 +382,21 @@ def over_images(rows: list[dict], cell: Callable[[dict], str]) -> tuple[list[str
 
 
 # The data card of the embedded faces ----------------------------------------------------------------------------------
+
+
+def embedded_facts() -> str:
+    """What the set itself is, as a list."""
+    from aia_lib.datasets.embedded import SHIPPED, SHIPPED_COMMAND, manifest
+
+    of = manifest()
+    size = sum(path.stat().st_size for path in SHIPPED.iterdir()) / 1e6
+    return (
+        f"* {of['identities']:,} people, {of['images']} images each, {of['size']} × {of['size']} pixels, grey; "
+        f"{size:.1f} MB with masks and parameters\n"
+        f"* made by `{SHIPPED_COMMAND}`\n"
+        f"* SHA-256 of all decoded images: `{of['sha256']['images']}`\n"
+    )
+
 
 READERS = {"cnn": "gender, convolutional network", "logistic": "gender, logistic regression"}
 VERIFIERS = {"siamese": "the paper's Siamese network", "lda": "linear discriminant analysis"}

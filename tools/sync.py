@@ -67,7 +67,7 @@ def blocks() -> dict[str, dict[str, str]]:
         "book/intro.md": {"install": install},
         "book/how_to_use.md": {"install": install, "clone": f"{clone}{SETUP}"},
         "book/data_card_embedded.md": {
-            "facts": embedded_facts(),
+            "facts": results_page.embedded_facts(),
             "difficulty": results_page.difficulty().data,
             "regions": results_page.regions().data,
         },
@@ -86,20 +86,6 @@ def readme_table(run: str, paper: str | None = None, note: str = "") -> str:
     how = f"(seeds {', '.join(map(str, origin['seeds']))}) in {origin['seconds'] / 60:.0f} minutes on {origin['device']}"
     made = f"Made by `{origin['command']}` {how};\nevery figure is in [results/{run}.json](results/{run}.json).\n"
     return f"{ledger.table(report, paper=paper)}{note}\n{made}"
-
-
-def embedded_facts() -> str:
-    """What the data card says of the embedded set itself."""
-    from aia_lib.datasets.embedded import SHIPPED, SHIPPED_COMMAND, manifest
-
-    of = manifest()
-    size = sum(path.stat().st_size for path in SHIPPED.iterdir()) / 1e6
-    return (
-        f"* {of['identities']:,} people, {of['images']} images each, {of['size']} × {of['size']} pixels, grey; "
-        f"{size:.1f} MB with masks and parameters\n"
-        f"* made by `{SHIPPED_COMMAND}`\n"
-        f"* SHA-256 of all decoded images: `{of['sha256']['images']}`\n"
-    )
 
 
 def fill(text: str, block: str, content: str) -> str:

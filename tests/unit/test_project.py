@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -76,17 +77,22 @@ def test_derived_text_and_picture_are_up_to_date():
 
 
 def test_sync_names_what_is_stale_and_mends_it(tmp_path):
-    for name in ("sync.py", "README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "_config.yml"):
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml", "_config.yml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    (tmp_path / "book").mkdir()
-    for page in (ROOT / "book").glob("*.md"):
-        (tmp_path / "book" / page.name).write_bytes(page.read_bytes())
-    (tmp_path / "notebooks").mkdir()
+    for folder in ("notebooks", "results"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "results" / "README.md").write_bytes((ROOT / "results" / "README.md").read_bytes())
+    for folder in ("book", "tools"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     notebook = {"cells": [{"cell_type": "code", "metadata": {"sync": "install"}, "source": []}], "metadata": {}}
     (tmp_path / "notebooks" / "00_quickstart.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     config = (tmp_path / "_config.yml").read_text(encoding="utf-8")
     (tmp_path / "_config.yml").write_text(config.replace(ADDRESS, "https://example.org/else/where"), encoding="utf-8")
-    sync = [sys.executable, str(tmp_path / "sync.py")]
+    quoting, quoted = tmp_path / "book" / "related_systems.md", "0.867<!-- celeba10k-32 · AIA · paper.privacy_auc -->"
+    text = quoting.read_text(encoding="utf-8")
+    assert quoted in text
+    quoting.write_text(text.replace(quoted, quoted.replace("0.867", "0.768")), encoding="utf-8")
+    sync = [sys.executable, str(tmp_path / "tools" / "sync.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     check = subprocess.run([*sync, "--check"], capture_output=True, text=True, env=environment, check=False)
@@ -96,13 +102,14 @@ def test_sync_names_what_is_stale_and_mends_it(tmp_path):
         assert f"{name} is stale" in check.stdout
         assert "example.org" not in (tmp_path / name).read_text(encoding="utf-8")  # --check writes nothing
 
-    # No picture is drawn here: it would be the one in this copy, from the ledger of the real project.
-    (tmp_path / "write.py").write_text("import sync\nsync.picture_source = lambda run: None\nsync.main([])\n", encoding="utf-8")
-    written = subprocess.run([sys.executable, str(tmp_path / "write.py")], capture_output=True, text=True, env=environment, check=False)
+    assert "book/related_systems.md is stale" in check.stdout and "book/glossary.md" not in check.stdout
+
+    written = subprocess.run(sync, capture_output=True, text=True, env=environment, check=False)
     assert written.returncode == 0, written.stderr
     for name in shown:
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert "https://example.org/else/where" in text and ADDRESS not in text
+    assert quoting.read_text(encoding="utf-8") == (ROOT / "book" / "related_systems.md").read_text(encoding="utf-8")
 
 
 def test_the_address_stands_only_where_sync_writes_it():
