@@ -1,6 +1,6 @@
 """Write aia_lib/checkpoints, what `load_pretrained` loads: the methods of a run's first seed as float16, and how they were made.
 
-python tools/checkpoints.py RUN      the folder of a finished `aia run --data embedded`
+python tools/checkpoints.py RUN      the folder of a finished run on the embedded faces
 """
 
 from __future__ import annotations

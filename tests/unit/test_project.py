@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -56,12 +55,6 @@ def texts() -> dict[str, str]:
 def fenced(name: str, language: str) -> list[str]:
     """The blocks of code in `language` in the Markdown file `name`."""
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-
-
-def shell_commands(program: str) -> list[list[str]]:
-    """Every command that begins with `program` in the shell blocks of README and CONTRIBUTING, in words."""
-    lines = [line.strip() for name in PROSE for block in fenced(name, "bash") for line in block.splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line.split(" ")[0] == program]
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -294,33 +287,6 @@ def test_the_licences_are_there():
     assert PROJECT["license-files"] == ["LICENSE", "LICENSE-CONTENT"]
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
     assert "Creative Commons Attribution 4.0 International Public License" in (ROOT / "LICENSE-CONTENT").read_text(encoding="utf-8")
-
-
-def test_make_commands_in_the_documents_exist():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    prose = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in PROSE)
-    named = {words[1] for words in shell_commands("make")} | set(re.findall(r"`make ([a-z]+)", prose))
-    assert named and named <= targets
-    assert {"setup", "test", "book", "bench", "lint", "format", "sync", "lock", "clean", "help"} <= targets
-
-
-def test_aia_commands_in_the_readme_exist():
-    """Every `aia …` in the README is one that the command line knows, with options that its help names."""
-    commands = shell_commands("aia")
-    assert {words[1] for words in commands} == {"run", "audit", "data", "attributes"}
-    top = run("-m", "aia_lib.cli", "--help")
-    assert top.returncode == 0, top.stderr
-    help_of: dict[tuple[str, ...], str] = {}
-    for words in commands:
-        assert words[1] in top.stdout
-        command = tuple(words[1:3] if words[1] == "data" else words[1:2])
-        if command not in help_of:
-            result = run("-m", "aia_lib.cli", *command, "--help")
-            assert result.returncode == 0, result.stderr
-            help_of[command] = result.stdout
-        for option in words:
-            if option.startswith("--"):
-                assert re.search(rf"{option}\b", help_of[command]), f"aia {' '.join(command)} has no {option}"
 
 
 def test_relative_links_lead_somewhere():
