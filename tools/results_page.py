@@ -34,7 +34,7 @@ def markdown(head: list[str], rows: list[list[str]], texts: int = 1) -> str:
 def set_for_print(text: str) -> str:
     """Minus signs in the place of hyphens, and no line break between a number and its unit or within an interval."""
     text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
-    return re.sub(r"(?<=[\d%]),? (?=%|[−-]?\d+\.\d+( %)?\])", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return re.sub(r"(?<=[\d%]),? (?=%|[−-]?\d+\.\d+(\s%)?\])", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def shown(make: Callable[..., str]) -> Callable[..., Markdown]:
