@@ -37,18 +37,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "_build" / "chapters"
 SOURCE = ROOT / "_build" / "source"
-PARTS = (
-    "_config.yml",
-    "_toc.yml",
-    "book",
-    "results",
-    "tools",
-    "README.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "LICENSE",
-    "LICENSE-CONTENT",
-)
+DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "LICENSE-CONTENT")
+PARTS = ("_config.yml", "_toc.yml", "book", "results", "tools", *DOCUMENTS)
 """What a page may link to, include or run, beside the chapters."""
 
 
