@@ -37,6 +37,7 @@ def test_the_site_executes_the_page_and_pictures_have_words(committed):
 
 
 def test_the_table_comes_before_what_it_was_made_with(committed):
+    assert sum(cell.source.startswith("# ") for cell in committed.cells if cell.cell_type == "markdown") == 1
     order = [cell.source for cell in chapters.code(committed)]
     for name, run in (("celeba", "celeba10k-64"), ("hardened", "celeba10k-32"), ("embedded", "embedded-64")):
         table = next(index for index, source in enumerate(order) if source.startswith(f"page.table({name}"))
