@@ -64,8 +64,8 @@ format: setup ## put the style right
 	@$(BIN)/ruff format --quiet .
 
 book: setup ## execute every chapter on the embedded faces, check its figures and build the book; goes on where it stopped
-	@$(BIN)/python chapters.py run --jobs 2 $(ARGS)
-	@$(BIN)/python chapters.py site
+	@$(BIN)/python tools/chapters.py run --jobs 2 $(ARGS)
+	@$(BIN)/python tools/chapters.py site
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 site: setup ## build the book from the committed outputs, into _build/html
@@ -73,13 +73,14 @@ site: setup ## build the book from the committed outputs, into _build/html
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
 classroom: setup ## write a student version (no solutions) and an instructor version of every chapter into _build/classroom
-	@$(BIN)/python classroom.py $(ARGS)
+	@$(BIN)/python tools/classroom.py $(ARGS)
 
 bench: setup ## measure speed, memory and growth (ARGS="training" chooses one, "--out FOLDER" records all)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-sync: setup ## write the repository's address, the table and the picture where they are shown
-	@$(BIN)/python sync.py
+sync: setup ## write the repository's address, the quoted numbers, tables and pictures where they are shown
+	@$(BIN)/python tools/sync.py
+	@$(BIN)/python tools/results_page.py
 
 lock: ## renew the exact versions in requirements/
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -138,7 +138,7 @@ def compare(chapter: str, figures: Mapping[str, float], tolerance: float = 0.05)
     """Set a chapter's figures beside those that were recorded when the book was made.
 
     Two runs differ a little: another processor or another version adds in another order, and training enlarges that. The figures are
-    also left in the notebook as an output of the type `FIGURES`, where `chapters.py` reads them.
+    also left in the notebook as an output of the type `FIGURES`, where `tools/chapters.py` reads them.
 
     Args:
         chapter: its number, as in "05".

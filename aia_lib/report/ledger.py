@@ -29,6 +29,7 @@ from typing import Any
 
 from .. import __version__
 from ..machine.files import UserError, cores, write_json
+from ..statistics import with_interval
 
 PAPER_FIGURES = ("privacy_accuracy", "privacy_auc", "utility_accuracy", "utility_auc")
 """What `paper` holds of the co-trained adversary (privacy) and Siamese network (utility), of one of them at least. All in [0, 1]."""
@@ -352,11 +353,6 @@ TABLE_NOTE = (
 def percent(value: float | None, digits: int = 0) -> str:
     """0.4663 as "47 %"; "–" for None and NaN."""
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
-
-
-def with_interval(value: float, interval: Sequence[float] | None = None) -> str:
-    """0.862 and (0.851, 0.873) as "0.862 [0.851, 0.873]"."""
-    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def published(which: str) -> dict[str, dict[str, float]]:

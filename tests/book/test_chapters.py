@@ -3,18 +3,17 @@
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
+import chapters
+from aia_lib import ledger
+from aia_lib.checks import FIGURES
+from aia_lib.machine.files import UserError
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-import chapters  # noqa: E402
-from aia_lib import ledger  # noqa: E402
-from aia_lib.checks import FIGURES  # noqa: E402
-from aia_lib.machine.files import UserError  # noqa: E402
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPARE = 'from aia_lib.checks import compare\ncompare("{}", {{"leak": {}}}, tolerance=0.05)'
@@ -120,7 +119,7 @@ def test_writing_records_figures_with_their_origin(book):
     assert chapters.main(["run", "--write", "00"]) == 0
     record = ledger.chapter_record("00", book.folders["results"])
     assert record["figures"] == {"leak": 0.84} and record["profile"] == "book"
-    assert record["provenance"]["command"] == "python chapters.py run --write 00" and record["provenance"]["versions"]["torch"]
+    assert record["provenance"]["command"] == "python tools/chapters.py run --write 00" and record["provenance"]["versions"]["torch"]
     shown = outputs(book.folders["notebooks"] / "00_new.ipynb")[0].data
     assert shown[FIGURES]["figures"] == {"leak": 0.84} and shown["text/plain"].count("0.840") == 2
 
@@ -128,7 +127,7 @@ def test_writing_records_figures_with_their_origin(book):
 def test_a_chapter_without_a_record_says_how_to_make_one(book, capsys):
     book("00_new.ipynb", COMPARE.format("00", 0.84))
     assert chapters.main(["run"]) == 1
-    assert "python chapters.py run --write 00" in capsys.readouterr().err
+    assert "python tools/chapters.py run --write 00" in capsys.readouterr().err
 
 
 def test_other_profiles_are_not_compared(book, monkeypatch):

@@ -2,17 +2,16 @@
 
 import ast
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
+import classroom
+from aia_lib.checks import exercises, questions
+from aia_lib.machine.files import UserError
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-import classroom  # noqa: E402
-from aia_lib.checks import exercises, questions  # noqa: E402
-from aia_lib.machine.files import UserError  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BOOKS = classroom.parse_file(str(ROOT / "book" / "references.bib"))
@@ -101,7 +100,7 @@ def test_links_lead_somewhere(made):
     for path in made.rglob("*.ipynb"):
         for cell in read(path).cells:
             for link in re.findall(r"\]\(([^)#\s]+)", cell.source) if cell.cell_type == "markdown" else []:
-                if link.endswith(".ipynb"):
+                if link.endswith(".ipynb") and "://" not in link:
                     assert (path.parent / link).is_file(), (path.name, link)
                 elif "/blob/" in link and link.startswith(
                     classroom.yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
@@ -118,7 +117,8 @@ def test_links_lead_somewhere(made):
         ("```{exercise-start} 05.2: Three gains\n:label: ex-05-2\n:nonumber:\n```", "### Exercise 05.2: Three gains"),
         ("```{exercise-end}\n```", ""),
         ("See {doc}`how <../book/ethics>`.", "See [how](https://x/blob/main/book/ethics.md)."),
-        ("See [results](../book/results.md#regimes).", "See [results](https://x/blob/main/book/results.md#regimes)."),
+        ("See {doc}`the results <../book/results>`.", "See [the results](https://x/blob/main/book/results.ipynb)."),
+        ("See [results](../book/results.ipynb#regimes).", "See [results](https://x/blob/main/book/results.ipynb#regimes)."),
         ("See [3](03_adversary.ipynb).", "See [3](03_adversary.ipynb)."),
         ("```python\nx = {1: 2}\n```", "```python\nx = {1: 2}\n```"),
     ],

@@ -1,84 +1,98 @@
-"""Every figure that prose quotes is recorded: in the ledger, or in the paper's own table, or follows from it."""
+"""Every figure that prose quotes has a key, and shows what the record has there."""
 
-import itertools
 import json
 import re
-from pathlib import Path
 
-import nbformat
 import pytest
 
+import quotes
 from aia_lib import ledger
+from aia_lib.machine.files import UserError
 
-ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "book").glob("*.md")), ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
-
-STATED = {
-    "58.3": "share of CelebA's images labelled female",
-    "52.12": "the paper's Table 1, CelebA, Random",
-    "97.5": "upper end of a 95 % interval",
-    "2.5": "lower end of a 95 % interval",
-    "0.75": "numbers of g for each pixel (3/4), and half plus a quarter in formulas",
-    "0.69": "log 2",
-    "97.36": "per cent, reported by DeepObfuscator, which is cited beside it",
-    "0.05": "a width that one may expect, in words",
-}
-"""Numbers that are stated, not measured, and what they are."""
+PAGES = quotes.pages()
+RIGHT = "an AUC of 0.961<!-- celeba10k-64 · AIA · retrained.leak_auc -->"
+MADE_UP = {"book/how_to_use.md": 3, "notebooks/07_tradeoff_sweep.ipynb": 8, "notebooks/10_closing_the_gap.ipynb": 3}
+"""Pages with numbers that were made up as examples, and how many."""
 
 
-def prose(path):
-    """The words of a page without code, formulas, addresses and the parts that sync.py writes."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".ipynb":
-        text = "\n\n".join(cell.source for cell in nbformat.reads(text, as_version=4).cells if cell.cell_type == "markdown")
-    text = re.sub(r"<!-- sync: (\w+) begin -->.*?<!-- sync: \1 end -->", "", text, flags=re.DOTALL)
-    text = re.sub(r"^(`{3,})(?!`*\{).*?^\1", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"`[^`\n]+`|\]\([^)]*\)|https?://\S+", "", text)
-
-
-def figures(text):
-    """Numbers that look measured: two decimals or more, or a percentage with one."""
-    found = re.findall(r"(?<![\w.§])(\d+\.\d{2,})(?![\d.]*\w)|(?<![\w.])(\d+\.\d+)(?=\s*\\?,?\s*\\?%)", text)
-    return [a or b for a, b in found if (a or b) not in ("3.10", "3.11", "3.12", "3.13")]
-
-
-def numbers(value):
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from numbers(item)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield float(value)
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    """All numbers of results/, the paper's table, and what is computed of its rows: differences, leak removed, utility paid."""
-    known = {number for path in (ROOT / "results").rglob("*.json") for number in numbers(json.loads(path.read_text(encoding="utf-8")))}
-    for rows in ledger.PAPER_TABLE1.values():
-        known.update(numbers(rows))
-        for key in ("privacy_accuracy", "utility_accuracy"):
-            values = [row[key] for row in rows.values()]
-            known.update(abs(a - b) for a, b in itertools.permutations(values, 2))
-            known.update(value - 0.5 for value in values)
-            known.update(abs(rows["Original"][key] - value) / (rows["Original"][key] - 0.5) for value in values)
-        known.update(value - 0.583 for value in numbers(rows))  # beyond the majority class
-    return known
-
-
-def is_recorded(text, known):
-    value, digits = float(text), len(text.split(".")[1])
-    return any(abs(round(scale * number, digits) - value) < 1e-9 for number in known for scale in (1, 100))
+def keys(text):
+    """All keys that Markdown quotes by."""
+    found = [match["key"] for match in quotes.QUOTE.finditer(text)]
+    return found + [key.strip() for match in quotes.FORMULA.finditer(text) for key in match["keys"].split(";")]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_quoted_figures_are_recorded(path, recorded):
-    assert [text for text in figures(prose(path)) if text not in STATED and not is_recorded(text, recorded)] == []
+def test_quoted_figures_have_a_key_and_are_what_the_record_says(path):
+    for text in quotes.prose(path):
+        assert quotes.unquoted(text) == []
+        assert quotes.fill(text) == text, "run `make sync`"
 
 
-def test_the_test_sees_a_figure_that_is_not_recorded(recorded):
-    text = "Its leak is 0.12345, which is 98.7654 % of nothing; see §5.25, Python 3.10, `0.777` and 78.01 %."
-    found = figures(re.sub(r"`[^`]+`", "", text))
-    assert found == ["0.12345", "98.7654", "78.01"]
-    assert [is_recorded(number, recorded) for number in found] == [False, False, True]
+def test_quotes_are_found():
+    """The tests above would pass on pages in which nothing is recognised as a quote."""
+    used = {path.relative_to(quotes.ROOT).as_posix(): [key for text in quotes.prose(path) for key in keys(text)] for path in PAGES}
+    assert sum(map(len, used.values())) >= 160
+    assert len([key for key in used["book/reading_the_paper.md"] if key.startswith("paper · ")]) >= 40
+    assert {name: of.count("example") for name, of in used.items() if "example" in of} == MADE_UP
+    named = {key.removesuffix(" · %") for of in used.values() for key in of}
+    assert {f"stated · {name}" for name in quotes.STATED} <= {part for key in named for part in re.split(" minus | over ", key)}
+    comments = sum(len(re.findall(r"<!-- [^>]+ · [^>]+ -->", text)) for path in PAGES for text in quotes.prose(path))
+    blocks = sum(len(quotes.QUOTE.findall(text)) + len(quotes.FORMULA.findall(text)) for path in PAGES for text in quotes.prose(path))
+    assert blocks - sum(MADE_UP.values()) == comments, "a key stands where it is not read, not right behind its number"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (RIGHT, "0.961"),
+        ("96.1<!-- celeba10k-64 · AIA · retrained.leak_auc · % --> %", "96.1"),
+        ("0.961 [0.953, 0.968]<!-- celeba10k-64 · AIA · retrained.leak_auc -->", "0.961 [0.953, 0.968]"),
+        ("46.6<!-- paper · celeba · AIA · leak_removed · % -->", "46.6"),
+        ("10,000<!-- celeba10k-64 · provenance.data.images -->", "10,000"),
+        ("0.870<!-- chapters/04 · Siamese network, free impostors minus chapters/04 · LDA, same impostors -->", "0.009"),
+        ("−7.9<!-- celeba10k-64 · AIA\\T · paper.privacy_accuracy minus celeba10k-64 · Original · paper.privacy_accuracy · % -->", "−7.9"),
+        ("2,171<!-- benchmarks/ablation-celeba · fewer_people.0.people -->", "2,171"),
+        ("$0.42 + 0.58$<!-- stated · labelled male; stated · labelled female -->", "$0.42 + 0.58$"),
+    ],
+)
+def test_every_form_of_a_quote_is_written_from_the_record(text, shown):
+    assert quotes.fill(text).split("<!--")[0].removeprefix("an AUC of ") == shown
+    assert quotes.unquoted(text) == [], "quoted"
+    changed = re.sub(r"\d", lambda digit: str(9 - int(digit[0])), text, count=1)
+    assert quotes.fill(changed) == quotes.fill(text) != changed
+
+
+def test_a_wrong_number_a_missing_key_and_unknown_keys_fail():
+    wrong = RIGHT.replace("0.961", "0.916")
+    assert quotes.fill(wrong) == RIGHT != wrong
+    assert quotes.unquoted(RIGHT.split("<!--")[0]) == ["0.961"]
+    assert quotes.unquoted("```{margin}\nIt is 0.1234.\n```\nIt is 0.4321.\n\n```python\nx = 0.777\n```\nIt is 98.7 %.") == [
+        "0.1234",
+        "0.4321",
+        "98.7",
+    ]
+    assert quotes.unquoted("See §5.25, Python 3.10, `0.777`, [a](b-0.55.md) and version 1.25.3.") == []
+    for key in ("nowhere · AIA · x", "celeba10k-64 · AIB · retrained.leak_auc", "celeba10k-64 · AIA · retrained.leak", "stated · luck"):
+        with pytest.raises(UserError, match=f"“{key}”"):
+            quotes.fill(f"0.50<!-- {key} -->")
+    with pytest.raises(UserError, match="no number"):
+        quotes.fill("0.50<!-- celeba10k-64 · AIA · retrained.worst_attacker -->")
+    with pytest.raises(UserError, match="a key for each number"):
+        quotes.fill("$0.42 + 0.58$<!-- stated · labelled male -->")
+
+
+def test_formulas_of_keys_are_those_of_the_glossary():
+    rows, report = ledger.PAPER_TABLE1["celeba"], ledger.load("celeba10k-64")
+    lost = rows["Original"]["utility_accuracy"] - rows["AIA"]["utility_accuracy"]
+    assert quotes.resolve("paper · celeba · AIA · utility_paid") == pytest.approx(lost / (rows["Original"]["utility_accuracy"] - 0.5))
+    assert quotes.resolve("celeba10k-64 · AIA · leak_removed · %") == 100 * ledger.leak_removed(report, "AIA")
+    recorded = json.loads((ledger.results_root() / "chapters" / "05.json").read_text(encoding="utf-8"))["figures"]
+    for name, value in recorded.items():  # names with commas and dots are names
+        assert quotes.resolve(f"chapters/05 · {name}") == value
+
+
+def test_where_prose_says_that_intervals_overlap_they_do():
+    methods = ledger.load("celeba10k-64")["methods"]
+    (low, high), (other_low, other_high) = (methods[name]["retrained"]["leak_auc_ci"] for name in ("Original", "AIA"))
+    story = next(quotes.prose(quotes.ROOT / "book" / "intro.md"))
+    assert ("(the intervals overlap)" in story) == (low <= other_high and other_low <= high)

@@ -4,9 +4,9 @@ Each chapter runs from top to bottom in a fresh kernel and an empty folder. Its 
 against results/chapters/; what it printed and drew goes into _build/chapters, from which `site` builds. A chapter whose text and library
 have not changed since it was executed there is not run again.
 
-    python chapters.py run [NAME ...]            execute all chapters, or those named ("05" or "05_adversarial_finetuning")
-    python chapters.py run --write [NAME ...]    also put the outputs into notebooks/ and the figures into results/chapters/
-    python chapters.py site                      build the site from the executed chapters into _build/html
+    python tools/chapters.py run [NAME ...]            execute all chapters, or those named ("05" or "05_adversarial_finetuning")
+    python tools/chapters.py run --write [NAME ...]    also put the outputs into notebooks/ and the figures into results/chapters/
+    python tools/chapters.py site                      build the site from the executed chapters into _build/html
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from aia_lib.config import get_profile
 from aia_lib.machine.device import pick_device
 from aia_lib.machine.files import UserError, write_json, write_text
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 EXECUTED = ROOT / "_build" / "chapters"
 SOURCE = ROOT / "_build" / "source"
-PARTS = ("_config.yml", "_toc.yml", "book", "results", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "LICENSE-CONTENT")
-"""What a page may link to or include, beside the chapters."""
+DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "LICENSE-CONTENT")
+PARTS = ("_config.yml", "_toc.yml", "book", "results", "tools", *DOCUMENTS)
+"""What a page may link to, include or run, beside the chapters."""
 
 
 def chosen(names: list[str]) -> list[Path]:
@@ -70,15 +71,15 @@ def fingerprint(notebook: nbformat.NotebookNode, of_library: str) -> str:
     return hashlib.sha256((of_library + json.dumps(sources)).encode()).hexdigest()
 
 
-def execute(notebook: nbformat.NotebookNode, threads: int | None = None) -> float:
-    """Run a chapter in place, in a fresh kernel and an empty folder; returns its seconds. None: with as many threads as it likes.
+def execute(notebook: nbformat.NotebookNode, threads: int | None = None, folder: Path | None = None) -> float:
+    """Run a chapter in place, in a fresh kernel and `folder` (None: an empty one); returns its seconds. threads None: as many as it likes.
 
     Raises:
         UserError: a cell failed; the message holds the cell and the error.
     """
-    with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
+    with tempfile.TemporaryDirectory(prefix="chapter-") as empty:
         quiet = ["--IPKernelApp.log_level=40"]  # a kernel of this very machine need not warn of its unencrypted port
-        where = {"metadata": {"path": folder}}
+        where = {"metadata": {"path": str(folder or empty)}}
         client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=where, extra_arguments=quiet)
         path, start = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), time.monotonic()
         try:
@@ -126,7 +127,8 @@ def differences(left: dict) -> list[str]:
     """
     record = ledger.chapter_record(left["chapter"])
     if record is None:
-        raise UserError(f"results/chapters/{left['chapter']}.json is missing; `python chapters.py run --write {left['chapter']}` makes it.")
+        number = left["chapter"]
+        raise UserError(f"results/chapters/{number}.json is missing; `python tools/chapters.py run --write {number}` makes it.")
     if record["profile"] != left["profile"]:
         return []
     here, known = left["figures"], record["figures"]
@@ -170,7 +172,7 @@ def chapter(path: Path, of_library: str, write: bool, threads: int | None) -> fl
                 shown["text/plain"] = beside(left["figures"], known["figures"], left["tolerance"])
         if write:
             if left is not None:
-                command = f"python chapters.py run --write {path.stem[:2]}"
+                command = f"python tools/chapters.py run --write {path.stem[:2]}"
                 origin = ledger.provenance(command, [0], "embedded", took, pick_device())
                 record = {"provenance": origin, "profile": left["profile"], "figures": left["figures"]}
                 write_json(ledger.results_root() / "chapters" / f"{left['chapter']}.json", record)
@@ -193,7 +195,7 @@ def site() -> int:
     missing = [path.stem for path in chosen([]) if not (EXECUTED / path.name).is_file()]
     if missing:
         raise UserError(
-            f"Not executed yet: {', '.join(missing)}. `python chapters.py run` does it; `make site` builds from the committed outputs."
+            f"Not executed yet: {', '.join(missing)}. `python tools/chapters.py run` executes them; `make site` builds the site without."
         )
     shutil.rmtree(SOURCE, ignore_errors=True)
     SOURCE.mkdir(parents=True)

@@ -6,7 +6,7 @@ citations) becomes Markdown that Jupyter and Colab show.
 * student/: no solutions, no outputs. Exercises keep their starter code and their checker.
 * instructor/: everything, with the outputs; solutions are marked, and the quiz's right answers follow it with their reasons.
 
-    python classroom.py [--out FOLDER]      default: _build/classroom
+    python tools/classroom.py [--out FOLDER]      default: _build/classroom
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pybtex.database import BibliographyData, parse_file
 from aia_lib.checks import questions
 from aia_lib.machine.files import UserError, write_text
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\}[ ]*(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ ]*$", re.MULTILINE | re.DOTALL
@@ -102,9 +102,7 @@ def plain(text: str, books: BibliographyData, blob: str) -> str:
             words, target = (titled[1], titled[2]) if titled else (None, inner)
             if name != "doc":
                 return words or f"“{target}”"
-            path = target if target.startswith("../") else f"{target}.ipynb"
-            suffix = "" if path.endswith(".ipynb") else ".ipynb" if "/notebooks/" in path else ".md"
-            return f"[{words or title_of(target)}]({path}{suffix})"
+            return f"[{words or title_of(target)}]({target}{page(target).suffix})"
         if name in ("math", "kbd", "term", "abbr"):
             return f"${inner}$" if name == "math" else inner
         raise UserError(f"the role {{{name}}} has no plain form here")
@@ -136,20 +134,30 @@ def directive(match: re.Match) -> str:
     raise UserError(f"the directive {{{name}}} has no plain form here")
 
 
-def title_of(target: str) -> str:
-    """The first heading of the page that a document role names, as seen from notebooks/."""
+def page(target: str) -> Path:
+    """The file that a document role names, as seen from notebooks/.
+
+    Raises:
+        UserError: there is none.
+    """
     for suffix in (".ipynb", ".md"):
         path = (ROOT / "notebooks" / f"{target}{suffix}").resolve()
         if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            source = nbformat.reads(text, as_version=4).cells[0].source if suffix == ".ipynb" else text
-            return re.search(r"^# (.+)$", source, re.MULTILINE)[1].strip()
+            return path
     raise UserError(f"there is no page {target!r}")
+
+
+def title_of(target: str) -> str:
+    """The first heading of the page that a document role names."""
+    path = page(target)
+    text = path.read_text(encoding="utf-8")
+    source = nbformat.reads(text, as_version=4).cells[0].source if path.suffix == ".ipynb" else text
+    return re.search(r"^# (.+)$", source, re.MULTILINE)[1].strip()
 
 
 def address(path: str, blob: str) -> str:
     """A link's address: a chapter lies beside this one; of other pages only the repository is sure to have a copy."""
-    if path.endswith(".ipynb"):
+    if path.endswith(".ipynb") and "/" not in path.removeprefix("../notebooks/"):
         return path.rsplit("/", 1)[-1]
     return f"{blob}/{(Path('notebooks') / path).as_posix()}".replace("/notebooks/../", "/")
 

@@ -1,0 +1,460 @@
+"""The tables and figures of book/results.ipynb and of the data card, drawn from the ledger: functions take a recorded run, or its name.
+
+Functions return IPython's Markdown or SVG, which a cell shows. As a program it executes the page and puts the outputs into it, for those
+who read it on GitHub; the site executes it anew.
+
+    python tools/results_page.py
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import nbformat
+from IPython.display import SVG, Markdown
+
+from aia_lib import ledger
+from aia_lib.machine.files import UserError, sha256, write_text
+from aia_lib.report.ledger import percent
+from aia_lib.statistics import with_interval
+
+PAGE = Path(__file__).resolve().parents[1] / "book" / "results.ipynb"
+
+
+def markdown(head: list[str], rows: list[list[str]], texts: int = 1) -> str:
+    """A Markdown table; all columns but the first `texts` are set flush right."""
+    lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def set_for_print(text: str) -> str:
+    """Minus signs in the place of hyphens, and no line break between a number and its unit or within an interval."""
+    text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    return re.sub(r"(?<=[\d%]),? (?=%|[−-]?\d+\.\d+(\s%)?\])", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+
+
+def shown(make: Callable[..., str]) -> Callable[..., Markdown]:
+    """`make` as a function that returns what a notebook shows."""
+    return functools.wraps(make)(lambda *args, **options: Markdown(set_for_print(make(*args, **options))))
+
+
+def figure(figures: Mapping, key: str) -> str:
+    """A figure with its 95 % interval where it has one."""
+    return with_interval(figures[key], figures.get(f"{key}_ci"))
+
+
+def auc(values: list[float]) -> str:
+    """An AUC that is recorded as [value, low, high]."""
+    return with_interval(values[0], values[1:])
+
+
+def record(folder: str, name: str) -> dict:
+    """What is recorded in results/<folder>/<name>.json.
+
+    Raises:
+        UserError: nothing is.
+    """
+    found = ledger.side_record(folder, name)
+    if found is None:
+        raise UserError(f"results/{folder}/{name}.json is missing.")
+    return found
+
+
+def benchmark(*names: str) -> tuple[list[dict], str]:
+    """The figures of these benchmarks, and the sentence that says how they were made."""
+    records = [record("benchmarks", name) for name in names]
+    commands = ", ".join(dict.fromkeys(f"`{found['provenance']['command']}`" for found in records))
+    devices = " and ".join(dict.fromkeys(found["provenance"]["device"] for found in records))
+    return [found["figures"] for found in records], f"\nMade by {commands} on {devices}.\n"
+
+
+# A recorded run -------------------------------------------------------------------------------------------------------
+
+
+def source(name: str) -> str:
+    """What the picture of the run `name` is drawn from, as it says in its own metadata."""
+    return f"drawn from results/{name}.json, sha256 {sha256(ledger.results_root() / f'{name}.json')}"
+
+
+def picture(name: str) -> SVG:
+    """Both regimes of the run `name`. The same run gives the same bytes, except with another matplotlib."""
+    import matplotlib
+
+    from aia_lib import plots
+
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        drawn = plots.regimes(ledger.load(name))
+        drawn.savefig(file, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None, "Description": source(name)})
+    return SVG(file.getvalue().decode())
+
+
+@shown
+def table(report: dict, paper: str | None = None, note: bool = True) -> str:
+    """Table 1 in both regimes, what its columns mean, and the command that made it."""
+    explained = f"{ledger.TABLE_NOTE}\n\n" if note else ""
+    return f"{ledger.table(report, paper=paper)}\n{explained}Made by `{report['provenance']['command']}`.\n"
+
+
+@shown
+def facts(name: str) -> str:
+    """Faces, people, settings and machine of the run `name`."""
+    report = ledger.load(name)
+    origin, tuned = report["provenance"], report["settings"]["finetune"]
+    data, parts = origin["data"], next(iter(report["methods"].values()))["data"]
+    rest = {what: data[what] - sum(parts[f"{part}_{what}"] for part in ("attack", "val", "test")) for what in ("images", "people")}
+    split = {"train": (rest["images"], rest["people"])}
+    split |= {part: (parts[f"{part}_images"], parts[f"{part}_people"]) for part in ("attack", "val", "test")}
+    rows = {
+        "Faces": f"{data['images']:,} images of {data['people']:,} people, grey, {data['size']} × {data['size']} pixels",
+        "Images (people) of each split": "; ".join(f"{part} {images:,} ({people:,})" for part, (images, people) in split.items()),
+        "Private attribute": f"{data['attribute']}, as labelled in the data set",
+        "Setting": f"α = {tuned['alpha']}, β = {tuned['beta']}, {tuned['adversary']} adversary, profile `{report['settings']['name']}`",
+        "Seeds": ", ".join(map(str, origin["seeds"])),
+        "Made": f"{origin['date'][:10]}, in {origin['seconds'] / 60:.0f} minutes on {origin['device']}",
+        "With": ", ".join(f"{key} {value}" for key, value in origin["versions"].items() if value),
+        "Licence of the faces": data["licence"],
+        "Record": f"[results/{name}.json](../results/{name}.json)",
+    }
+    return markdown(["What", "Value"], [list(row) for row in rows.items()], texts=2)
+
+
+@shown
+def reading(report: dict) -> str:
+    """What the two regimes say about each method that has a co-trained adversary, one line each."""
+    original, lines = report["methods"]["Original"], []
+    for name, method in report["methods"].items():
+        if name == "Original" or method["paper"] is None:
+            continue
+        points = 100 * (method["paper"]["privacy_accuracy"] - original["paper"]["privacy_accuracy"])
+        before, after = original["retrained"], method["retrained"]
+        meet = before["leak_auc_ci"][0] <= after["leak_auc_ci"][1] and after["leak_auc_ci"][0] <= before["leak_auc_ci"][1]
+        lines.append(
+            f"* **{name}** moves the accuracy of the paper regime's adversary by {points:+.1f} points, and the AUC of the worst fresh "
+            f"attacker from {before['leak_auc']:.3f} to {after['leak_auc']:.3f}{' (the intervals overlap)' if meet else ''}. "
+            f"Leak removed: {percent(ledger.leak_removed(report, name))}. Utility kept: {percent(ledger.utility_kept(report, name))}.\n"
+        )
+    return "".join(lines)
+
+
+@shown
+def attackers(report: dict) -> str:
+    """The AUC of every attacker on every method."""
+    methods = report["methods"].values()
+
+    def cell(method: dict, attacker: str) -> str:
+        value = method["retrained"]["attackers"].get(attacker)
+        text = "–" if value is None else f"{value:.3f}"
+        return f"**{text}**" if attacker == method["retrained"]["worst_attacker"] else text
+
+    names = dict.fromkeys(attacker for method in methods for attacker in method["retrained"]["attackers"])
+    rows = [[f"`{attacker}`", *(cell(method, attacker) for method in methods)] for attacker in names]
+    rows.append(["worst, chosen on val", *(figure(method["retrained"], "leak_auc") for method in methods)])
+    rows.append(["co-trained adversary", *(f"{method['paper']['privacy_auc']:.3f}" if method["paper"] else "–" for method in methods)])
+    return markdown(["Attacker", *report["methods"]], rows) + "\nBold: the attacker with the best AUC on val over all seeds.\n"
+
+
+@shown
+def verification(report: dict) -> str:
+    """A fresh verifier on every method, against both kinds of impostors."""
+    head = ["Method", "AUC ↑", "Accuracy ↑", "EER ↓", "TAR at FAR 10 % ↑", "1 % ↑", "0.1 % ↑"]
+    keys = ("utility_accuracy", "eer", "tar_at_far_1e-1", "tar_at_far_1e-2", "tar_at_far_1e-3")
+    parts = []
+    for kind, words in (("_same", "Impostors with the same label as the person"), ("", "Impostors drawn freely")):
+        figures = {name: method["retrained"] for name, method in report["methods"].items()}
+        rows = [[name, figure(of, f"utility_auc{kind}"), *(percent(of[key + kind], 1) for key in keys)] for name, of in figures.items()]
+        parts.append(f"{words}:\n\n{markdown(head, rows)}")
+    return "\n".join(parts)
+
+
+CONTROLS = {
+    "majority_accuracy": "Always the more frequent label: accuracy",
+    "shuffled_labels_auc": "Labels shuffled between people: worst AUC of two attackers",
+    "gender_only_verification_accuracy": "“Same label means same person”, free impostors: accuracy",
+    "untrained_encoder_auc": "Encoder with random weights: worst AUC of two attackers",
+}
+
+
+@shown
+def controls(report: dict) -> str:
+    """What there would be to find if there were nothing, or nothing learned."""
+
+    def cell(key: str, value: float | None) -> str:
+        return f"{value:.3f}" if value is not None and key.endswith("auc") else percent(value, 1)
+
+    methods = report["methods"].values()
+    rows = [[words, *(cell(key, method.get("controls", {}).get(key)) for method in methods)] for key, words in CONTROLS.items()]
+    return markdown(["Control", *report["methods"]], rows)
+
+
+@shown
+def seeds(report: dict) -> str:
+    """The figures of each seed by itself."""
+    head = ["Method", "Worst attacker", "Seed", "Own adversary: accuracy", "Leak AUC", "Utility AUC, same label"]
+    rows = []
+    for name, method in report["methods"].items():
+        for of in method["seeds"]:
+            fresh, own = of["retrained"], (of.get("paper") or {}).get("privacy_accuracy")
+            figures = [str(of["seed"]), percent(own, 1), f"{fresh['leak_auc']:.3f}", f"{fresh['utility_auc_same']:.3f}"]
+            rows.append([name, f"`{fresh['worst_attacker']}`", *figures])
+    return markdown(head, rows, texts=2)
+
+
+@shown
+def stranger(name: str) -> str:
+    """The table of a run on a set that nothing was chosen on."""
+    report = ledger.load(name)
+    origin = report["provenance"]
+    faces = f"{origin['data']['images']:,} images of {origin['data']['people']:,} people"
+    made = f"Made by `{origin['command']}` (seed {origin['seeds'][0]}): {faces}"
+    return f"{ledger.table(report)}\n{made}; every figure is in [results/{name}.json](../results/{name}.json).\n"
+
+
+# The recommended method -----------------------------------------------------------------------------------------------
+
+SHARES = ["Leak removed ↑", "Utility kept ↑"]
+
+
+def shares(row: dict) -> list[str]:
+    """Leak removed and utility kept; a dash for Original, which they are shares of."""
+    return [percent(row.get(key)) for key in ("leak_removed", "utility_kept")]
+
+
+@shown
+def ablation() -> str:
+    """What the recommended method leaks and keeps without each of its parts."""
+    (figures,), made = benchmark("ablation-celeba")
+    rows = [
+        [name, auc(of["leak"]), f"`{of['worst_attacker']}`", auc(of["utility"]), *shares(of)] for name, of in figures["methods"].items()
+    ]
+    return markdown(["Method", "Leak AUC ↓", "Worst attacker", "Utility AUC ↑", *SHARES], rows) + made
+
+
+@shown
+def fewer_people() -> str:
+    """The same for all parts, over the number of people that it was fitted on."""
+    (figures,), made = benchmark("ablation-celeba")
+    rows = [[f"{of['people']:,}", f"{of['images']:,}", auc(of["leak"]), auc(of["utility"]), *shares(of)] for of in figures["fewer_people"]]
+    return markdown(["People to learn from", "Images", "Leak AUC ↓", "Utility AUC ↑", *SHARES], rows) + made
+
+
+@shown
+def deep(name: str) -> str:
+    """What the deep audit `name` found."""
+    found = record("audits", name)
+    origin, leak, of = found["provenance"], found["figures"]["retrained"], found["figures"]["deep"]
+    bits, rebuilt, knows, creep = (of[part] for part in ("information", "reconstruction", "adaptive", "creep"))
+    others = {name: change for name, change in creep["attributes"].items() if name != creep["private"]}
+    easier = [name for name, change in others.items() if change["change_ci"][0] > 0]
+    most = max(others, key=lambda name: others[name]["change"])
+    rows = {
+        f"The worst of {len(leak['attackers'])} fresh attackers (`{leak['worst_attacker']}`)": f"AUC {figure(leak, 'leak_auc')}",
+        f"An attacker who knows the defence (`{knows['worst_attacker']}`)": f"AUC {figure(knows, 'leak_auc')}; "
+        f"gain {figure(knows, 'gain')}",
+        "The same attacks with fewer people": ", ".join(f"{at['leak_auc']:.3f} ({at['people']:,})" for at in of["curve"]["points"]),
+        "Information on gender, at least": f"{figure(bits, 'information_bits')} of {bits['entropy_bits']:.3f} bits an image",
+        "Faces rebuilt from it, recognised among people of the same label": f"AUC {figure(rebuilt, 'match_auc_same')}; "
+        f"real against real {rebuilt['real_auc_same']:.3f}",
+        "The same faces, beside the mean face": f"PSNR {rebuilt['psnr']:.1f} dB; {rebuilt['mean_face_psnr']:.1f} dB",
+        f"Other attributes that became easier to read, of {len(others)}": f"{len(easier)}; most changed `{most}`, "
+        f"{figure(others[most], 'change')}",
+    }
+    made = f"\nMade by `{origin['command']}` on {origin['device']}; {origin['model']}.\n"
+    return markdown(["Question", "Answer"], [list(row) for row in rows.items()], texts=2) + made
+
+
+@shown
+def attributes() -> str:
+    """The leak of each attribute, and utility, over what the method was told to hide; bold where it was."""
+    (figures,), made = benchmark("attributes-celeba")
+    names, rows = figures["attributes"], []
+    for method, of in figures["methods"].items():
+        leaks = {name: auc(of["attributes"][name]["leak"]) for name in names}
+        cells = [f"**{leak}**" if name in of["hidden"] else leak for name, leak in leaks.items()]
+        rows.append([method, *cells, auc(of["attributes"][names[0]]["utility_same"])])
+    return markdown(["Method", *names, "Utility AUC ↑"], rows) + made
+
+
+@shown
+def errors() -> str:
+    """False match and false non-match rates in the two groups of the first attribute, at one threshold."""
+    (figures,), made = benchmark("attributes-celeba")
+
+    def cell(rates: dict, key: str) -> str:
+        low, high = rates[f"{key}_ci"]
+        return f"{percent(rates[key], 1)} [{percent(low, 1)}, {percent(high, 1)}]"
+
+    kinds = [(key, group) for key in ("fmr", "fnmr") for group in ("0", "1")]
+    head = [f"{key.upper()}, {figures['attributes'][0]} = {group}" for key, group in kinds]
+    rows = [[name, *(cell(of["errors"]["rates"][group], key) for key, group in kinds)] for name, of in figures["methods"].items()]
+    return markdown(["Method", *head], rows) + made
+
+
+# Sweeps, speed and growth ---------------------------------------------------------------------------------------------
+
+
+@shown
+def sweeps() -> str:
+    """The recorded sweeps, a row each."""
+    from aia_lib.sweep import recorded
+
+    head = ["Sweep", "Images", "Pixels", "Adversary", "Settings", "Seeds", "Minutes", "Hypervolume: paper", "Retrained"]
+    rows = []
+    for name, sweep in recorded().items():
+        origin, settings = sweep.report["provenance"], sweep.report["settings"]
+        row = [f"[{name}](../results/sweeps/{name}/report.json)", f"{origin['data']['images']:,}", str(origin["data"]["size"])]
+        row += [settings["finetune"]["adversary"], str(len(sweep.report["methods"]) - 1), str(len(origin["seeds"]))]
+        rows.append([*row, f"{origin['seconds'] / 60:.0f}", *(f"{sweep.hypervolume(regime):.3f}" for regime in ("paper", "retrained"))])
+    return markdown(head, rows)
+
+
+STAGES = {"adversary": "training the adversary", "siamese": "training the Siamese network", "finetune": "adversarial fine-tuning"}
+
+
+@shown
+def speed() -> str:
+    """How many times as quick the library is as what it is measured beside, within one run."""
+    (autoencoder, training, loading, sweep), made = benchmark("autoencoder", "training", "loading", "sweep")
+    plain, theirs = "plain PyTorch, as from the paper", "torchvision’s CelebA with a `DataLoader`"
+    rows = [["training the auto-encoder", plain, autoencoder["size"], autoencoder["ratio"]]]
+    for stage, devices in training["stages"].items():
+        for device, of in devices.items():
+            rows.append([STAGES[stage] + ("" if device == "cpu" else f" ({device})"), plain, training["size"], of["ratio"]])
+    rows += [
+        [f"reading {loading['images']:,} images from the cache", theirs, loading["size"], loading["ratio_torchvision_to_cached"]],
+        ["the same for the first time, which writes the cache", theirs, loading["size"], loading["ratio_torchvision_to_raw"]],
+        [f"a sweep of {sweep['points']} points", "separate runs", sweep["size"], sweep["ratio"]],
+    ]
+    for device, of in sweep["finetuning"].items():
+        rows += [[f"fine-tuning {name}, a point ({device})", "each alone", sweep["size"], ratio] for name, ratio in of["ratio"].items()]
+    cells = [[what, beside, str(size), f"{ratio:.2f}"] for what, beside, size, ratio in rows]
+    return markdown(["What", "Beside", "Pixels", "Times as quick"], cells, texts=2) + made
+
+
+@shown
+def audits() -> str:
+    """Seconds of an audit over N and k; the last one is with all attackers."""
+    (figures,), made = benchmark("audit")
+    rows = [
+        [f"{of['images']:,}", f"{of['k']:,}", str(of["attackers"]), f"{of['seconds']:.1f}"]
+        for of in (*figures["rows"], figures["complete"])
+    ]
+    return markdown(["Images", "Numbers in g", "Attackers", "Seconds"], rows, texts=0) + made
+
+
+@shown
+def memory() -> str:
+    """Peak resident memory of each job over the number of images, in megabytes."""
+    (figures,), made = benchmark("memory")
+    head, rows = over_images(figures["rows"], lambda of: f"{of['peak_megabytes']:,}")
+    return markdown(head, list(rows.values())) + made
+
+
+@shown
+def growth() -> str:
+    """Seconds of each job over the number of images, and the slope on logarithmic axes."""
+    (figures,), made = benchmark("growth")
+    head, rows = over_images(figures["rows"], lambda of: f"{of['seconds']:.3g}" if of["seconds"] < 100 else f"{of['seconds']:.0f}")
+    slopes = {job: next(iter(of.values())) for job, of in figures["slopes"].items()}
+    return markdown([*head, "Slope"], [[*row, f"{slopes[job]:.2f}"] for job, row in rows.items()]) + made
+
+
+JOBS = {
+    "nothing": "the imports alone",
+    "autoencoder": "auto-encoder, an epoch",
+    "adversary": "adversary, an epoch",
+    "siamese": "Siamese network, an epoch",
+    "finetune": "fine-tuning, an epoch",
+}
+
+
+def over_images(rows: list[dict], cell: Callable[[dict], str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The head of a table with a column a number of images, and its rows by job, as measured on the CPU."""
+    counts = sorted({of["images"] for of in rows})
+    cells = {(of["job"], of["images"]): cell(of) for of in rows if of.get("device", "cpu") == "cpu"}
+    jobs = dict.fromkeys(of["job"] for of in rows)
+    lines = {job: [JOBS.get(job, job), *(cells.get((job, count), "–") for count in counts)] for job in jobs}
+    return ["Job", *(f"{count:,}" for count in counts)], lines
+
+
+# The data card of the embedded faces ----------------------------------------------------------------------------------
+
+
+def embedded_facts() -> str:
+    """What the set itself is, as a list."""
+    from aia_lib.datasets.embedded import SHIPPED, SHIPPED_COMMAND, manifest
+
+    of = manifest()
+    size = sum(path.stat().st_size for path in SHIPPED.iterdir()) / 1e6
+    return (
+        f"* {of['identities']:,} people, {of['images']} images each, {of['size']} × {of['size']} pixels, grey; "
+        f"{size:.1f} MB with masks and parameters\n"
+        f"* made by `{SHIPPED_COMMAND}`\n"
+        f"* SHA-256 of all decoded images: `{of['sha256']['images']}`\n"
+    )
+
+
+READERS = {"cnn": "gender, convolutional network", "logistic": "gender, logistic regression"}
+VERIFIERS = {"siamese": "the paper's Siamese network", "lda": "linear discriminant analysis"}
+IMPOSTORS = {"free": "free impostors", "same": "impostors with the same label"}
+
+
+@shown
+def difficulty() -> str:
+    """How well gender is read off the embedded faces, and how well people are told apart."""
+    found = record("benchmarks", "difficulty-embedded")
+    figures, origin = found["figures"], found["provenance"]
+    rows = [[words, auc(figures["attribute_auc"]["all"][reader])] for reader, words in READERS.items()]
+    for kind, verifier in VERIFIERS.items():
+        of = figures["verification_auc"][kind]
+        rows += [[f"verification, {verifier}, {words}", auc(of[impostors])] for impostors, words in IMPOSTORS.items()]
+    made = f"Embedded faces: `{origin['command']}`, {origin['date'][:10]}."
+    note = f"Measured on people that no reader was trained on, with 95 % intervals over people. {made}\n"
+    return f"{markdown(['Test AUC', 'Embedded faces'], rows)}\n{note}"
+
+
+@shown
+def regions() -> str:
+    """What single regions of the embedded faces give away, each shown alone."""
+    figures = record("benchmarks", "difficulty-embedded")["figures"]
+    of, share = figures["attribute_auc"], figures["share_of_pixels"]
+    names = {name: (name, percent(share[name], 1)) for name in sorted(share, key=lambda name: -of[name]["cnn"][0])}
+    names |= {name: (f"{name} alone, black and white", "–") for name in sorted(of) if name.endswith(", outline")}
+    names = {"all, region_size": ("the whole image", percent(1.0, 1)), **names}
+    rows = [[*words, auc(of[name]["cnn"]), auc(of[name]["logistic"])] for name, words in names.items()]
+    head = ["Pixels of", "Share of the image", "Convolutional network", "Logistic regression"]
+    note = f"AUC of gender at {figures['region_size']} pixels; all that is not the region is grey, so its outline is seen too.\n"
+    return f"{markdown(head, rows)}\n{note}"
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def outputs(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """What each output shows: its Markdown; of a picture, what it says that it was drawn from."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            drawn = re.search(r"drawn from results/\S+ sha256 \w+", "".join(data.get("image/svg+xml", "")))
+            yield data["text/markdown"] if "text/markdown" in data else drawn[0] if drawn else output.output_type
+
+
+def main() -> int:
+    from chapters import execute
+
+    notebook = nbformat.read(PAGE, as_version=4)
+    execute(notebook, folder=PAGE.parent)
+    write_text(PAGE, nbformat.writes(notebook) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"results_page: {error}")
