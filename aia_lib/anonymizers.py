@@ -32,15 +32,15 @@ from .training import finetune, train_adversary, train_autoencoder, train_siames
 class Anonymizer(Protocol):
     """What the library calls an anonymizer: a function; a plain one will do. An audit reads further members where they are there:
 
-    name: what reports call it.
-    map_shape: the map (channels, height, width) that g flattens.
-    decode(g): the images that can be made of g, (N, 1, H, W) in [0, 1].
-    adversary(g): logits (N,), positive for label 1, of the adversary that was trained with it.
-    siamese(g): embeddings (N, d) of the Siamese network that was trained with it.
-    attribute: what its adversary was trained to read; an audit of another attribute does not ask it.
-    warm_start(): the network behind `adversary`, a module g (N, k) to logits, for an attacker that goes on training it; None where there
-        is none that reads g. Where `adversary` is itself a torch module, that is it.
-    adaptive_attackers(): the attacks of somebody who knows how it works, a list or a mapping of what `audit(attackers=…)` takes.
+    * `name`: what reports call it.
+    * `map_shape`: the map (channels, height, width) that g flattens.
+    * `decode(g)`: the images that can be made of g, (N, 1, H, W) in [0, 1].
+    * `adversary(g)`: logits (N,), positive for label 1, of the adversary that was trained with it.
+    * `siamese(g)`: embeddings (N, d) of the Siamese network that was trained with it.
+    * `attribute`: what its adversary was trained to read; an audit of another attribute does not ask it.
+    * `warm_start()`: the network behind `adversary`, a module g (N, k) to logits, for an attacker that goes on training it; None where
+      there is none that reads g. Where `adversary` is itself a torch module, that is it.
+    * `adaptive_attackers()`: the attacks of somebody who knows how it works, a list or a mapping of what `audit(attackers=…)` takes.
     """
 
     def __call__(self, images: Tensor) -> Tensor:
