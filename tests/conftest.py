@@ -21,11 +21,16 @@ CELEBA_NAMES = (
 """The 40 attributes of CelebA, in the order of its label file."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With several workers one of them runs all tests of a module, for they share fixtures; each notebook goes by itself."""
-    for item in items:
-        notebook = getattr(item, "callspec", None) and item.callspec.params.get("notebook")
-        item.add_marker(pytest.mark.xdist_group(notebook.stem if notebook else item.module.__name__))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Modules(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module, _, test = nodeid.partition("::")
+            return test.partition("[")[2] if module.endswith("test_notebooks.py") else module
+
+    return Modules(config, log)
 
 
 @pytest.fixture(scope="session")
