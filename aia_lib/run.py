@@ -28,7 +28,7 @@ import torch
 from .anonymizers import AIA, AIAWithoutTask, Anonymizer, Original, RandomMask
 from .attributes import train_reader
 from .audit import AuditReport, audit, enough_people
-from .config import Profile, as_dict, settings_differences
+from .config import Profile, as_dict
 from .defences import HardenedAIA
 from .defences.hardened import FEW_PEOPLE
 from .defences.settings import HardenedConfig
@@ -36,6 +36,7 @@ from .explain import gradcam
 from .faces import Faces, Splits, value_words, with_attribute
 from .machine.device import build, pick_device, to_images
 from .machine.files import UserError, write_json
+from .machine.folder import settings_differences
 from .models import CNNAdversary
 from .report import ledger, plots
 from .report.page import write_report

@@ -21,6 +21,20 @@ CELEBA_NAMES = (
 """The 40 attributes of CelebA, in the order of its label file."""
 
 
+SLOW = (
+    "attackers audit audit_validation benchmarks chapters classroom cli commands datasets defences fairness notebooks plots privacy_card "
+    "project ray render_people render_scene render_store results run shipped site sweep template training"
+).split()
+"""Modules of tests that take more than some seconds: `make check` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With several workers one of them runs all tests of a module, for they share fixtures; each notebook goes by itself."""
     from xdist.scheduler import LoadScopeScheduling
