@@ -19,11 +19,6 @@ _CHUNK = 4_000_000
 """Weights that the bootstrap holds at a time; five arrays of this size are alive, 160 MB."""
 
 
-def with_interval(value: float, interval: Sequence[float] | None = None) -> str:
-    """0.862 and (0.851, 0.873) as "0.862 [0.851, 0.873]"."""
-    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
 def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting one half.
 

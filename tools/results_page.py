@@ -19,9 +19,8 @@ import nbformat
 from IPython.display import SVG, Markdown
 
 from aia_lib import ledger
-from aia_lib.machine.files import UserError, sha256, write_text
+from aia_lib.machine.files import UserError, sha256, with_interval, write_text
 from aia_lib.report.ledger import percent
-from aia_lib.statistics import with_interval
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "results.ipynb"
 

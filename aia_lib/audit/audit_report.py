@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..machine.files import UserError, atomic_write, explain_os_errors, one_line
-from ..statistics import Scored, interval, with_interval
+from ..machine.files import UserError, atomic_write, explain_os_errors, one_line, with_interval
+from ..statistics import Scored, interval
 from . import deep
 from .trial import FARS, SeedScores
 

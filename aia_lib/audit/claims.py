@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import norm
 
-from ..machine.files import UserError
-from ..report.ledger import percent, with_interval
+from ..machine.files import UserError, with_interval
+from ..report.ledger import percent
 from ..statistics import Scored, bootstrap_auc
 from ..statistics import limits as interval_of
 

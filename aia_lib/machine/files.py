@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -144,3 +144,8 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     if type(value) is not int or value < least:
         raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}.")
     return value
+
+
+def with_interval(value: float, interval: Sequence[float] | None = None) -> str:
+    """0.862 and (0.851, 0.873) as "0.862 [0.851, 0.873]"."""
+    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

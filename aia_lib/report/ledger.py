@@ -28,8 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..machine.files import UserError, cores, write_json
-from ..statistics import with_interval
+from ..machine.files import UserError, cores, with_interval, write_json
 
 PAPER_FIGURES = ("privacy_accuracy", "privacy_auc", "utility_accuracy", "utility_auc")
 """What `paper` holds of the co-trained adversary (privacy) and Siamese network (utility), of one of them at least. All in [0, 1]."""

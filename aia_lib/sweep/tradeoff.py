@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..machine.files import UserError
-from ..report.ledger import with_interval
+from ..machine.files import UserError, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
