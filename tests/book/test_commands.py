@@ -49,6 +49,7 @@ def commands(text, lines=True):
 
 def words_of(line):
     """(program, words): without what explains it behind three blanks or a #, with placeholders filled in."""
+    line = line.partition('"""')[0]  # the last line of a text in the code
     line = re.split(r" {3,}|  #|;", line.removeprefix(".venv/bin/"))[0]
     program = re.match(PROGRAM, line)[1]
     words = shlex.split(re.sub(r"\{[^}]*\}", "X", line.removeprefix(program)), comments=True)
