@@ -90,7 +90,7 @@ def gradcam(
         raise UserError(f"The label to explain must be 0, 1 or None (the one the classifier chose), not {label!r}.")
     if method not in METHODS:
         raise UserError(f"There is no method {method!r} here; choose one of {', '.join(METHODS)}.")
-    images = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
+    images = torch.as_tensor(images)
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.ndim != 4 or not len(images):
         raise UserError(f"Grad-CAM needs images of shape (N, C, H, W) with N > 0, not {tuple(images.shape)}.")
@@ -104,7 +104,7 @@ def gradcam(
     cam = METHODS[method](model=model, target_layers=[model.get_submodule(place)])
     # Asking for the input's gradient makes frozen models work.
     with torch.enable_grad():
-        parts = [_explain(cam, batch.detach().clone().requires_grad_(), label) for batch in images.split(batch_size)]
+        parts = [_explain(cam, batch.detach().to(cam.device, copy=True).requires_grad_(), label) for batch in images.split(batch_size)]
     raw, normalised, logit = (np.concatenate(part).astype(np.float32) for part in zip(*parts, strict=True))
     if not np.isfinite(logit).all():
         raise UserError(f"{type(model).__name__} gives logits that are not finite; there is nothing to explain.")
