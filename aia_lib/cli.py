@@ -162,10 +162,11 @@ def _run(options: argparse.Namespace) -> None:
 
     from .defences.settings import HardenedConfig
     from .machine.device import pick_device
+    from .machine.workfolder import WorkFolder
     from .report.ledger import table
-    from .run import refuse_folder, run_paper
+    from .run import run_paper
 
-    refuse_folder(options.out, options.resume)
+    WorkFolder(options.out, "run").check(options.resume)
     device = pick_device(options.device)
     report = run_paper(
         _load(options, profile.size),
@@ -188,7 +189,7 @@ def _sweep(options: argparse.Namespace) -> None:
     _check_place(options.out)
 
     from .machine.device import pick_device
-    from .machine.folder import WorkFolder
+    from .machine.workfolder import WorkFolder
     from .report.plots import save_picture
     from .sweep import SweepConfig, get_engine, parse_range, run_sweep
     from .sweep.tradeoff import check_max_leak

@@ -16,8 +16,6 @@ Everything lies in one folder and is written as it is finished, so that a run th
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +33,8 @@ from .defences.settings import HardenedConfig
 from .explain import gradcam
 from .faces import Faces, Splits, value_words, with_attribute
 from .machine.device import build, pick_device, to_images
-from .machine.files import UserError, write_json
-from .machine.folder import settings_differences
+from .machine.files import UserError
+from .machine.workfolder import WorkFolder, settings_differences
 from .models import CNNAdversary
 from .report import ledger, plots
 from .report.page import write_report
@@ -98,10 +96,17 @@ def run_paper(
     splits = faces.split()  # before anything slow: this can refuse,
     enough_people(splits)  # and so can the audits, which come after hours of training
     device = device or pick_device()
-    run = _Run(Path(out), faces, splits, profile, harden, device, progress, say)
-    run.open(resume)
+    folder = WorkFolder(out, "run")
+    settings = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(profile)}
+    with folder.writing(settings, resume):
+        return _write(_Run(folder, faces, splits, profile, harden, device, progress, say), seeds, command)
+
+
+def _write(run: _Run, seeds: Sequence[int], command: Sequence[str]) -> dict:
+    """Do what is not done yet, and write the report."""
+    faces, splits, profile, harden, say = run.faces, run.splits, run.profile, run.harden, run.say
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in splits._asdict().items())
-    say(f"{faces}; {sizes} images; on {device}")
+    say(f"{faces}; {sizes} images; on {run.device}")
     if harden is not None and splits.train.people < FEW_PEOPLE:
         say(f"note: {splits.train.people} people to learn from; with fewer than {FEW_PEOPLE} {HARDENED} hides less and verifies worse")
 
@@ -109,9 +114,9 @@ def run_paper(
     merged = {name: AuditReport.merge([audits[seed][name] for seed in seeds]) for name in audits[seeds[0]]}
     run.readers(seeds[0])
     figures = run.figures(seeds[0], merged)
-    run.note()
+    run.folder.note()
     report = {
-        "provenance": ledger.provenance(list(command), list(seeds), ledger.described(faces), run.seconds, device),
+        "provenance": ledger.provenance(list(command), list(seeds), ledger.described(faces), run.folder.seconds, run.device),
         "settings": {"attribute": faces.attribute, **as_dict(profile), **({} if harden is None else {"hardened": as_dict(harden)})},
         "methods": {name: report.to_dict() for name, report in merged.items()},
     }
@@ -120,25 +125,16 @@ def run_paper(
         "attackers": ("Every attacker", plots.attackers(report), "A method hides an attribute only as well as its worst attacker says."),
         **figures,
     }
-    say(str(write_report(report, out, figures, [(f"seed {seed}: trained models and audits", f"seed-{seed}/") for seed in seeds])))
+    links = [(f"seed {seed}: trained models and audits", f"seed-{seed}/") for seed in seeds]
+    say(str(write_report(report, run.folder.path, figures, links)))
     return report
-
-
-def refuse_folder(out: str | Path, resume: bool) -> None:
-    """Raise a UserError where a run must not be written into `out`: it holds a run and `resume` is off, or it holds something else."""
-    out = Path(out)
-    if (out / "run.json").exists():
-        if not resume:
-            raise UserError(f"{out} already holds a run. Add --resume to go on with it, or choose another --out.")
-    elif out.is_dir() and any(path.suffix != ".part" for path in out.iterdir()):  # .part: of a run killed while it wrote run.json
-        raise UserError(f"{out} is not empty and holds no run. Choose another --out.")
 
 
 @dataclass
 class _Run:
     """A run on its way: what it is made from, its folder, and its anonymizers by seed and method."""
 
-    out: Path
+    folder: WorkFolder
     faces: Faces
     splits: Splits
     profile: Profile
@@ -148,40 +144,9 @@ class _Run:
     say: Callable[[str], None]
     methods: dict[int, dict[str, Anonymizer]] = field(default_factory=dict)
 
-    # --- the folder
-
-    def open(self, resume: bool) -> None:
-        """Start the run in its folder, or take up the one that it holds."""
-        refuse_folder(self.out, resume)
-        self._path, self._start = self.out / "run.json", time.monotonic()
-        faces = self.faces
-        run = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(self.profile)}
-        self._state = {"run": run, "seconds": 0.0}
-        if self._path.exists():
-            try:
-                state = json.loads(self._path.read_text(encoding="utf-8"))
-                before, self._state["seconds"] = dict(state["run"]), float(state.get("seconds", 0.0))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{self._path} is damaged ({error}); choose another --out, or remove that folder.") from error
-            if before != run:
-                differences = "; ".join(settings_differences(before, run))
-                raise UserError(f"{self.out} holds another run ({differences}). Use its settings, or choose another --out.")
-        self.note()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of work on the run, over all of its sessions."""
-        return self._state["seconds"] + time.monotonic() - self._start
-
-    def note(self) -> None:
-        """Write down how long the run has taken; done each time something is finished."""
-        write_json(self._path, {**self._state, "seconds": self.seconds})
-
-    # --- one seed
-
     def seed(self, seed: int) -> dict[str, AuditReport]:
         """Train and audit every method with `seed`, or load what is finished; the audits by method."""
-        folder, train = self.out / f"seed-{seed}", self.splits.train
+        folder, train = self.folder.path / f"seed-{seed}", self.splits.train
         common = {"folder": folder / "checkpoints", "progress": self.progress}
         methods: dict[str, Anonymizer] = {}
         makers = {
@@ -206,7 +171,7 @@ class _Run:
                 self.say(f"seed {seed}: training {name}")
                 methods[name] = make()
                 methods[name].save(place)
-                self.note()
+                self.folder.note()
             saved = folder / f"audit-{place.name}.npz"
             if saved.exists():
                 audits[name] = AuditReport.load(saved)
@@ -214,14 +179,14 @@ class _Run:
                 self.say(f"seed {seed}: auditing {name}")
                 audits[name] = audit(methods[name], self.faces, seeds=[seed], config=self.profile.audit, progress=self.progress)
                 audits[name].save(saved)
-                self.note()
+                self.folder.note()
             self.say(f"seed {seed}: {name:<8}  {_in_short(audits[name])}")
         self.methods[seed] = methods
         return audits
 
     def readers(self, seed: int) -> None:
         """Train the readers of `aia attributes`, where they are missing."""
-        folder = self.out / f"seed-{seed}" / "readers"
+        folder = self.folder.path / f"seed-{seed}" / "readers"
         for which, name in READERS.items():
             if not (folder / f"{which}.json").exists():
                 self.say(f"reading every attribute off {name}")
@@ -237,7 +202,12 @@ class _Run:
 
         self.say("training the classifier of images that Grad-CAM explains")
         classifier = build(lambda: CNNAdversary((1, shown.size, shown.size)), self.device, seed, "image-classifier")
-        stage = {"seed": seed, "folder": self.out / f"seed-{seed}" / "checkpoints", "name": "image-classifier", "progress": self.progress}
+        stage = {
+            "seed": seed,
+            "folder": self.folder.path / f"seed-{seed}" / "checkpoints",
+            "name": "image-classifier",
+            "progress": self.progress,
+        }
         train_adversary(self.splits.train, classifier, lambda x: x, self.profile.adversary, **stage)
         # HiResCAM at the third convolution: exact for this classifier, see `explain`
         maps = {

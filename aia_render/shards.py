@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,8 @@ def encode_strip(images: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def render_shard(settings: Settings, renderer: Any, number: int, tell: Callable[[int], Any]) -> bytes:
-    """The content of shard `number`; `tell` is called with the number of images each time that some are rendered."""
+def render_shard(settings: Settings, renderer: Any, number: int) -> bytes:
+    """The content of shard `number`."""
     wanted = settings.people(number)
     step = 1 if settings.device == "cpu" else max(1, _GPU_BATCH // (settings.size**2 * settings.images))
     strips: list[bytes] = []
@@ -65,12 +64,11 @@ def render_shard(settings: Settings, renderer: Any, number: int, tell: Callable[
         part = range(first, min(first + step, wanted.stop))
         people, views = sample_people(len(part), settings.seed, part.start), sample_views(part, settings.images, settings.seed)
         images, regions = renderer.render(people, views)
-        strips += [encode_strip(own) for own in images.reshape(len(part), settings.images, settings.size, settings.size)]
+        strips += [encode_strip(person) for person in images.reshape(len(part), settings.images, settings.size, settings.size)]
         columns["regions"].append(regions)
         columns["nuisance"].append(np.stack(list(views.values.values()), axis=1).astype(np.float32))
         columns["traits"].append(np.concatenate([np.stack(list(people.traits.values()), axis=1), people.shape], axis=1).astype(np.float32))
         columns["attributes"].append(np.stack(list(people.attributes().values()), axis=1).astype(np.int8))
-        tell(len(images))
     arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
     regions = lzma.compress(np.ascontiguousarray(arrays["regions"]).tobytes(), preset=9 | lzma.PRESET_EXTREME)
     arrays["regions"] = np.frombuffer(regions, dtype=np.uint8)
@@ -81,9 +79,9 @@ def render_shard(settings: Settings, renderer: Any, number: int, tell: Callable[
     return file.getvalue()
 
 
-def write_shard(folder: Path, settings: Settings, renderer: Any, number: int, tell: Callable[[int], Any]) -> str:
+def write_shard(folder: Path, settings: Settings, renderer: Any, number: int) -> str:
     """Render shard `number` into its file; its SHA-256."""
-    content = render_shard(settings, renderer, number, tell)
+    content = render_shard(settings, renderer, number)
     with atomic_write(folder / shard_name(number)) as file:
         file.write(content)
     return hashlib.sha256(content).hexdigest()

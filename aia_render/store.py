@@ -17,11 +17,14 @@ changes a pixel. On the CPU people are rendered one at a time with one thread, s
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +34,14 @@ from tqdm import tqdm
 
 from aia_lib.datasets.embedded import FORMAT, LICENCE, command, manifest, read_shards, shard_name
 from aia_lib.faces import REGIONS
-from aia_lib.machine.files import UserError, cores, explain_os_errors, locked, write_json
+from aia_lib.machine.files import UserError, cores, explain_os_errors, write_json
+from aia_lib.machine.workfolder import WorkFolder
+from aia_lib.scale.pool import Failure, in_processes, threads_limited
 
 from . import GENERATOR_VERSION, require_extra
 from .people import sample_people
-from .shards import Settings
+from .shards import Settings, write_shard
 from .views import sample_views
-from .workers import render_here, render_in_processes
 
 SIZES = range(32, 257, 8)
 """Sides of an image in pixels: the blocks of a JPEG are 8 x 8."""
@@ -108,17 +112,16 @@ def render_set(
     if images * size > MAX_STRIP:
         raise UserError(f"The images of a person must not be more than {MAX_STRIP // size} at {size} pixels, not {images}.")
     folder = Path(out).expanduser()
-    _check_folder(folder)
+    work = WorkFolder(folder, "rendered set", "manifest.json")
+    _check_folder(work)
     require_extra()
     device = _pick_device(device)
     if device != "cpu" and workers not in (None, 1):
         raise UserError(f"Several workers are for the CPU; on a GPU one process renders, not {workers}. Leave workers out.")
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     settings = Settings(identities, images, size, seed, shard or 0, device, GENERATOR_VERSION, versions)
-    with explain_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, f"{folder} is being written by another process. Wait for it, or choose another folder."):
-        settings, about = _begin(folder, settings, shard is None)
+    with work.alone():
+        settings, about = _begin(work, settings, shard is None)
         return _fill(folder, settings, about, workers, progress)
 
 
@@ -127,25 +130,16 @@ def _check_number(name: str, value: object, least: int) -> None:
         raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}.")
 
 
-def _check_folder(folder: Path) -> None:
-    """Raise a UserError where `folder` is a file or holds anything but a rendered set and hidden files."""
-    with explain_os_errors(folder):
-        if not folder.exists():
-            return
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if not names:
-        return
-    if "manifest.json" not in names:
-        raise UserError(f"{folder} is not empty and holds no rendered set ({_few(names)}). Choose a new folder.")
-    about = manifest(folder)
-    known = {"manifest.json", *(shard_name(number) for number in range(-(-about["identities"] // max(about["shard"], 1))))}
-    foreign = [name for name in names if name not in known]
-    if foreign:
-        raise UserError(f"{folder} holds files that are not of its set ({_few(foreign)}). Move them away, or choose another folder.")
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+def _check_folder(work: WorkFolder) -> None:
+    """Raise a UserError where the folder is a file or holds anything but a rendered set and hidden files."""
+    work.check()
+    if work.file.exists():
+        about = manifest(work.path)
+        known = {work.file.name, *(shard_name(number) for number in range(-(-about["identities"] // max(about["shard"], 1))))}
+        foreign = sorted(path.name for path in work.path.iterdir() if path.name not in known and not path.name.startswith("."))
+        if foreign:
+            few = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
+            raise UserError(f"{work.path} holds files that are not of its set ({few}). Move them away, or choose another folder.")
 
 
 def _pick_device(name: str) -> str:
@@ -162,16 +156,13 @@ def _pick_device(name: str) -> str:
     return "cpu"
 
 
-def _begin(folder: Path, settings: Settings, any_shard: bool) -> tuple[Settings, dict[str, Any]]:
+def _begin(work: WorkFolder, settings: Settings, any_shard: bool) -> tuple[Settings, dict[str, Any]]:
     """The settings with the shard filled in, and the manifest: the one in `folder`, or a new one, which is written."""
-    if (folder / "manifest.json").exists():
-        about = manifest(folder)
+    if work.file.exists():
+        about = manifest(work.path)
         if any_shard:
             settings = Settings(**asdict(settings) | {"shard": about["shard"]})
-        wanted, held = _flat(asdict(settings)), _flat({name: about.get(name) for name in asdict(settings)})
-        other = [f"{name} {held.get(name)}, not {value}" for name, value in wanted.items() if held.get(name) != value]
-        if other:
-            raise UserError(f"{folder} holds a set with other settings ({'; '.join(other)}). Choose another folder.")
+        work.compare({name: about.get(name) for name in asdict(settings)}, asdict(settings))
         return settings, about
     if any_shard:
         settings = Settings(**asdict(settings) | {"shard": _usual_shard(settings)})
@@ -190,18 +181,13 @@ def _begin(folder: Path, settings: Settings, any_shard: bool) -> tuple[Settings,
         "sha256": {},
         "shards": [],
     }
-    write_json(folder / "manifest.json", about)
+    write_json(work.file, about)
     return settings, about
 
 
 def _usual_shard(settings: Settings) -> int:
     """People in a shard where nobody says: few enough for eight processes."""
     return max(1, min(SHARD_IMAGES // settings.images, -(-settings.identities // 8)))
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    versions = settings.pop("versions", None)
-    return settings | (versions if isinstance(versions, dict) else {})
 
 
 def _fill(folder: Path, settings: Settings, about: dict[str, Any], workers: int | None, progress: bool) -> Rendered:
@@ -225,14 +211,45 @@ def _fill(folder: Path, settings: Settings, about: dict[str, Any], workers: int 
     workers = min(workers or (cores() if settings.device == "cpu" else 1), len(pending))
     total = settings.identities * settings.images
     with tqdm(total=total, initial=total - missing, desc="Rendering faces", unit="image", disable=not progress) as bar:
-        if workers > 1:
-            render_in_processes(folder, settings, pending, workers, publish, bar.update)
-        elif pending:
-            render_here(folder, settings, pending, publish, bar.update)
+        for number, digest in _rendered(folder, settings, pending, workers):
+            publish(number, digest)
+            bar.update(len(settings.people(number)) * settings.images)
     seconds = time.perf_counter() - start
     about = about | {"complete": True, "shards": [done[number] for number in sorted(done)]}
     write_json(folder / "manifest.json", about | {"sha256": _content_digests(folder, about)})
     return Rendered(folder, settings, missing, seconds, _bytes(folder))
+
+
+def _rendered(folder: Path, settings: Settings, pending: list[int], workers: int) -> Iterator[tuple[int, str]]:
+    """Render the shards; the number and the SHA-256 of each that is finished."""
+    if workers <= 1:
+        with threads_limited(1):
+            for number in pending:
+                yield number, _render((folder, settings), number)
+        return
+    # What the first has to build, in the cache of heads and kernels, the others find there.
+    for some in (pending[:1], pending[1:]):
+        with contextlib.closing(in_processes(_render, (folder.absolute(), settings), some, workers)) as results:
+            for number, result in results:
+                if isinstance(result, Failure):
+                    raise (
+                        RuntimeError(result.details) if result.details else UserError(f"{shard_name(number)}: {result.reason.rstrip('.')}.")
+                    )
+                yield number, result
+
+
+def _render(shared: tuple[Path, Settings], number: int) -> str:
+    """Render one shard; its SHA-256."""
+    folder, settings = shared
+    with explain_os_errors(folder):
+        return write_shard(folder, settings, _renderer(settings.size, settings.device), number)
+
+
+@functools.cache
+def _renderer(size: int, device: str) -> Any:
+    from .scene import Renderer
+
+    return Renderer(size=size, device=device)
 
 
 def _is_sound(path: Path, digest: str) -> bool:

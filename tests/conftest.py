@@ -35,6 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With several workers one of them runs all tests of a module, for they share fixtures; each notebook goes by itself."""
     from xdist.scheduler import LoadScopeScheduling
@@ -67,10 +68,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of decoded images of this test session, which its workers share."""
+    session = tmp_path_factory.getbasetemp()
+    return (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "aia-cache"
+
+
 @pytest.fixture(autouse=True)
-def _cache_in_tmp(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decoded images go to a folder of this test session, never to the user's cache."""
-    monkeypatch.setenv("AIA_CACHE", str(tmp_path_factory.getbasetemp() / "aia-cache"))
+def _cache_in_tmp(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the user's cache."""
+    monkeypatch.setenv("AIA_CACHE", str(cache))
 
 
 def draw_faces(people: int, images: int, size: int, seed: int) -> Faces:

@@ -8,7 +8,7 @@
       sweep.parquet report.json table.md figures/
       failed.json              the points that failed, where there are any
 
-A point is finished when its file has its name (see `machine.folder`), so a sweep may be killed at any moment. Tables and figures are
+A point is finished when its file has its name (see `machine.workfolder`), so a sweep may be killed at any moment. Tables and figures are
 made of these files, always anew.
 """
 
@@ -30,7 +30,7 @@ from ..config import as_dict
 from ..faces import Faces, with_attribute
 from ..machine.device import pick_device
 from ..machine.files import UserError, whole_number, write_json
-from ..machine.folder import WorkFolder
+from ..machine.workfolder import WorkFolder
 from ..report import ledger
 from ..saving import load_anonymizer
 from ..scale import get_engine

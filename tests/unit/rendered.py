@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aia_lib.faces import REGIONS
+from aia_lib.machine.workfolder import WorkFolder
 from aia_render import GENERATOR_VERSION, shards, store
 from aia_render.people import People
 from aia_render.views import Views
@@ -39,18 +40,14 @@ class Drawing:
 def write_set(folder: Path, identities: int = 7, images: int = 3, size: int = 32, seed: int = 0, shard: int = 3) -> Path:
     """Write a whole set as `render_set` does, of drawings, with the versions that are installed; returns `folder`."""
 
-    def draw_here(place, settings, pending, publish, tell):
-        for number in pending:
-            publish(number, shards.write_shard(place, settings, Drawing(settings.size), number, tell))
-
     folder.mkdir(parents=True)
     versions = {}
     for name in store.PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     settings = shards.Settings(identities, images, size, seed, shard, "cpu", GENERATOR_VERSION, versions)
-    settings, about = store._begin(folder, settings, any_shard=False)
+    settings, about = store._begin(WorkFolder(folder, "rendered set", "manifest.json"), settings, any_shard=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "render_here", draw_here)
+        patch.setattr(store, "_renderer", lambda size, device: Drawing(size))
         store._fill(folder, settings, about, workers=1, progress=False)
     return folder

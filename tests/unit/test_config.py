@@ -21,7 +21,7 @@ from aia_lib.config import (
     get_profile,
 )
 from aia_lib.machine.files import UserError
-from aia_lib.machine.folder import settings_differences
+from aia_lib.machine.workfolder import settings_differences
 
 CONFIGS = (AutoencoderConfig, AdversaryConfig, SiameseConfig, FinetuneConfig, AuditConfig)
 WHOLE = {"epochs", "batch_size", "adversary_steps", "min_steps", "pairs", "bootstrap"}

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
@@ -24,7 +25,6 @@ from aia_lib import cli, load_faces
 from aia_lib.datasets import embedded
 from aia_lib.machine.files import UserError
 from aia_render import shards, store
-from aia_render import workers as workers_module
 from aia_render.store import render_set
 
 HAVE_EXTRA = all(importlib.util.find_spec(name) for name in ("torch", "anny", "warp"))
@@ -36,20 +36,19 @@ SET = {"identities": 3, "images": 2, "size": 32, "device": "cpu", "progress": Fa
 
 
 @pytest.fixture(scope="module")
-def _head_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _head_of_the_user(cache: Path) -> None:
     """The head is the same for all and takes a minute to build: where the user has one, the tests' cache gets a copy."""
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aia" / "render"
-    tests = tmp_path_factory.getbasetemp() / "aia-cache" / "render"
-    if own.is_dir() and not tests.exists():
-        shutil.copytree(own, tests)
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aia" / "render"
+    if users.is_dir() and not (cache / "render").exists():
+        shutil.copytree(users, cache / "render", dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(_head_of_the_user, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(_head_of_the_user, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The set rendered in one go, a shard a person."""
     folder = tmp_path_factory.mktemp("sets") / "undisturbed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIA_CACHE", str(tmp_path_factory.getbasetemp() / "aia-cache"))
+        patch.setenv("AIA_CACHE", str(cache))
         done = render_set(**SET, out=folder, shard=1, workers=1)
     assert (done.images, done.bytes) == (6, sum(path.stat().st_size for path in folder.iterdir()))
     return folder
@@ -178,28 +177,29 @@ def test_a_finished_set_is_left_alone_and_a_damaged_shard_made_again(undisturbed
 @posix
 @needs_extra
 def test_a_stop_ends_the_processes_and_keeps_the_finished_shards(undisturbed, tmp_path, monkeypatch):
-    workers, write, written = [], store.write_json, []
+    write, written = store.write_json, []
 
-    class Watched(workers_module._Worker):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)
-            workers.append(self)
-
-    def stop_at_the_second(path: Path, value: object) -> None:
+    def stop_at_the_third(path: Path, value: object) -> None:
         write(path, value)
         written.append(path)
-        if len(written) == 2:  # the first is the empty manifest
+        if len(written) == 3:  # the first is the empty manifest; the first shard is rendered alone
+            written.extend(renderers())
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(workers_module, "_Worker", Watched)
-    monkeypatch.setattr(store, "write_json", stop_at_the_second)
+    monkeypatch.setattr(store, "write_json", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         render_set(**SET, out=tmp_path / "out", shard=1, workers=2)
-    assert len(workers) == 2 and all(worker.process.poll() is not None for worker in workers)
-    assert len(embedded.manifest(tmp_path / "out")["shards"]) == 1
+    assert len(written) > 3, "processes were at work"
+    assert psutil.wait_procs(renderers(), timeout=30)[1] == []
+    assert len(embedded.manifest(tmp_path / "out")["shards"]) == 2
     monkeypatch.setattr(store, "write_json", write)
-    assert render_set(**SET, out=tmp_path / "out", workers=1).images == 4
+    assert render_set(**SET, out=tmp_path / "out", workers=1).images == 2
     assert content(tmp_path / "out") == content(undisturbed)
+
+
+def renderers() -> list[psutil.Process]:
+    """The processes that work for this one."""
+    return [child for child in psutil.Process().children(recursive=True) if "popen_loky" in " ".join(child.cmdline())]
 
 
 @posix
@@ -223,26 +223,36 @@ def test_a_full_disk_is_one_line_and_costs_no_finished_shard(_head_of_the_user, 
     assert content(out) == content(whole)
 
 
+def killed(shared: object, number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def out_of_space(shared: object, number: int) -> None:
+    raise UserError("the disk is full.")
+
+
+def at_fault(shared: object, number: int) -> None:
+    raise ZeroDivisionError("a fault of ours")
+
+
+@posix
+@needs_extra
 @pytest.mark.parametrize(
-    ("child", "pattern"),
+    ("work", "pattern"),
     [
-        (
-            "import os; os.kill(os.getpid(), 9)",
-            r"A rendering process was killed \(signal 9\), mostly for want of memory. Take fewer workers.",
-        ),
-        ("print('error ' + 'the disk is full')", "the disk is full"),
+        (killed, r"^faces-00000.npz: its process ended \(.*SIGKILL.*\), mostly for want of memory; take fewer workers\.$"),
+        (out_of_space, r"^faces-00000.npz: the disk is full\.$"),
     ],
 )
-@needs_extra
-def test_what_happens_to_a_process_is_one_line(tmp_path, monkeypatch, child, pattern):
-    monkeypatch.setattr(workers_module, "_CHILD", child)
+def test_what_happens_to_a_process_is_one_line(tmp_path, monkeypatch, work, pattern):
+    monkeypatch.setattr(store, "_render", work)
     refused(pattern, out=tmp_path / "out", shard=1, workers=2)
 
 
 @needs_extra
 def test_a_fault_of_a_process_is_no_users_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers_module, "_CHILD", "raise SystemExit(3)")
-    with pytest.raises(RuntimeError, match="ended with the status 3"):
+    monkeypatch.setattr(store, "_render", at_fault)
+    with pytest.raises(RuntimeError, match="(?s)Traceback.*ZeroDivisionError: a fault of ours"):
         render_set(**SET, out=tmp_path / "out", shard=1, workers=2)
 
 
@@ -314,7 +324,7 @@ def test_a_folder_of_other_things(tmp_path, drawn):
     refused("there is a file in the place of a folder", out=tmp_path / "file" / "deeper")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    refused(r"full is not empty and holds no rendered set \(thesis.tex\). Choose a new folder", out=tmp_path / "full")
+    refused("full is not empty and holds no rendered set. Choose another --out", out=tmp_path / "full")
     (drawn / "notes.txt").write_text("x")
     (drawn / "faces-00003.npz").write_text("x")
     refused(r"holds files that are not of its set \(faces-00003.npz, notes.txt\). Move them away", out=drawn)
@@ -325,15 +335,15 @@ def test_a_folder_of_other_things(tmp_path, drawn):
 @pytest.mark.parametrize(
     ("settings", "difference"),
     [
-        ({"identities": 4}, "identities 3, not 4"),
-        ({"images": 3}, "images 2, not 3"),
-        ({"size": 64, "seed": 5}, "size 32, not 64; seed 0, not 5"),
-        ({"shard": 2}, "shard 1, not 2"),
+        ({"identities": 4}, "identities was 3, is 4"),
+        ({"images": 3}, "images was 2, is 3"),
+        ({"size": 64, "seed": 5}, "seed was 0, is 5; size was 32, is 64"),
+        ({"shard": 2}, "shard was 1, is 2"),
     ],
 )
 def test_a_set_of_other_settings_is_refused(drawn, settings, difference):
     before = content(drawn)
-    refused(rf"holds a set with other settings \({difference}\). Choose another folder", out=drawn, **settings)
+    refused(rf"holds another rendered set \({difference}\). Use its settings, or choose another --out", out=drawn, **settings)
     assert content(drawn) == before
 
 
@@ -342,10 +352,10 @@ def test_a_set_of_other_versions_is_refused(drawn, monkeypatch):
     other = versions() | {"warp-lang": "0.1"}
     path = drawn / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"versions": other}))
-    refused(r"holds a set with other settings \(warp-lang 0.1, not ", out=drawn)
+    refused(r"holds another rendered set \(versions.warp-lang was '0.1', is ", out=drawn)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"versions": versions()}))
     monkeypatch.setattr(store, "GENERATOR_VERSION", 99)
-    refused(r"\(generator \d+, not 99\)", out=drawn)
+    refused(r"\(generator was \d+, is 99\)", out=drawn)
 
 
 @needs_extra
@@ -363,7 +373,7 @@ def test_two_processes_do_not_write_one_folder(drawn):
     handle = os.open(drawn, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        refused("is being written by another process", out=drawn)
+        refused("Another process is writing its rendered set into", out=drawn)
     finally:
         os.close(handle)
 

@@ -8,6 +8,7 @@ import multiprocessing
 import re
 import shutil
 import signal
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from aia_lib.defences.settings import CompactConfig, HardenedConfig
 from aia_lib.faces import Faces
 from aia_lib.machine import stage
 from aia_lib.machine.device import to_images
-from aia_lib.machine.files import UserError
+from aia_lib.machine.files import UserError, locked
 from aia_lib.machine.stage import Stage
 from aia_lib.poster import finished_report, read_attributes
 from aia_lib.run import FOLDERS, run_paper
@@ -302,6 +303,15 @@ def test_another_run_is_not_mixed_into_it(finished, faces, toy_faces, without_tr
         paper(toy_faces(people=104, images=2, size=16, seed=1), out, resume=True)
     with pytest.raises(UserError, match=r"\(split_seed was 0, is 2\)"):
         paper(dataclasses.replace(faces, split_seed=2), out, resume=True)
+    assert content(out) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+def test_two_runs_do_not_write_one_folder(finished, faces, without_training):
+    out = finished[0]
+    before = content(out)
+    with locked(out, "held"), pytest.raises(UserError, match=f"Another process is writing its run into {out}. Wait until it ends, stop it"):
+        paper(faces, out, resume=True)
     assert content(out) == before
 
 

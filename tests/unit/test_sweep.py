@@ -393,7 +393,10 @@ def test_a_seed_that_cannot_start_costs_its_own_points_only(faces, copied, monke
 
 
 def test_two_sweeps_do_not_write_into_one_folder(faces, copied):
-    with locked(copied, "held"), pytest.raises(UserError, match=f"Another sweep is writing into {copied}. Wait until it ends, stop it, or"):
+    with (
+        locked(copied, "held"),
+        pytest.raises(UserError, match=f"Another process is writing its sweep into {copied}. Wait until it ends, stop it, or"),
+    ):
         swept(faces, copied)
     swept(faces, copied)  # the lock went with its holder
 

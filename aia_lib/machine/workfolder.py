@@ -71,7 +71,7 @@ class WorkFolder:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, the folder is there, and no other process writes into it; see `writing` for the errors."""
-        taken = f"Another {self.kind} is writing into {self.path}. Wait until it ends, stop it, or choose another --out."
+        taken = f"Another process is writing its {self.kind} into {self.path}. Wait until it ends, stop it, or choose another --out."
         with explain_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with locked(self.path, taken):
