@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from .config import AuditConfig
 from .machine.device import autocast, pick_device, seeded
+from .machine.fit_best import fit_best
 from .models import CNNAdversary
 from .statistics import rank_auc
 
@@ -254,12 +255,10 @@ class TorchAttacker:
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=epochs * steps)
         inputs, labels = torch.from_numpy(getattr(train, self.reads)), torch.from_numpy(train.labels.astype(np.float32)).to(self.device)
-        best, state, since = -1.0, None, 0
-        for _ in range(epochs):
-            network.train()
+
+        def learn(_: int) -> None:
             rows = rng.permutation(images) + images * rng.integers(train.repeats, size=images)  # each image once, mirrored or not
-            for batch in np.split(rows[: steps * batch_size], steps):
-                batch = torch.from_numpy(batch)
+            for batch in torch.from_numpy(rows[: steps * batch_size]).split(batch_size):
                 with autocast(self.device):
                     logits = network(inputs[batch].to(self.device))
                 loss = F.binary_cross_entropy_with_logits(logits.float(), labels[batch.to(self.device)])
@@ -267,15 +266,8 @@ class TorchAttacker:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            auc = val.auc(self.score(val))
-            if auc > best:
-                best, since = auc, 0
-                state = {key: value.detach().clone() for key, value in network.state_dict().items()}
-            else:
-                since += 1
-                if since > epochs // 3:
-                    break
-        network.load_state_dict(state)
+
+        fit_best(network, learn, lambda: val.auc(self.score(val)), epochs, patience=epochs // 3)
 
     def score(self, data: AttackSet) -> np.ndarray:
         self.network.eval()

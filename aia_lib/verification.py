@@ -17,6 +17,7 @@ from .faces import Pairs
 from .losses import contrastive_loss
 from .machine.device import adam, pick_device, seeded
 from .machine.files import UserError
+from .machine.fit_best import fit_best
 from .models import SiameseNetwork
 from .statistics import roc_auc
 
@@ -44,12 +45,7 @@ class FittedVerifier:
 
 def pair_distances(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:
     """Euclidean distance of the two embeddings of each pair, float64 (M,)."""
-    return np.concatenate(
-        [
-            np.linalg.norm(embeddings[a].astype(np.float64) - embeddings[b], axis=1)
-            for a, b in zip(_blocks(pairs.a, 8192), _blocks(pairs.b, 8192), strict=True)
-        ]
-    )
+    return np.linalg.norm(embeddings[pairs.a].astype(np.float64) - embeddings[pairs.b], axis=1)
 
 
 class LDAVerifier:
@@ -152,7 +148,7 @@ def fit_verifier(
         embeddings = verifier.embed(val_features)
         return float(np.mean([roc_auc(pair_distances(embeddings, pairs), pairs.different) for pairs in val_pairs]))
 
-    makers: dict[str, Callable[[], tuple[float, LDAVerifier | SiameseVerifier]]] = {
+    makers = {
         "lda": lambda: _fit_lda(features, identity, judge, repeats, principal),
         "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, seed),
     }
@@ -206,27 +202,17 @@ def _fit_siamese(
     inputs = torch.from_numpy(features).to(device)
     draw = _PairSampler(identity, repeats)
     pairs = max(2, len(features) // repeats // 2)  # an epoch shows as many images as there are
-    best, state, since = -1.0, None, 0
     epochs = max(epochs, -(-100 * batch_size // pairs))  # few images: a hundred steps all the same
-    for _ in range(epochs):
-        network.train()
-        a, b, different = draw(pairs, rng)
-        for rows_a, rows_b, target in zip(_blocks(a, batch_size), _blocks(b, batch_size), _blocks(different, batch_size), strict=True):
+
+    def learn(_: int) -> None:
+        for rows_a, rows_b, target in zip(*(_blocks(part, batch_size) for part in draw(pairs, rng)), strict=True):
             z_a, z_b = network(inputs[np.concatenate([rows_a, rows_b])]).chunk(2)
             loss = contrastive_loss(z_a, z_b, torch.from_numpy(target).to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        auc = judge(verifier)
-        if auc > best:
-            best, since = auc, 0
-            state = {key: value.detach().clone() for key, value in network.state_dict().items()}
-        else:
-            since += 1
-            if since > max(3, epochs // 4):
-                break
-    network.load_state_dict(state)
-    return best, verifier
+
+    return fit_best(network, learn, lambda: judge(verifier), epochs, patience=max(3, epochs // 4)), verifier
 
 
 class _PairSampler:

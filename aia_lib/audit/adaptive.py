@@ -27,7 +27,7 @@ from ..machine.device import to_images
 from ..machine.files import UserError, one_line
 from ..statistics import roc_auc
 from .makers import resolve, training
-from .released import Released, call, name_of, outputs
+from .released import Released, batched_outputs, call_checked, name_of
 from .trial import Attacks, Makers
 
 REDRAWN = 1e-3
@@ -54,10 +54,10 @@ class Averaged:
 
     def __call__(self, images: Tensor) -> np.ndarray:
         """Images float (N, 1, H, W) in [0, 1] to the mean g, float32 (N, k)."""
-        total: np.ndarray | None = None
+        what = f"The anonymizer {name_of(self.anonymizer)}"
+        total = 0.0
         for _ in range(self.queries):
-            part = call(self.anonymizer, self._changed(images) if self.jitter else images, f"The anonymizer {name_of(self.anonymizer)}")
-            total = part.astype(np.float64) if total is None else total + part
+            total = total + call_checked(self.anonymizer, self._changed(images) if self.jitter else images, what).astype(np.float64)
         return (total / self.queries).astype(np.float32)
 
     def _changed(self, images: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def adaptive(
     if siamese is None:
         left_out["released verifier"] = "the anonymizer has no co-trained verifier"
     else:
-        embeddings = {part: outputs(siamese, data.g, "The co-trained Siamese network") for part, data in known.items()}
+        embeddings = {part: batched_outputs(siamese, data.g, "The co-trained Siamese network") for part, data in known.items()}
         sets = {part: dataclasses.replace(data, embeddings=embeddings[part].astype(np.float32)) for part, data in known.items()}
         run(sets, {"released verifier": ATTACKERS["gallery_knn"]})
     if callable(offered := getattr(anonymizer, "adaptive_attackers", None)):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..machine.files import UserError, write_json, write_text
 from ..report import page as pages
 from ..report.ledger import markdown_table
-from .claims import MARKS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Limits, claims, plain
+from .claims import MARKS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Limits, claims, spaced
 
 if TYPE_CHECKING:
     from . import AuditReport
@@ -125,7 +125,7 @@ class PrivacyCard:
     def _lead(self) -> list[str]:
         count = {verdict: sum(claim.verdict == verdict for claim in self.claims) for verdict in MARKS}
         words = (
-            f"How well {plain(self.attribute)} as labelled in the data set can be read from what {self.method} releases, by attackers "
+            f"How well {spaced(self.attribute)} as labelled in the data set can be read from what {self.method} releases, by attackers "
             f"trained afresh on people of {self.data['source']}. Of {len(self.claims)} claims "
             f"{count[SUPPORTED]} are supported, {count[NOT_SUPPORTED]} are not, {count[NOT_TESTED]} were not tested."
         )
@@ -144,13 +144,13 @@ class PrivacyCard:
                 "Controls",
                 "What the figures are to be held against.",
                 ["Control", "Value"],
-                [[plain(row["control"]).replace(" auc", ", AUC"), f"{row['value']:.3f}"] for row in self.controls],
+                [[spaced(row["control"]).replace(" auc", ", AUC"), f"{row['value']:.3f}"] for row in self.controls],
             ),
             (
                 "Attackers",
                 "Chosen by the AUC on validation people, reported on test people. A leak is as large as the first row says, or larger.",
                 ["Attacker", "AUC, validation", "AUC, test"],
-                [[plain(row["attacker"]), f"{row['val_auc']:.3f}", f"{row['test_auc']:.3f}"] for row in self.attackers],
+                [[spaced(row["attacker"]), f"{row['val_auc']:.3f}", f"{row['test_auc']:.3f}"] for row in self.attackers],
             ),
             (
                 "Other attributes",
@@ -158,7 +158,7 @@ class PrivacyCard:
                 "Intervals are not widened for number.",
                 ["Attribute", "AUC before", "AUC after", "Change", "95 % interval"],
                 [
-                    [plain(row["attribute"]), *(f"{row[key]:{sign}.3f}" for key, sign in (("before", ""), ("after", ""), ("change", "+")))]
+                    [spaced(row["attribute"]), *(f"{row[key]:{sign}.3f}" for key, sign in (("before", ""), ("after", ""), ("change", "+")))]
                     + [_range(row["low"], row["high"], "+")]
                     for row in self.attributes
                 ],
@@ -283,7 +283,7 @@ def privacy_card(
 
 
 def _limits(report: AuditReport) -> tuple[str, ...]:
-    name, data = plain(report.attribute), report.data
+    name, data = spaced(report.attribute), report.data
     return (
         "A leak is a lower bound: an attacker who is not in the list, or who has more data or other knowledge, may read more.",
         f"The attackers learned from {data['attack_images']:,} images of {data['attack_people']:,} people of {data['source']}. "
@@ -294,7 +294,7 @@ def _limits(report: AuditReport) -> tuple[str, ...]:
 
 
 def _left_out(deep: Mapping[str, Any]) -> list[str]:
-    notes = [f"The attribute {plain(name)} was not read: {reason}." for name, reason in deep.get("creep", {}).get("left_out", {}).items()]
+    notes = [f"The attribute {spaced(name)} was not read: {reason}." for name, reason in deep.get("creep", {}).get("left_out", {}).items()]
     tried = deep.get("adaptive", {}).get("left_out", {})
     return notes + [f"Of an attacker who knows the defence, {name} was not tried: {reason}." for name, reason in tried.items()]
 

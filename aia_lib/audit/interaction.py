@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -27,10 +26,6 @@ from .information import FEWEST, platt
 from .makers import resolve
 from .released import Released, name_of
 from .trial import attack
-
-if TYPE_CHECKING:
-    import pandas
-
 
 INTERACTION_ATTACKERS = ("logistic", "svm_rbf", "mlp")
 """Who attacks where nothing else is asked for: quick ones, as there are many questions; one linear, one with a kernel, one network."""
@@ -49,7 +44,6 @@ class Leak:
         attacker: who was the worst, most often.
         images, people: of the question in test, people of the rarer side.
         scores: of each seed.
-        decided: what the threshold made of them, bool (T,) of each seed.
     """
 
     kind: str
@@ -61,10 +55,9 @@ class Leak:
     images: int
     people: int
     scores: tuple[Scored, ...] = field(repr=False)
-    decided: tuple[np.ndarray, ...] = field(repr=False)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class InteractionReport:
     """What `interaction_audit` found.
 
@@ -99,41 +92,14 @@ class InteractionReport:
         """
         result = {}
         for what, leak in self.leaks.items():
-            other = before.leaks.get(what)
-            if other is None:
+            if what not in before.leaks:
                 continue
-            pairs = zip(leak.scores, other.scores, strict=False)
-            if len(leak.scores) != len(other.scores) or any(
-                len(a.people) != len(b.people) or (a.people != b.people).any() for a, b in pairs
-            ):
+            other = before.leaks[what]
+            if [s.people.tolist() for s in leak.scores] != [s.people.tolist() for s in other.scores]:
                 raise UserError(f"The audits of {self.name} and {before.name} are of other faces or seeds: their change has no meaning.")
             draws = bootstrap_auc(leak.scores, self.bootstrap) - bootstrap_auc(other.scores, self.bootstrap)
             result[what] = (leak.auc - other.auc, *limits(draws))
         return result
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dictionaries, without the scores."""
-        hidden = ("scores", "decided")
-        leaks = {
-            what: {f.name: getattr(leak, f.name) for f in dataclasses.fields(leak) if f.name not in hidden}
-            for what, leak in self.leaks.items()
-        }
-        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"leaks": leaks}
-        return json.loads(json.dumps(content, allow_nan=False))
-
-    def to_frame(self) -> pandas.DataFrame:
-        """A row a question: question, kind, auc, low, high, advantage, attacker, images, people."""
-        import pandas
-
-        keys = ["question", "kind", "auc", "low", "high", "advantage", "attacker", "images", "people"]
-        rows = [
-            (what, leak.kind, leak.auc, *leak.auc_ci, leak.advantage, leak.attacker, leak.images, leak.people)
-            for what, leak in self.leaks.items()
-        ]
-        return pandas.DataFrame(rows, columns=keys)
-
-    def __repr__(self) -> str:
-        return f"InteractionReport({self.name!r}, {self.attributes}, {len(self.leaks)} questions, {len(self.seeds)} seeds)"
 
     def __str__(self) -> str:
         title = f"{self.name}: {', '.join(self.attributes)} together; worst fresh attacker on people never seen, 95 % intervals over people"
@@ -161,7 +127,6 @@ def interaction_audit(
     seeds: int = 3,
     config: AuditConfig | None = None,
     attackers: Sequence[Any] | Mapping[str, Any] = INTERACTION_ATTACKERS,
-    first_seed: int = 0,
     progress: bool = True,
 ) -> InteractionReport:
     """Attack several attributes of what an anonymizer releases: each alone, each given each other, and every combination of their values.
@@ -177,7 +142,6 @@ def interaction_audit(
         seeds: how many; each trains all attackers afresh.
         config: epochs and resamples; None takes `AuditConfig()`.
         attackers: see `attackers.resolve`. The gallery attack needs a verifier and is left out.
-        first_seed: the first one.
         progress: show progress bars.
 
     Raises:
@@ -188,7 +152,7 @@ def interaction_audit(
     names = tuple(attributes) if not isinstance(attributes, str) else (attributes,)
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"An interaction audit needs two or more different attributes, not {attributes!r}; `audit` is for one.")
-    numbers = tuple(range(first_seed, first_seed + whole_number("seeds", seeds)))
+    numbers = tuple(range(whole_number("seeds", seeds)))
     makers = resolve(attackers if isinstance(attackers, Mapping) else list(attackers))
     splits = faces.split()
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
@@ -199,8 +163,7 @@ def interaction_audit(
             f"Too few people to ask how {' and '.join(names)} interact: {what}: {reason}. "
             "Load more people, take fewer attributes, or those whose combinations are not so rare."
         )
-    name = name_of(anonymizer)
-    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
+    with tqdm(total=1, desc=f"{name_of(anonymizer)}: representations", disable=not progress) as bar:
         released = Released.of(anonymizer, splits)
         bar.update()
 
@@ -226,7 +189,7 @@ def interaction_audit(
     if len(cells) == 2 ** len(names):
         joint = _joint(cells, odds, {what: reached[what][0][1] for what in cells}, config.bootstrap)
     missing = {what: int(sum((table[:, i] < 0).sum() for table in tables.values())) for i, what in enumerate(names)}
-    return InteractionReport(name, names, leaks, joint, left_out, missing, numbers, config.bootstrap)
+    return InteractionReport(name_of(anonymizer), names, leaks, joint, left_out, missing, numbers, config.bootstrap)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -249,22 +212,15 @@ def _questions(
     questions, left_out = {}, {}
     for what, (kind, labels_of) in asked.items():
         labels = {part: labels_of(table) for part, table in tables.items()}
-        reason = _too_few({part: (of_part, getattr(splits, part).identity) for part, of_part in labels.items()})
-        if reason is None:
-            questions[what] = (kind, labels)
+        for part, needed in (("attack", FEWEST), ("val", 2), ("test", MIN_PEOPLE)):
+            identity = getattr(splits, part).identity
+            people = min(len(np.unique(identity[labels[part] == value])) for value in (0, 1))
+            if people < needed:
+                left_out[what] = f"{people} people of the rarer side in {part}, {needed} are needed"
+                break
         else:
-            left_out[what] = reason
+            questions[what] = (kind, labels)
     return questions, left_out
-
-
-def _too_few(labels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str | None:
-    """Why labels and people of the three splits do not suffice, or None where they do."""
-    needed = {"attack": FEWEST, "val": 2, "test": MIN_PEOPLE}
-    for part, (of_part, identity) in labels.items():
-        people = min(len(np.unique(identity[of_part == value])) for value in (0, 1))
-        if people < needed[part]:
-            return f"{people} people of the rarer side in {part}, {needed[part]} are needed"
-    return None
 
 
 def _labelled(data: AttackSet, labels: np.ndarray) -> AttackSet:
@@ -274,14 +230,14 @@ def _labelled(data: AttackSet, labels: np.ndarray) -> AttackSet:
 
 
 def _leak(kind: str, seeds: Sequence[tuple[str, Scored, np.ndarray]], resamples: int) -> Leak:
-    attackers, scores, decided = ([entry[i] for entry in seeds] for i in range(3))
-    first = scores[0]
-    draws = [
-        rate_draws(d[s.positive], s.people[s.positive], s.people, resamples)
-        - rate_draws(d[~s.positive], s.people[~s.positive], s.people, resamples)
-        for s, d in zip(scores, decided, strict=True)
-    ]
-    rates = [d[s.positive].mean() - d[~s.positive].mean() for s, d in zip(scores, decided, strict=True)]
+    attackers, scores, _ = zip(*seeds, strict=True)
+    rates, draws = [], []
+    for _, scored, decided in seeds:
+        groups = [scored.positive == value for value in (True, False)]
+        rates.append(decided[groups[0]].mean() - decided[groups[1]].mean())
+        positive, negative = (rate_draws(decided[group], scored.people[group], scored.people, resamples) for group in groups)
+        draws.append(positive - negative)
+    people = scores[0].people
     return Leak(
         kind=kind,
         auc=float(np.mean([s.auc for s in scores])),
@@ -289,17 +245,16 @@ def _leak(kind: str, seeds: Sequence[tuple[str, Scored, np.ndarray]], resamples:
         advantage=float(np.mean(rates)),
         advantage_ci=limits(np.mean(draws, axis=0)),
         attacker=max(dict.fromkeys(attackers), key=attackers.count),
-        images=len(first.people),
-        people=min(len(np.unique(first.people[first.positive == value])) for value in (True, False)),
-        scores=tuple(scores),
-        decided=tuple(decided),
+        images=len(people),
+        people=min(len(np.unique(people[scores[0].positive == value])) for value in (True, False)),
+        scores=scores,
     )
 
 
 def _joint(cells: list[str], odds: Sequence[Mapping[str, np.ndarray]], truth: Mapping[str, Scored], resamples: int) -> dict[str, Any]:
     """Naming the combination: the cell that the scores speak for most, judged by the mean over cells of the share that is right."""
     cell = np.argmax([truth[what].positive for what in cells], axis=0)  # (T',)
-    people = next(iter(truth.values())).people
+    people = truth[cells[0]].people
     rates, draws = [], []
     for of_seed in odds:
         right = np.argmax([of_seed[what] for what in cells], axis=0) == cell

@@ -18,11 +18,10 @@ from ..machine.device import build
 from ..machine.files import UserError
 from ..models import Encoder, latent_shape
 from ..statistics import MIN_PEOPLE, accuracy, best_threshold, roc_auc
-from ..verification import fit_verifier
 from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
 from .makers import resolve
-from .released import Released, name_of, outputs
+from .released import Released, batched_outputs, name_of
 from .trial import Attacks, Makers, SeedScores, attack, draw_pairs, utility
 
 CONTROL_ATTACKERS = ("logistic", "mlp")
@@ -141,22 +140,8 @@ def _retrained_regime(
     released: Released, pairs: dict[str, dict[str, Pairs]], makers: Makers, config: AuditConfig, seed: int, progress: bool
 ) -> tuple[dict[str, Any], dict[str, AttackSet], Attacks, SeedScores]:
     """One seed's figures, the labelled rows that were attacked, the attacks themselves, and the scores on test."""
-    sets = released.sets
-    with tqdm(total=1, desc=f"  seed {seed}: verifier", disable=not progress) as bar:
-        verifier = fit_verifier(
-            sets["attack"].features,
-            released.identity["attack"],
-            sets["val"].features,
-            list(pairs["val"].values()),
-            map_shape=sets["attack"].map_shape,
-            repeats=sets["attack"].repeats,
-            epochs=config.epochs,
-            seed=seed,
-            principal=released.principal,
-        )
-        bar.set_postfix_str(f"{verifier.name}, val AUC {verifier.val_auc:.3f}")
-        bar.update()
-    embeddings = {part: verifier.embed(data.features) for part, data in sets.items()}
+    verifier = released.verifier(list(pairs["val"].values()), config.epochs, seed, progress)
+    embeddings = {part: verifier.embed(data.features) for part, data in released.sets.items()}
     verified, scored = utility(embeddings, released.identity["test"], pairs)
     known = released.labelled(embeddings)
     attacks = attack(known, makers, config, seed, released.missing, f"  seed {seed}: ", progress)
@@ -173,7 +158,7 @@ def _retrained_regime(
         "verifier": verifier.name,
         "verifiers_val": verifier.candidates,
     }
-    people = released.identity["test"][sets["test"].labels >= 0]
+    people = released.identity["test"][released.sets["test"].labels >= 0]
     return figures, known, attacks, SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"])
 
 
@@ -185,7 +170,7 @@ def _paper_regime(
     scores = None
     if adversary is not None:
         known = released.labelled()
-        logits = {part: outputs(adversary, known[part].g, "The co-trained adversary") for part in ("val", "test")}
+        logits = {part: batched_outputs(adversary, known[part].g, "The co-trained adversary") for part in ("val", "test")}
         for part, values in logits.items():
             if values.ndim == 2 and values.shape[1] == 1:
                 logits[part] = values[:, 0]
@@ -198,7 +183,7 @@ def _paper_regime(
         figures["privacy_auc"] = roc_auc(scores, labels)
         figures["privacy_auc_val"] = max(val_auc, 1 - val_auc)
     if siamese is not None:
-        embeddings = {part: outputs(siamese, released.sets[part].g, "The co-trained Siamese network") for part in ("val", "test")}
+        embeddings = {part: batched_outputs(siamese, released.sets[part].g, "The co-trained Siamese network") for part in ("val", "test")}
         if embeddings["val"].ndim != 2:
             raise UserError(f"The co-trained Siamese network must return embeddings of shape (N, d), not {embeddings['val'].shape}.")
         verified, _ = utility(embeddings, released.identity["test"], pairs)
