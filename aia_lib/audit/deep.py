@@ -21,7 +21,7 @@ from .information import entropy, information, learning_curve
 from .makers import resolve
 from .reconstruction import reconstruction
 from .released import Released, name_of
-from .trial import Attacks, Makers, SeedScores, attack
+from .trial import Attacks, Makers, SeedScores, attack, mean_figures
 
 Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 """One seed's figures, and the arrays that their intervals need, by name."""
@@ -94,7 +94,11 @@ class Deep:
     def __post_init__(self) -> None:
         self.makers, self.original = resolve(self.deep.attackers), self.original or pixels
         if "creep" in self.deep.parts:
-            self.names, self.left_out = readable(self.splits, self._attributes())
+            faces = self.splits.test
+            for name in self.deep.attributes:
+                faces.labels(name)  # says which there are
+            chosen = dict.fromkeys([faces.attribute, *(self.deep.attributes or sorted(faces.attributes))])
+            self.names, self.left_out = readable(self.splits, list(chosen))
 
     @cached_property
     def before(self) -> Released:
@@ -105,20 +109,6 @@ class Deep:
     def views(self) -> tuple[dict[str, Released], dict[str, str]]:
         """What the anonymizer releases of an image when it is asked several times."""
         return views(self.anonymizer, self.splits, self.deep.queries)
-
-    def _attributes(self) -> list[str]:
-        faces = self.splits.test
-        for name in self.deep.attributes:
-            faces.labels(name)  # says which there are
-        chosen = self.deep.attributes or sorted(faces.attributes)
-        return [faces.attribute, *(name for name in dict.fromkeys(chosen) if name != faces.attribute)]
-
-    def _try(self, part: str, answer: Callable[[], Any]) -> Any:
-        """The answer; where it cannot be given, a note, and the rest goes on."""
-        try:
-            return None if part in self.failed else answer()
-        except UserError as error:
-            self.failed[part] = str(error)
 
     def ask(self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]) -> Answer:
         """One seed's answers by part.
@@ -144,14 +134,15 @@ class Deep:
         figures: dict[str, Any] = {}
         arrays: dict[str, np.ndarray] = {"test/people": released.identity["test"]}
         for part in PARTS:
-            if part not in self.deep.parts:
+            if part not in self.deep.parts or part in self.failed:
                 continue
             with tqdm(total=1, desc=f"{prefix}{part}", disable=not self.progress) as bar:
-                answer = self._try(part, questions[part])
+                try:
+                    figures[part], more = questions[part]()
+                    arrays |= more
+                except UserError as error:  # what a reader's function refuses; the rest goes on
+                    self.failed[part] = str(error)
                 bar.update()
-            if answer is not None:
-                figures[part] = answer[0]
-                arrays |= answer[1]
         return figures, arrays
 
     def _creep(self, seed: int) -> Answer:
@@ -183,7 +174,7 @@ class Deep:
         return [*self.notes, *(f"{part} was not answered: {reason}" for part, reason in self.failed.items())]
 
 
-def combine(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any] | None:
+def combined_answers(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any] | None:
     """The answers of several seeds: means, and 95 % intervals of them by a bootstrap over people; of the parts that all seeds answered."""
     if not all("deep" in entry for entry in entries):
         return None
@@ -196,23 +187,12 @@ def combine(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], 
     return result
 
 
-def _means(answers: Sequence[Mapping[str, Any]], *keys: str) -> dict[str, float]:
-    return {key: float(np.mean([answer[key] for answer in answers])) for key in keys}
-
-
-def _most_frequent(answers: Sequence[Mapping[str, Any]], key: str) -> str:
-    values = [answer[key] for answer in answers]
-    return max(dict.fromkeys(values), key=values.count)
-
-
 def _information(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
     total = np.zeros(resamples)
     for seed in scores:
         ones, bits = (rate_draws(values, seed.people, seed.people, resamples) for values in (seed.labels, seed.more["information/bits"]))
         total += entropy(ones) - bits
-    figures = _means(answers, "entropy_bits", "cross_entropy_bits", "information_bits")
-    figures["information_bits_ci"] = list(limits(total / len(answers)))
-    return {"information": {**figures, "attacker": _most_frequent(answers, "attacker")}}
+    return {"information": mean_figures(answers) | {"information_bits_ci": list(limits(total / len(answers)))}}
 
 
 def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
@@ -221,13 +201,10 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     measured = {size: [Scored(seed.more[f"curve/{size}"], seed.labels, seed.people) for seed in scores] for size in sizes}
     points = []
     for size in sizes:
-        entries = [curve[size] for curve in curves]
-        means = _means(entries, "images", "leak_auc")
-        point = {"people": size, "images": round(means["images"]), "leak_auc": means["leak_auc"]}
-        point["leak_auc_ci"] = list(interval(measured[size], resamples))
-        points.append(point | {"attacker": _most_frequent(entries, "attacker")})
+        point = mean_figures([curve[size] for curve in curves])
+        points.append(point | {"people": size, "images": round(point["images"]), "leak_auc_ci": list(interval(measured[size], resamples))})
     last, before = (bootstrap_auc(measured[sizes[i]], resamples) for i in (-1, -2))
-    codes = _means([answer["code"] for answer in answers], *answers[0]["code"])
+    codes = mean_figures([answer["code"] for answer in answers])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
     saved = [seed.more["code/label_only"] - seed.more["code/bits"] for seed in scores]
     codes["saved_bits_per_label_ci"] = mean_limits(saved, [seed.more["code/people"] for seed in scores], resamples)
@@ -248,7 +225,7 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
                 known = labels >= 0
                 measurements.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
             draws[when] = bootstrap_auc(measurements, resamples)
-            figures |= _means(entries, when) | {f"{when}_ci": list(limits(draws[when]))}
+            figures |= {when: float(np.mean([entry[when] for entry in entries])), f"{when}_ci": list(limits(draws[when]))}
         change = draws["after"] - draws["before"]
         figures["change"] = float(np.mean([entry["after"] - entry["before"] for entry in entries]))
         figures |= {"change_ci": list(limits(change)), "change_sd": float(np.nanstd(change))}
@@ -257,9 +234,8 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
 
 
 def _reconstruction(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
-    first = answers[0]
-    figures: dict[str, Any] = _means(answers, *(key for key in first if isinstance(first[key], float)))
-    figures |= {"size": first["size"], "attacker": _most_frequent(answers, "attacker")}
+    figures = mean_figures([{key: answer[key] for key in answer if key not in ("val_error", "verifier")} for answer in answers])
+    figures["size"] = answers[0]["size"]
     people = [seed.more["test/people"] for seed in scores]
     for key in ("psnr", "ssim"):
         figures[f"{key}_ci"] = mean_limits([seed.more[f"rebuilt/{key}"] for seed in scores], people, resamples)
@@ -275,18 +251,11 @@ def _adaptive(answers: Sequence[Mapping], scores: Sequence[SeedScores], resample
     if not all("leak_auc" in answer for answer in answers):
         return {"adaptive": {"left_out": left_out}}
     names = [name for name in answers[0]["attackers"] if all(name in answer["attackers"] for answer in answers)]
-    measured = [Scored(seed.more["adaptive/scores"], seed.labels, seed.people) for seed in scores]
-    plain = [seed.leak for seed in scores]
-    leak = _means(answers, "leak_auc")["leak_auc"]
-    return {
-        "adaptive": {
-            "attackers": _means([answer["attackers"] for answer in answers], *names),
-            "attackers_val": _means([answer["attackers_val"] for answer in answers], *names),
-            "worst_attacker": _most_frequent(answers, "worst_attacker"),
-            "leak_auc": leak,
-            "leak_auc_ci": list(interval(measured, resamples)),
-            "gain": leak - float(np.mean([seed.auc for seed in plain])),
-            "gain_ci": list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(plain, resamples))),
-            "left_out": left_out,
-        }
-    }
+    measured, others = [Scored(seed.more["adaptive/scores"], seed.labels, seed.people) for seed in scores], [seed.leak for seed in scores]
+    figures = mean_figures(answers)
+    for key in ("attackers", "attackers_val"):
+        figures[key] = {name: figures[key][name] for name in names}
+    figures |= {"leak_auc_ci": list(interval(measured, resamples)), "left_out": left_out}
+    figures["gain"] = figures["leak_auc"] - float(np.mean([other.auc for other in others]))
+    figures["gain_ci"] = list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(others, resamples)))
+    return {"adaptive": figures}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import collections
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +100,20 @@ def _score(score: Callable[[AttackSet], Any], data: AttackSet) -> np.ndarray:
     if scores.shape != (len(data),) or not np.isfinite(scores).all():
         raise ValueError(f"an attacker's scores must be {len(data)} finite numbers, not of shape {scores.shape} or not finite")
     return scores
+
+
+def mean_figures(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Key by key: the mean of numbers, over those that have the key; the most frequent text; the same inside dictionaries."""
+    result: dict[str, Any] = {}
+    for key in dict.fromkeys(key for values in dicts for key in values):
+        entries = [values[key] for values in dicts if key in values]
+        if isinstance(entries[0], Mapping):
+            result[key] = mean_figures(entries)
+        elif isinstance(entries[0], str):
+            result[key] = collections.Counter(entries).most_common(1)[0][0]
+        else:
+            result[key] = float(np.mean(entries))
+    return result
 
 
 def draw_pairs(splits: Splits, count: int, seed: int) -> dict[str, dict[str, Pairs]]:
