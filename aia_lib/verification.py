@@ -7,7 +7,6 @@ and positive are the impostor pairs (`different` = 1, as in Eq. 7), so `roc_auc(
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,33 +21,30 @@ from .models import SiameseNetwork
 from .statistics import roc_auc
 
 
-@dataclass(frozen=True)
-class FittedVerifier:
-    """The verifier that was best on val.
-
-    Attributes:
-        name: "lda" or "siamese".
-        verifier: it.
-        val_auc: mean of its AUCs on val, over free and same-attribute impostors.
-        candidates: the same figure of each kind that was tried.
-    """
-
-    name: str
-    verifier: LDAVerifier | SiameseVerifier
-    val_auc: float
-    candidates: dict[str, float]
-
-    def embed(self, features: np.ndarray) -> np.ndarray:
-        """Features float32 (N, k) to embeddings float32 (N, d) whose Euclidean distance tells people apart."""
-        return self.verifier.embed(features)
-
-
 def pair_distances(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:
     """Euclidean distance of the two embeddings of each pair, float64 (M,)."""
     return np.linalg.norm(embeddings[pairs.a].astype(np.float64) - embeddings[pairs.b], axis=1)
 
 
-class LDAVerifier:
+class Verifier:
+    """What `fit_verifier` returns.
+
+    Attributes:
+        name: "lda" or "siamese".
+        val_auc: mean of its AUCs on val, over the sets of pairs.
+        candidates: the same figure of each kind that was tried.
+    """
+
+    name: str
+    val_auc: float
+    candidates: dict[str, float]
+
+    def embed(self, features: np.ndarray) -> np.ndarray:
+        """Features float32 (N, k) to embeddings float32 (N, d) whose Euclidean distance tells people apart."""
+        raise NotImplementedError
+
+
+class LDAVerifier(Verifier):
     """A closed-form metric: linear discriminant analysis on principal components, then the cosine.
 
     The components are whitened, so their total covariance is I. With the within-person covariance W = Q diag(w) Q^T the
@@ -65,6 +61,7 @@ class LDAVerifier:
         dimensions: how many components to use.
     """
 
+    name = "lda"
     SHRINKAGE = 0.02
 
     def __init__(
@@ -98,8 +95,10 @@ class LDAVerifier:
         return z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12)
 
 
-class SiameseVerifier:
+class SiameseVerifier(Verifier):
     """The paper's Siamese network and contrastive loss (Eq. 7), trained afresh by Adam."""
+
+    name = "siamese"
 
     def __init__(self, network: SiameseNetwork, device: torch.device) -> None:
         self.network, self.device = network, device
@@ -122,7 +121,7 @@ def fit_verifier(
     seed: int = 0,
     kinds: Sequence[str] = ("lda", "siamese"),
     principal: tuple[np.ndarray, np.ndarray] | None = None,
-) -> FittedVerifier:
+) -> Verifier:
     """Train a verifier on people it will not be tested on, and keep the kind that does best on val.
 
     Args:
@@ -144,7 +143,7 @@ def fit_verifier(
     if counts.max(initial=0) <= repeats:
         raise UserError("A verifier cannot be trained: nobody in the attack split has two images. Load more images a person.")
 
-    def judge(verifier: LDAVerifier | SiameseVerifier) -> float:
+    def judge(verifier: Verifier) -> float:
         embeddings = verifier.embed(val_features)
         return float(np.mean([roc_auc(pair_distances(embeddings, pairs), pairs.different) for pairs in val_pairs]))
 
@@ -152,9 +151,10 @@ def fit_verifier(
         "lda": lambda: _fit_lda(features, identity, judge, repeats, principal),
         "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, seed),
     }
-    fitted = {kind: makers[kind]() for kind in kinds}
-    best = max(fitted, key=lambda kind: fitted[kind][0])
-    return FittedVerifier(best, fitted[best][1], fitted[best][0], {kind: auc for kind, (auc, _) in fitted.items()})
+    fitted = [makers[kind]() for kind in kinds]
+    best = max(fitted, key=lambda verifier: verifier.val_auc)
+    best.candidates = {verifier.name: verifier.val_auc for verifier in fitted}
+    return best
 
 
 def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -166,12 +166,8 @@ def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) 
 
 
 def _fit_lda(
-    features: np.ndarray,
-    identity: np.ndarray,
-    judge: Callable[[LDAVerifier], float],
-    repeats: int,
-    principal: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[float, LDAVerifier]:
+    features: np.ndarray, identity: np.ndarray, judge: Callable[[Verifier], float], repeats: int, principal: tuple | None
+) -> LDAVerifier:
     mean, basis = principal or principal_components(features)
     scores = (features - mean) @ basis.T
     scales = scores.std(0)
@@ -180,21 +176,21 @@ def _fit_lda(
     most = max(2, min(len(basis), int((counts // repeats - 1).sum()) // 2))
     tried = sorted({min(d, most, len(basis)) for d in (16, 50, 100, 150, 200, 256)})
     fits = [LDAVerifier(mean, basis, scales, scores, identity, repeats, d) for d in tried]
-    return max(((judge(fit), fit) for fit in fits), key=lambda item: item[0])
+    for fit in fits:
+        fit.val_auc = judge(fit)
+    return max(fits, key=lambda fit: fit.val_auc)
 
 
 def _fit_siamese(
     features: np.ndarray,
     identity: np.ndarray,
-    judge: Callable[[SiameseVerifier], float],
+    judge: Callable[[Verifier], float],
     map_shape: tuple[int, int, int] | None,
     repeats: int,
     epochs: int,
     seed: int,
-    batch_size: int = 64,
-) -> tuple[float, SiameseVerifier]:
-    device = pick_device()
-    rng = np.random.default_rng(seed)
+) -> SiameseVerifier:
+    device, rng, batch_size = pick_device(), np.random.default_rng(seed), 64
     with seeded(seed, "fresh siamese"):
         network = SiameseNetwork(map_shape or (features.shape[1],)).to(device)
     optimizer = adam(network.parameters(), 1e-3, device)
@@ -212,7 +208,8 @@ def _fit_siamese(
             loss.backward()
             optimizer.step()
 
-    return fit_best(network, learn, lambda: judge(verifier), epochs, patience=max(3, epochs // 4)), verifier
+    verifier.val_auc = fit_best(network, learn, lambda: judge(verifier), epochs, patience=max(3, epochs // 4))
+    return verifier
 
 
 class _PairSampler:

@@ -20,22 +20,16 @@ from __future__ import annotations
 from .adaptive import Averaged
 from .audit_report import AuditReport
 from .deep import DeepConfig
-from .fairness import GroupRates, ParityGap, group_rates, parity_gap
-from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
+from .fairness import group_rates, parity_gap
+from .interaction import InteractionReport, interaction_audit
 from .protocol import audit, enough_people
 from .released import represent
-from .trial import SeedScores
 
 __all__ = [
     "AuditReport",
     "Averaged",
     "DeepConfig",
-    "GroupRates",
-    "INTERACTION_ATTACKERS",
     "InteractionReport",
-    "Leak",
-    "ParityGap",
-    "SeedScores",
     "audit",
     "enough_people",
     "group_rates",

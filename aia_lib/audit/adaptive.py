@@ -26,7 +26,7 @@ from ..faces import Splits
 from ..machine.device import to_images
 from ..machine.files import UserError, one_line
 from ..statistics import roc_auc
-from .makers import resolve, training
+from .makers import as_makers, training
 from .released import Released, batched_outputs, call_checked, name_of
 from .trial import Attacks, Makers
 
@@ -95,7 +95,7 @@ def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str,
 def adaptive(
     anonymizer: Callable,
     averaged: Mapping[str, Released],
-    not_averaged: Mapping[str, str],
+    left_out: Mapping[str, str],
     known: dict[str, AttackSet],
     makers: Makers,
     adversary: Callable | None,
@@ -105,7 +105,7 @@ def adaptive(
     """One seed's adaptive attacks.
 
     Args:
-        averaged, not_averaged: what `views` gave.
+        averaged, left_out: what `views` gave.
         known: the labelled rows of attack, val and test.
         makers: who attacks the averaged releases.
         adversary, siamese: co-trained, or None.
@@ -118,7 +118,7 @@ def adaptive(
     """
     val: dict[str, float] = {}
     scores: dict[str, np.ndarray] = {}
-    left_out = dict(not_averaged)
+    left_out = dict(left_out)
 
     def run(sets: dict[str, AttackSet], whose: Makers, name: str = "{}") -> None:
         try:
@@ -148,7 +148,7 @@ def adaptive(
         run(sets, {"released verifier": ATTACKERS["gallery_knn"]})
     if callable(offered := getattr(anonymizer, "adaptive_attackers", None)):
         try:
-            attackers = resolve(offered())
+            attackers = as_makers(offered())
         except Exception as error:  # the reader's, as all that an anonymizer does
             left_out["its own attackers"] = one_line(error)
         else:

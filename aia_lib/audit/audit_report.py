@@ -69,12 +69,10 @@ class AuditReport:
         rows = []
         for regime in ("paper", "retrained", "controls"):
             values = getattr(self, regime) or {}
-            per_seed = [dict(_flat(entry.get(regime) or {})) for entry in self.seeds]
-            for figure, value in _flat(values):
-                low, high = values.get(f"{figure}_ci", (np.nan, np.nan))
-                spread = [numbers[figure] for numbers in per_seed if figure in numbers]
-                sd = float(np.std(spread, ddof=1)) if len(spread) > 1 else np.nan
-                rows.append((regime, figure, value, low, high, sd))
+            figures = pandas.json_normalize([values]).select_dtypes("number").iloc[0]
+            spread = pandas.json_normalize([entry.get(regime) or {} for entry in self.seeds]).std(numeric_only=True)
+            for figure, value in figures.items():
+                rows.append((regime, figure, float(value), *values.get(f"{figure}_ci", (np.nan, np.nan)), spread.get(figure, np.nan)))
         return pandas.DataFrame(rows, columns=["regime", "figure", "value", "low", "high", "sd"])
 
     @classmethod
@@ -134,10 +132,7 @@ class AuditReport:
     def card(self, original: AuditReport | None = None, limits: Limits | None = None, **about: Any) -> PrivacyCard:
         """The privacy card, to hand over with a released representation; `card().save("card.html")` writes it (.md, .html or .json).
 
-        Args:
-            original: the audit of what the method is compared with, on the same faces: two more claims can then be tested.
-            limits: where the claims' lines are drawn; None takes `claims.Limits()`.
-            **about: description, contact and provenance, see `card.privacy_card`.
+        For the arguments see `card.privacy_card`.
         """
         from .card import privacy_card
 
@@ -168,17 +163,6 @@ def combine(
     paper, controls = mean_figures(papers) or None, mean_figures([entry["controls"] for entry in entries])
     answers = combined_answers(entries, scores, bootstrap)
     return AuditReport(name, attribute, paper, retrained, controls, tuple(entries), data, notes, tuple(scores), bootstrap, answers)
-
-
-def _flat(values: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The numbers in nested dictionaries, with dotted names; intervals and texts are left out."""
-    rows = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            rows += [(f"{key}.{name}", number) for name, number in _flat(value)]
-        elif isinstance(value, (int, float)):
-            rows.append((key, float(value)))
-    return rows
 
 
 def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedScores:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from . import AuditReport
 
 
+_CLAIMED = "What may be claimed"
+
+_VERDICTS = {verdict: f"{mark} {verdict}" for verdict, mark in MARKS.items()}
+
 FORMATS = (".md", ".html", ".json")
 """What `PrivacyCard.save` writes, by the file's ending."""
-
-
-# The card -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,11 @@ class PrivacyCard:
     def to_markdown(self) -> str:
         """The card as Markdown."""
         lines = [f"# {_md(self.title)}", "", *(line for text in self._lead() for line in (_md(text), ""))]
-        lines += ["## What may be claimed", ""]
-        lines += _md_table(["Claim", "Verdict", "Why"], [[c.text, f"{MARKS[c.verdict]} {c.verdict}", c.reason] for c in self.claims])
-        for heading, words, head, rows in self._tables():
-            lines += [f"## {heading}", "", *([_md(words), ""] if words else []), *_md_table(head, rows)]
-        lines += ["## Limits", "", *(f"* {_md(sentence)}" for sentence in self.limits), ""]
-        if self.notes:
-            lines += ["## What the audit left out", "", *(f"* {_md(note)}" for note in self.notes), ""]
+        for heading, words, head, rows in self._parts():
+            lines += [f"## {heading}", "", *([_md(words), ""] if words else [])]
+            cells = [[_md(cell) for cell in row] for row in rows]
+            lines += markdown_table(head, cells, range(len(head))).splitlines() if head else [f"* {cell}" for (cell,) in cells]
+            lines.append("")
         lines += ["## Where this comes from", "", *(f"* {_md(term)}: {_md(text)}" for term, text in self._origin()), ""]
         return "\n".join(lines)
 
@@ -89,20 +88,13 @@ class PrivacyCard:
         """The card as a page that stands by itself: no script, nothing loaded, light and dark."""
         parts = [f"<h1>{escape(self.title)}</h1>"]
         parts += [f'<p class="lead">{escape(text)}</p>' if i == 0 else f"<p>{escape(text)}</p>" for i, text in enumerate(self._lead())]
-        rows = [
-            [escape(c.text), f'<span class="verdict {c.verdict.replace(" ", "-")}">{MARKS[c.verdict]} {c.verdict}</span>', escape(c.reason)]
-            for c in self.claims
-        ]
-        parts += [
-            "<h2>What may be claimed</h2>",
-            pages.html_table(["Claim", "Verdict", "Why"], rows, "Claims and verdicts", text_columns=(1, 2)),
-        ]
-        for heading, words, head, rows in self._tables():
+        shown = {text: f'<span class="verdict {verdict.replace(" ", "-")}">{text}</span>' for verdict, text in _VERDICTS.items()}
+        for heading, words, head, rows in self._parts():
             parts += [f"<h2>{escape(heading)}</h2>", f"<p>{escape(words)}</p>" if words else ""]
-            parts.append(pages.html_table([escape(cell) for cell in head], [[escape(cell) for cell in row] for row in rows], heading))
-        parts += ["<h2>Limits</h2>", _html_list(self.limits)]
-        if self.notes:
-            parts += ["<h2>What the audit left out</h2>", _html_list(self.notes)]
+            cells = [[shown.get(cell, escape(cell)) for cell in row] for row in rows]
+            texts = (1, 2) if heading == _CLAIMED else ()
+            items = "\n".join(f"<li>{row[0]}</li>" for row in cells)
+            parts.append(pages.html_table([*map(escape, head)], cells, heading, texts) if head else f"<ul>\n{items}\n</ul>")
         origin = "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in self._origin())
         parts += ["<h2>Where this comes from</h2>", f"<dl>\n{origin}\n</dl>"]
         return pages.document(self.title, "\n".join(part for part in parts if part), style=_STYLE)
@@ -131,9 +123,10 @@ class PrivacyCard:
         )
         return [words, *([self.description] if self.description else []), *([f"Contact: {self.contact}"] if self.contact else [])]
 
-    def _tables(self) -> list[tuple[str, str, list[str], list[list[str]]]]:
-        """Heading, words, head and rows of each table after the claims, as plain text."""
-        tables = [
+    def _parts(self) -> list[tuple[str, str, list[str], list[list[str]]]]:
+        """Heading, words, head and rows of each part that is not empty, as plain text; one without a head is a list."""
+        parts = [
+            (_CLAIMED, "", ["Claim", "Verdict", "Why"], [[c.text, _VERDICTS[c.verdict], c.reason] for c in self.claims]),
             (
                 "Figures",
                 "Means over seeds; 95 % intervals by a bootstrap that draws people, not images.",
@@ -169,8 +162,10 @@ class PrivacyCard:
                 ["Split", "Images", "People", "Use"],
                 [[part, f"{self.data[f'{part}_images']:,}", f"{self.data[f'{part}_people']:,}", use] for part, use in _SPLITS.items()],
             ),
+            ("Limits", "", [], [[sentence] for sentence in self.limits]),
+            ("What the audit left out", "", [], [[note] for note in self.notes]),
         ]
-        return [table for table in tables if table[3] or table[0] != "Other attributes"]
+        return [part for part in parts if part[3]]
 
     def _origin(self) -> list[tuple[str, str]]:
         entries = [("Seeds", ", ".join(map(str, self.seeds)))]
@@ -308,12 +303,3 @@ def _md(text: str) -> str:
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())
-
-
-def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[_md(cell) for cell in row] for row in rows]
-    return [*markdown_table(head, cells, range(len(head))).splitlines(), ""]
-
-
-def _html_list(items: Sequence[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{escape(item)}</li>" for item in items) + "\n</ul>"

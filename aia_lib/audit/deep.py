@@ -18,7 +18,7 @@ from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, r
 from .adaptive import adaptive, views
 from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
-from .makers import resolve
+from .makers import as_makers
 from .reconstruction import reconstruction
 from .released import Released, name_of
 from .trial import Attacks, Makers, SeedScores, attack, mean_figures
@@ -57,7 +57,7 @@ class DeepConfig:
                 raise UserError(f"DeepConfig.parts has no {part!r}; there are {', '.join(PARTS)}.")
         if not self.parts:
             raise UserError(f"DeepConfig.parts is empty; name some of {', '.join(PARTS)}, or leave deep out.")
-        resolve(self.attackers)
+        as_makers(self.attackers)
         shares = list(self.shares)
         if len(shares) < 2 or shares != sorted(set(shares)) or not 0 < shares[0] or shares[-1] != 1:
             raise UserError(f"DeepConfig.shares must rise from above 0 to 1, not {self.shares!r}.")
@@ -92,7 +92,7 @@ class Deep:
     failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.makers, self.original = resolve(self.deep.attackers), self.original or pixels
+        self.makers, self.original = as_makers(self.deep.attackers), self.original or pixels
         if "creep" in self.deep.parts:
             faces = self.splits.test
             for name in self.deep.attributes:

@@ -23,7 +23,7 @@ from ..faces import Faces, Splits
 from ..machine.files import UserError, whole_number
 from ..statistics import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits, rate_draws
 from .information import FEWEST, platt
-from .makers import resolve
+from .makers import as_makers
 from .released import Released, name_of
 from .trial import attack
 
@@ -141,7 +141,7 @@ def interaction_audit(
         attributes: two or more names.
         seeds: how many; each trains all attackers afresh.
         config: epochs and resamples; None takes `AuditConfig()`.
-        attackers: see `attackers.resolve`. The gallery attack needs a verifier and is left out.
+        attackers: see `makers.as_makers`. The gallery attack needs a verifier and is left out.
         progress: show progress bars.
 
     Raises:
@@ -153,7 +153,7 @@ def interaction_audit(
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"An interaction audit needs two or more different attributes, not {attributes!r}; `audit` is for one.")
     numbers = tuple(range(whole_number("seeds", seeds)))
-    makers = resolve(attackers if isinstance(attackers, Mapping) else list(attackers))
+    makers = as_makers(attackers if isinstance(attackers, Mapping) else list(attackers))
     splits = faces.split()
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
     questions, left_out = _questions(names, tables, splits)
@@ -195,23 +195,26 @@ def interaction_audit(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _ask(names: tuple[str, ...], table: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
+    """All questions with their kind and labels 1, 0 and -1 (takes no part), (N,), from the attributes' labels (N, m)."""
+    asked = {name: ("alone", table[:, i]) for i, name in enumerate(names)}
+    for (i, name), (j, other) in itertools.permutations(enumerate(names), 2):
+        for value in (0, 1):
+            asked[f"{name} | {other} = {value}"] = ("given", np.where(table[:, j] == value, table[:, i], -1))
+    for values in itertools.product((0, 1), repeat=len(names)):
+        what = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
+        asked[what] = ("cell", np.where((table >= 0).all(1), (table == values).all(1), -1).astype(np.int8))
+    return asked
+
+
 def _questions(
     names: tuple[str, ...], tables: Mapping[str, np.ndarray], splits: Splits
 ) -> tuple[dict[str, tuple[str, dict[str, np.ndarray]]], dict[str, str]]:
     """What can be asked: question to its kind and, by split, labels 1, 0 and -1 (takes no part); and why the rest cannot."""
-    asked: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {}
-    for i, name in enumerate(names):
-        asked[name] = ("alone", lambda table, i=i: table[:, i])
-    for i, j in itertools.permutations(range(len(names)), 2):
-        for value in (0, 1):
-            what = f"{names[i]} | {names[j]} = {value}"
-            asked[what] = ("given", lambda table, i=i, j=j, value=value: np.where(table[:, j] == value, table[:, i], -1))
-    for values in itertools.product((0, 1), repeat=len(names)):
-        what = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
-        asked[what] = ("cell", lambda table, values=values: np.where((table >= 0).all(1), (table == values).all(1), -1).astype(np.int8))
+    asked = {part: _ask(names, table) for part, table in tables.items()}
     questions, left_out = {}, {}
-    for what, (kind, labels_of) in asked.items():
-        labels = {part: labels_of(table) for part, table in tables.items()}
+    for what, (kind, _) in asked["test"].items():
+        labels = {part: of_part[what][1] for part, of_part in asked.items()}
         for part, needed in (("attack", FEWEST), ("val", 2), ("test", MIN_PEOPLE)):
             identity = getattr(splits, part).identity
             people = min(len(np.unique(identity[labels[part] == value])) for value in (0, 1))

@@ -43,7 +43,7 @@ def training(module: nn.Module, reads: str) -> Callable[[AuditConfig], Attacker]
     )
 
 
-def resolve(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
+def as_makers(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
     """Attackers in any of their forms, mixed, to functions that make one: what `audit(attackers=...)` takes.
 
     Args:

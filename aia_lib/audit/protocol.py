@@ -20,7 +20,7 @@ from ..models import Encoder, latent_shape
 from ..statistics import MIN_PEOPLE, accuracy, best_threshold, roc_auc
 from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
-from .makers import resolve
+from .makers import as_makers
 from .released import Released, batched_outputs, name_of
 from .trial import Attacks, Makers, SeedScores, attack, draw_pairs, utility
 
@@ -59,7 +59,7 @@ def audit(
         config: attackers, epochs, pairs, bootstrap, controls; None takes `AuditConfig()`.
         deep: which further questions, and their settings; True takes `DeepConfig()`. One that cannot be answered is noted.
         original: the anonymizer before protection, images to representations, for creep; None compares with the images themselves.
-        attackers: names, scikit-learn classifiers, torch modules and attackers, mixed, see `makers.resolve`; None takes those of `config`.
+        attackers: names, scikit-learn classifiers, torch modules and attackers, mixed, see `makers.as_makers`; None: those of `config`.
             A reader's attacker that fails is noted; one of the library that fails, fails the audit.
         progress: show progress bars.
 
@@ -71,7 +71,7 @@ def audit(
     attribute = faces.attribute if attribute is None else attribute
     faces.labels(attribute)  # says which there are
     numbers = _seed_numbers(seeds)
-    makers = resolve(list(config.attackers) or list(ATTACKERS)) if attackers is None else resolve(attackers)
+    makers = as_makers(list(config.attackers) or list(ATTACKERS)) if attackers is None else as_makers(attackers)
     # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
     enough_people(splits)
@@ -110,11 +110,10 @@ def audit(
 
 def _seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     try:
-        whole = isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool)
-        numbers = list(range(seeds)) if whole else [int(seed) for seed in seeds]
+        numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
     except (TypeError, ValueError):
         numbers = []
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers) or isinstance(seeds, bool):
         raise UserError(f"seeds must be a positive number or different whole numbers that are not negative, not {seeds!r}.")
     return numbers
 
@@ -212,7 +211,7 @@ def _controls(
         return controls
 
     def worst_auc(sets: Mapping[str, AttackSet], what: str) -> float:
-        attacks = attack(sets, resolve(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
+        attacks = attack(sets, as_makers(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
         return roc_auc(attacks.test_scores[attacks.worst], sets["test"].labels)
 
     rng = np.random.default_rng(seed)

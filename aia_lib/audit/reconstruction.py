@@ -6,18 +6,19 @@ their squared error: a ridge regression from g to pixels, a convolutional networ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from ..faces import Pairs, Splits
 from ..machine.device import pick_device, seeded
 from ..machine.files import UserError
+from ..machine.fit_best import fit_best
 from ..models import upsample_conv
 from ..statistics import roc_auc
 from ..verification import fit_verifier
@@ -73,10 +74,7 @@ def ssim(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
 
 
 class _Doubled(nn.Conv2d):
-    """Twice the sides, then a 3 x 3 convolution."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 3, padding=1)
+    """Twice the sides, then the convolution."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return upsample_conv(maps, self)
@@ -104,7 +102,7 @@ class FreshDecoder(nn.Module):
         layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
         while 2 * side <= size:
             narrower = max(16, width // 2)
-            layers += [_Doubled(width, narrower), nn.BatchNorm2d(narrower), nn.LeakyReLU(0.1)]
+            layers += [_Doubled(width, narrower, 3, padding=1), nn.BatchNorm2d(narrower), nn.LeakyReLU(0.1)]
             width, side = narrower, 2 * side
         self.blocks = nn.Sequential(*layers, nn.Conv2d(width, 1, 3, padding=1))
 
@@ -148,9 +146,10 @@ def rebuild(
     refused = ""
     if callable(decode):
         try:
-            made["its own decoder"] = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
-            if (shape := made["its own decoder"]["val"].shape[2:]) != (size, size):
-                del made["its own decoder"]
+            own = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
+            if (shape := own["val"].shape[2:]) == (size, size):
+                made["its own decoder"] = own
+            else:
                 refused = f"its images are {shape[1]} x {shape[0]} pixels, the faces {size} x {size}"
         except UserError as error:
             refused = str(error)
@@ -160,15 +159,12 @@ def rebuild(
 
 
 def _ridge(inputs: dict[str, np.ndarray], images: np.ndarray, some: np.ndarray, real_val: np.ndarray) -> dict[str, np.ndarray]:
-    best: tuple[float, dict[str, np.ndarray]] | None = None
-    flat = images[some].reshape(len(some), -1)
-    for penalty in PENALTIES:
-        model = ridge(penalty, inputs["attack"][some], flat)
-        made = {part: model.predict(inputs[part]).clip(0, 1).reshape(-1, *images.shape[1:]) for part in ("val", "test")}
-        error = float(((made["val"] - real_val) ** 2).mean())
-        if best is None or error < best[0]:
-            best = error, {part: values.astype(np.float32) for part, values in made.items()}
-    return best[1]
+    def make(model: Ridge, part: str) -> np.ndarray:
+        return model.predict(inputs[part]).clip(0, 1).reshape(-1, *images.shape[1:])
+
+    models = [ridge(penalty, inputs["attack"][some], images[some].reshape(len(some), -1)) for penalty in PENALTIES]
+    best = min(models, key=lambda model: float(((make(model, "val") - real_val) ** 2).mean()))
+    return {part: make(best, part).astype(np.float32) for part in ("val", "test")}
 
 
 def _convolutional(
@@ -179,9 +175,8 @@ def _convolutional(
     map_shape: tuple[int, int, int] | None,
     steps: int,
     seed: int,
-    batch_size: int = 64,
 ) -> dict[str, np.ndarray]:
-    device, rng = pick_device(), np.random.default_rng(seed)
+    device, rng, size = pick_device(), np.random.default_rng(seed), min(64, len(some))
     with seeded(seed, "fresh decoder"):
         network = FreshDecoder(features["attack"].shape[1], images.shape[-1], map_shape).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-4)
@@ -193,31 +188,23 @@ def _convolutional(
         with torch.no_grad():
             return np.concatenate([network(block.to(device)).cpu().numpy() for block in torch.from_numpy(features[part]).split(256)])
 
-    best, state = math.inf, None
-    for step in range(steps):
-        network.train()
-        rows = torch.from_numpy(rng.choice(some, min(batch_size, len(some)), replace=False))
-        loss = F.mse_loss(network(inputs[rows].to(device)), targets[rows].to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if (step + 1) % max(1, steps // 8) == 0 or step + 1 == steps:
-            error = float(((make("val") - real_val) ** 2).mean())
-            if error < best:
-                best, state = error, {key: value.detach().clone() for key, value in network.state_dict().items()}
-    network.load_state_dict(state)
+    blocks = [range(steps)[start : start + max(1, steps // 8)] for start in range(0, steps, max(1, steps // 8))]
+
+    def learn(block: int) -> None:
+        for _ in blocks[block]:
+            rows = torch.from_numpy(rng.choice(some, size, replace=False))
+            loss = F.mse_loss(network(inputs[rows].to(device)), targets[rows].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    fit_best(network, learn, lambda: -float(((make("val") - real_val) ** 2).mean()), len(blocks))
     return {part: make(part) for part in ("val", "test")}
 
 
 def reconstruction(
-    released: Released,
-    splits: Splits,
-    pairs: dict[str, dict[str, Pairs]],
-    decode: Callable | None,
-    epochs: int,
-    steps: int,
-    seed: int,
+    released: Released, splits: Splits, pairs: dict[str, dict[str, Pairs]], decode: Callable | None, epochs: int, steps: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
     """Rebuild the test faces from g, and verify the rebuilt against the real ones by a verifier that was trained on real images.
 
@@ -254,16 +241,9 @@ def reconstruction(
     offset = len(seen["val"])
     crossed = [Pairs(p.a, p.b + offset, p.different) for p in pairs["val"].values()]
     crossed += [Pairs(p.a + offset, p.b + offset, p.different) for p in pairs["val"].values()]
-    verifier = fit_verifier(
-        seen["attack"],
-        splits.attack.identity,
-        np.concatenate([rebuilt["val"], seen["val"]]),
-        crossed,
-        map_shape=(1, side, side),
-        epochs=epochs,
-        seed=seed,
-    )
-    ours, theirs = verifier.embed(rebuilt["test"]).astype(np.float64), verifier.embed(seen["test"]).astype(np.float64)
+    val = np.concatenate([rebuilt["val"], seen["val"]])
+    verifier = fit_verifier(seen["attack"], splits.attack.identity, val, crossed, map_shape=(1, side, side), epochs=epochs, seed=seed)
+    ours, theirs = (verifier.embed(part["test"]).astype(np.float64) for part in (rebuilt, seen))
     for kind, suffix in (("free", ""), ("same", "_same")):
         test = pairs["test"][kind]
         arrays[f"rebuilt/{kind}"] = np.linalg.norm(ours[test.a] - theirs[test.b], axis=1)

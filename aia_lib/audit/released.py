@@ -17,7 +17,7 @@ from ..attackers import AttackSet
 from ..faces import Pairs, Splits
 from ..machine.device import to_images
 from ..machine.files import UserError, one_line
-from ..verification import FittedVerifier, fit_verifier, principal_components
+from ..verification import Verifier, fit_verifier, principal_components
 
 BATCH = 256
 """Images that an anonymizer is given at a time."""
@@ -202,7 +202,7 @@ class Released:
                 notes.append(f"{unlabelled} images of {part} without a label of {faces.attribute!r} were left out of the attack.")
         return cls(sets, identity, None if control else (mean, basis), missing, tuple(notes))
 
-    def verifier(self, val_pairs: Sequence[Pairs], epochs: int, seed: int, progress: bool) -> FittedVerifier:
+    def verifier(self, val_pairs: Sequence[Pairs], epochs: int, seed: int, progress: bool) -> Verifier:
         """A fresh verifier: trained on the people of attack, chosen on these sets of pairs of val."""
         attack, val = self.sets["attack"], self.sets["val"]
         options = {"map_shape": attack.map_shape, "repeats": attack.repeats, "principal": self.principal}

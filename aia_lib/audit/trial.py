@@ -21,7 +21,7 @@ FARS = ("1e-1", "1e-2", "1e-3")
 """The false accept rates at which the true accept rate is reported."""
 
 Makers = Mapping[str, Callable[[AuditConfig], Attacker]]
-"""Attackers by name, each as a function that makes one; `makers.resolve` gives it."""
+"""Attackers by name, each as a function that makes one; `makers.as_makers` gives it."""
 
 
 @dataclass
