@@ -104,21 +104,15 @@ def adaptive(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One seed's adaptive attacks.
 
-    Args:
-        averaged, left_out: what `views` gave.
-        known: the labelled rows of attack, val and test.
-        makers: who attacks the averaged releases.
-        adversary, siamese: co-trained, or None.
-        trial: trains and scores attackers on such sets.
+    `averaged` and `left_out` are what `views` gave, `known` the labelled rows of attack, val and test; `makers` attack the averaged
+    releases, and `trial` trains attackers on such sets and scores them.
 
     Returns:
         figures: attackers, attackers_val (AUC on test and val); worst_attacker, best on val; leak_auc, its AUC on test; left_out, why
             others were not tried. Only left_out where nothing applies.
         arrays: "adaptive/scores", the worst one's test scores (T,).
     """
-    val: dict[str, float] = {}
-    scores: dict[str, np.ndarray] = {}
-    left_out = dict(left_out)
+    val, scores, left_out = {}, {}, dict(left_out)
 
     def run(sets: dict[str, AttackSet], whose: Makers, name: str = "{}") -> None:
         try:

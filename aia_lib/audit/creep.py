@@ -63,11 +63,6 @@ def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str,
 def read_all(released: Released, splits: Splits, names: Sequence[str], config: AuditConfig, seed: int) -> tuple[np.ndarray, list[str]]:
     """Read every attribute off one representation.
 
-    Args:
-        released: the representation of the three splits.
-        names: the attributes, A of them, see `readable`.
-        config: epochs and steps of the network.
-
     Returns:
         scores on test of each attribute's better reader, oriented on val, float32 (T, A), and that reader's name.
     """

@@ -39,7 +39,6 @@ class DeepConfig:
         parts: which of `PARTS` to answer.
         attackers: names in `attackers.ATTACKERS` who attack the growing sets of the curve and the averaged releases.
         shares: of the attack people, rising to 1: the points of the learning curve and the blocks of the online code.
-        attributes: what creep reads; empty means every attribute of the faces.
         decoder_steps: of the convolutional decoder, 64 images each.
         queries: releases of an image that the adaptive attacker averages.
     """
@@ -47,7 +46,6 @@ class DeepConfig:
     parts: tuple[str, ...] = PARTS
     attackers: tuple[str, ...] = ("logistic", "mlp")
     shares: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-    attributes: tuple[str, ...] = ()
     decoder_steps: int = 300
     queries: int = 16
 
@@ -71,12 +69,7 @@ class Deep:
     """The further questions about one anonymizer: what all seeds share is prepared once.
 
     What a reader's function refuses (the anonymizer, `original`, `decode`) is noted; an error of the library is raised.
-
-    Args:
-        anonymizer, splits, released: what is audited, on whom, and what it released of them.
-        original: the anonymizer to compare with in creep; None compares with the images.
-        adversary, siamese: co-trained, or None.
-        config, deep: settings of the audit and of this.
+    Creep compares with `original`, or with the images where that is None. `adversary` and `siamese` are co-trained, or None.
     """
 
     anonymizer: Callable
@@ -95,10 +88,7 @@ class Deep:
         self.makers, self.original = as_makers(self.deep.attackers), self.original or pixels
         if "creep" in self.deep.parts:
             faces = self.splits.test
-            for name in self.deep.attributes:
-                faces.labels(name)  # says which there are
-            chosen = dict.fromkeys([faces.attribute, *(self.deep.attributes or sorted(faces.attributes))])
-            self.names, self.left_out = readable(self.splits, list(chosen))
+            self.names, self.left_out = readable(self.splits, [*dict.fromkeys([faces.attribute, *sorted(faces.attributes)])])
 
     @cached_property
     def before(self) -> Released:
@@ -111,13 +101,7 @@ class Deep:
         return views(self.anonymizer, self.splits, self.deep.queries)
 
     def ask(self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]) -> Answer:
-        """One seed's answers by part.
-
-        Args:
-            known: the labelled rows of attack, val and test.
-            attacks: of the seed's fresh attackers.
-            pairs: of val and test.
-        """
+        """One seed's answers by part; `known` are the labelled rows of attack, val and test, `attacks` those of the fresh attackers."""
         released, prefix = self.released, f"  seed {seed}: "
 
         def trial(sets: Mapping[str, AttackSet], makers: Makers, what: str = "", extra: AttackSet | None = None) -> Attacks:
@@ -162,10 +146,8 @@ class Deep:
         return figures, arrays
 
     def _rebuild(self, pairs: dict[str, dict[str, Pairs]], seed: int) -> Answer:
-        decode = getattr(self.anonymizer, "decode", None)
-        figures, arrays, refused = reconstruction(
-            self.released, self.splits, pairs, decode, self.config.epochs, self.deep.decoder_steps, seed
-        )
+        decode, lengths = getattr(self.anonymizer, "decode", None), (self.config.epochs, self.deep.decoder_steps)
+        figures, arrays, refused = reconstruction(self.released, self.splits, pairs, decode, *lengths, seed)
         self.notes += [f"its own decoder failed: {refused}."] if refused else []
         return figures, arrays
 
@@ -179,8 +161,7 @@ def combined_answers(entries: Sequence[Mapping[str, Any]], scores: Sequence[Seed
     if not all("deep" in entry for entry in entries):
         return None
     result: dict[str, Any] = {}
-    combiners = (_information, _curve, _creep, _reconstruction, _adaptive)
-    for part, combiner in zip(PARTS, combiners, strict=True):
+    for part, combiner in zip(PARTS, (_information, _curve, _creep, _reconstruction, _adaptive), strict=True):
         answers = [entry["deep"][part] for entry in entries if part in entry["deep"]]
         if len(answers) == len(entries):
             result |= combiner(answers, scores, resamples)

@@ -39,9 +39,6 @@ from .released import Released, name_of
 VALUES = (0, 1)
 
 
-# Decisions --------------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ParityGap:
     """How differently a decision falls on the two values of an attribute.
@@ -50,8 +47,6 @@ class ParityGap:
         rates: share of positive decisions among images with label 0, and with label 1.
         difference, difference_ci: the second less the first, and its 95 % interval over people.
         gap, gap_ci: its size, the demographic parity gap; the interval begins at 0 where that of the difference has both signs.
-        images, people: with label 0, and with label 1.
-        missing: images without a label, which do not count.
     """
 
     rates: tuple[float, float]
@@ -59,9 +54,6 @@ class ParityGap:
     difference_ci: tuple[float, float]
     gap: float
     gap_ci: tuple[float, float]
-    images: tuple[int, int]
-    people: tuple[int, int]
-    missing: int
 
 
 def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resamples: int = 1000) -> ParityGap:
@@ -83,24 +75,12 @@ def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resam
     if not ((decisions >= 0) & (decisions <= 1)).all():
         raise UserError("Decisions must be 0, 1 or a probability in between; turn scores into decisions by a threshold that val chose.")
     rows = [labels == value for value in VALUES]
-    counts = _enough(people, rows, "an interval of the parity gap")
+    _enough(people, rows, "an interval of the parity gap")
     draws = [rate_draws(decisions[group], people[group], people[labels >= 0], resamples) for group in rows]
     rates = tuple(float(decisions[group].mean()) for group in rows)
-    low, high = limits(draws[1] - draws[0])
+    difference, (low, high) = rates[1] - rates[0], limits(draws[1] - draws[0])
     ends = sorted((abs(low), abs(high)))
-    return ParityGap(
-        rates=rates,
-        difference=rates[1] - rates[0],
-        difference_ci=(low, high),
-        gap=abs(rates[1] - rates[0]),
-        gap_ci=(0.0 if low <= 0 <= high else ends[0], ends[1]),
-        images=tuple(int(group.sum()) for group in rows),
-        people=counts,
-        missing=int((labels < 0).sum()),
-    )
-
-
-# Errors of verification by group -----------------------------------------------------------------------------------------
+    return ParityGap(rates, difference, (low, high), abs(difference), (0.0 if low <= 0 <= high else ends[0], ends[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +117,12 @@ class GroupRates:
         Raises:
             UserError: the two do not belong together.
         """
+        keys = ("impostors", "genuine", "people")
         mine, theirs = (
-            (audited.attribute, audited.seeds, [[audited.rates[v][key] for key in ("impostors", "genuine", "people")] for v in VALUES])
-            for audited in (self, before)
+            (r.attribute, r.seeds, len(r.draws["fmr", 0]), [[rates[key] for key in keys] for rates in r.rates.values()])
+            for r in (self, before)
         )
-        if mine != theirs or self.draws["fmr", 0].shape != before.draws["fmr", 0].shape:
+        if mine != theirs:
             raise UserError(
                 f"The rates of {self.name} and {before.name} are of other faces, seeds or settings: their change has no meaning."
             )
@@ -182,10 +163,9 @@ def group_rates(
 ) -> GroupRates:
     """False match and false non-match rates of a fresh verifier for each value of an attribute, at one threshold for everybody.
 
-    The verifier is trained on the split attack. The threshold is the loosest that accepts at most `target` of val's impostor pairs whose
-    two people share the attribute. On test each group is then measured by itself, with impostors out of the same group: other ones are
-    easier to reject, and mixing them in would hide what happens inside. One threshold for all is what is deployed; a threshold for each
-    group would need the attribute at the gate.
+    The threshold is the loosest that accepts at most `target` of val's impostor pairs whose two people share the attribute. On test each
+    group is measured by itself, with impostors out of the same group: others are easier to reject, and would hide what happens inside.
+    One threshold for all is what is deployed; a threshold for each group would need the attribute at the gate.
 
     Args:
         anonymizer: as for `audit`.
@@ -267,10 +247,8 @@ def _several(identity: np.ndarray, group: np.ndarray) -> np.ndarray:
     return group & np.isin(identity, codes[counts > 1])
 
 
-def _enough(people: np.ndarray, rows: Sequence[np.ndarray], what: str, of: str = "an image") -> tuple[int, ...]:
-    """How many people each set of rows has; a UserError where that is too few for an interval."""
-    counts = tuple(len(np.unique(people[group])) for group in rows)
-    for value, count in zip(VALUES, counts, strict=True):
+def _enough(people: np.ndarray, rows: Sequence[np.ndarray], what: str, of: str = "an image") -> None:
+    for value, group in zip(VALUES, rows, strict=True):
+        count = len(np.unique(people[group]))
         if count < MIN_PEOPLE:
             raise UserError(f"Too few people for {what}: {count} with label {value} have {of}, {MIN_PEOPLE} are needed. Load more people.")
-    return counts

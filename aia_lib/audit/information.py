@@ -102,10 +102,8 @@ def learning_curve(
 
     Returns:
         figures: "curve", a list of {people, images, leak_auc, attacker}; and of the code: images, bits_per_label,
-            label_only_bits_per_label (the same code without looking at the representation), saved_bits_per_label, compression
-            (bits without a model, 1 a label, over bits with it).
-        arrays: "curve/<people>", the test scores of the attacker trained on so many people (T,); "code/bits", "code/label_only" and
-            "code/people", of each coded image.
+            label_only_bits_per_label (without looking at the representation), saved_bits_per_label, compression (1 over the bits).
+        arrays: "curve/<people>", test scores (T,); "code/bits", "code/label_only" and "code/people", of each coded image.
     """
     train, val, test = known["attack"], known["val"], known["test"]
     images = len(train) // train.repeats
@@ -126,17 +124,16 @@ def learning_curve(
     first = place < usable[0]
     bits, label_only = [np.ones(int(first.sum()))], [np.ones(int(first.sum()))]  # nothing is known yet: a bit a label
     people = [identity[:images][first]]
-    for i, end in enumerate(usable):
+    for end, following in zip(usable, [*usable[1:], None], strict=True):
         seen = place < end
-        block = (place >= end) & (place < usable[i + 1]) if i + 1 < len(usable) else np.zeros(images, dtype=bool)
         sets = {**known, "attack": train.take(np.flatnonzero(np.tile(seen, train.repeats)))}
+        block = None if following is None else ~seen & (place < following)
         # the block's images without their mirror images
-        extra = dataclasses.replace(train.take(np.flatnonzero(block)), repeats=1) if block.any() else None
+        extra = None if block is None else dataclasses.replace(train.take(np.flatnonzero(block)), repeats=1)
         done = trial(sets, makers, f"{end} people, ", extra)
-        worst = done.worst
-        arrays[f"curve/{end}"] = done.test_scores[worst]
-        auc = roc_auc(done.test_scores[worst], test.labels)
-        curve.append({"people": int(end), "images": int(seen.sum()), "leak_auc": auc, "attacker": worst})
+        arrays[f"curve/{end}"] = scores = done.test_scores[done.worst]
+        auc = roc_auc(scores, test.labels)
+        curve.append({"people": int(end), "images": int(seen.sum()), "leak_auc": auc, "attacker": done.worst})
         if extra is not None:
             name, fit = _cheapest(done, val.labels)
             bits.append(code_lengths(fit(done.extra[name]), labels[block]))

@@ -208,11 +208,7 @@ def reconstruction(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
     """Rebuild the test faces from g, and verify the rebuilt against the real ones by a verifier that was trained on real images.
 
-    Args:
-        pairs: of val and test, free and same; a pair's first image is the rebuilt one.
-        decode: the anonymizer's, or None.
-        epochs: of the verifier.
-        steps: of the convolutional decoder.
+    A pair's first image is the rebuilt one; `epochs` are the verifier's, `steps` the convolutional decoder's.
 
     Returns:
         figures: attacker, size, val_error of each rival; psnr (dB), ssim, and the same of the mean face, a control; match_auc
