@@ -57,7 +57,7 @@ class LDAVerifier(Verifier):
         scales: standard deviation of each score, shape (d,).
         scores: those of the images to fit on, shape (N, d).
         identity: their people, shape (N,).
-        repeats: how many rows show one and the same image (2 with mirror images); W rests on people with more rows than these.
+        repeats: rows that show one and the same image (2 with mirror images); W rests on people with more rows than these.
         dimensions: how many components to use.
     """
 
@@ -165,9 +165,7 @@ def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) 
     return mean, basis[values > 1e-6 * max(values.max(initial=0.0), 1e-12)]
 
 
-def _fit_lda(
-    features: np.ndarray, identity: np.ndarray, judge: Callable[[Verifier], float], repeats: int, principal: tuple | None
-) -> LDAVerifier:
+def _fit_lda(features: np.ndarray, identity: np.ndarray, judge: Callable, repeats: int, principal: tuple | None) -> LDAVerifier:
     mean, basis = principal or principal_components(features)
     scores = (features - mean) @ basis.T
     scales = scores.std(0)
@@ -182,13 +180,7 @@ def _fit_lda(
 
 
 def _fit_siamese(
-    features: np.ndarray,
-    identity: np.ndarray,
-    judge: Callable[[Verifier], float],
-    map_shape: tuple[int, int, int] | None,
-    repeats: int,
-    epochs: int,
-    seed: int,
+    features: np.ndarray, identity: np.ndarray, judge: Callable, map_shape: tuple | None, repeats: int, epochs: int, seed: int
 ) -> SiameseVerifier:
     device, rng, batch_size = pick_device(), np.random.default_rng(seed), 64
     with seeded(seed, "fresh siamese"):
@@ -196,12 +188,12 @@ def _fit_siamese(
     optimizer = adam(network.parameters(), 1e-3, device)
     verifier = SiameseVerifier(network, device)
     inputs = torch.from_numpy(features).to(device)
-    draw = _PairSampler(identity, repeats)
     pairs = max(2, len(features) // repeats // 2)  # an epoch shows as many images as there are
     epochs = max(epochs, -(-100 * batch_size // pairs))  # few images: a hundred steps all the same
 
     def learn(_: int) -> None:
-        for rows_a, rows_b, target in zip(*(_blocks(part, batch_size) for part in draw(pairs, rng)), strict=True):
+        drawn = _draw_pairs(identity, repeats, pairs, rng)
+        for rows_a, rows_b, target in zip(*(_blocks(part, batch_size) for part in drawn), strict=True):
             z_a, z_b = network(inputs[np.concatenate([rows_a, rows_b])]).chunk(2)
             loss = contrastive_loss(z_a, z_b, torch.from_numpy(target).to(device))
             optimizer.zero_grad(set_to_none=True)
@@ -212,27 +204,21 @@ def _fit_siamese(
     return verifier
 
 
-class _PairSampler:
-    """Training pairs, half genuine and half impostors, drawn anew each epoch; a mirror image is never paired with its original."""
-
-    def __init__(self, identity: np.ndarray, repeats: int) -> None:
-        self.identity = identity
-        self.order = np.argsort(identity, kind="stable")
-        _, self.start, self.count = np.unique(identity[self.order], return_index=True, return_counts=True)
-        self.images = len(identity) // repeats  # row i and row i + images show the same image
-        self.several = np.flatnonzero(self.count > repeats)
-
-    def __call__(self, pairs: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        share = self.count[self.several] / self.count[self.several].sum()
-        person = rng.choice(self.several, pairs // 2, p=share)
-        a, b = (self.order[self.start[person] + rng.integers(self.count[person])] for _ in range(2))
-        genuine = np.stack([a, b])[:, a % self.images != b % self.images]
-        impostors = rng.integers(len(self.identity), size=(2, pairs - pairs // 2))
-        impostors = impostors[:, self.identity[impostors[0]] != self.identity[impostors[1]]][:, : genuine.shape[1]]
-        both = np.concatenate([genuine, impostors], axis=1)
-        different = np.repeat(np.array([0, 1], dtype=np.float32), [genuine.shape[1], impostors.shape[1]])
-        shuffled = rng.permutation(len(different))
-        return both[0, shuffled], both[1, shuffled], different[shuffled]
+def _draw_pairs(identity: np.ndarray, repeats: int, pairs: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training pairs, half genuine and half impostors; a mirror image is never paired with its original."""
+    order = np.argsort(identity, kind="stable")
+    _, start, count = np.unique(identity[order], return_index=True, return_counts=True)
+    images = len(identity) // repeats  # row i and row i + images show the same image
+    several = np.flatnonzero(count > repeats)
+    person = rng.choice(several, pairs // 2, p=count[several] / count[several].sum())
+    a, b = (order[start[person] + rng.integers(count[person])] for _ in range(2))
+    genuine = np.stack([a, b])[:, a % images != b % images]
+    impostors = rng.integers(len(identity), size=(2, pairs - pairs // 2))
+    impostors = impostors[:, identity[impostors[0]] != identity[impostors[1]]][:, : genuine.shape[1]]
+    both = np.concatenate([genuine, impostors], axis=1)
+    different = np.repeat(np.array([0, 1], dtype=np.float32), [genuine.shape[1], impostors.shape[1]])
+    shuffled = rng.permutation(len(different))
+    return both[0, shuffled], both[1, shuffled], different[shuffled]
 
 
 def _blocks(rows: np.ndarray, size: int) -> Iterable[np.ndarray]:

@@ -28,7 +28,7 @@ from ..machine.files import UserError, one_line
 from ..statistics import roc_auc
 from .makers import as_makers, training
 from .released import Released, batched_outputs, call_checked, name_of
-from .trial import Attacks, Makers
+from .trial import Makers, Trial
 
 REDRAWN = 1e-3
 """From this share of g's variance on that differs between two calls for the same images, an anonymizer counts as randomised."""
@@ -100,7 +100,7 @@ def adaptive(
     makers: Makers,
     adversary: Callable | None,
     siamese: Callable | None,
-    trial: Callable[[Mapping[str, AttackSet], Makers], Attacks],
+    trial: Trial,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One seed's adaptive attacks.
 

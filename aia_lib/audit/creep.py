@@ -43,10 +43,7 @@ pixels.name = "the images"
 
 
 def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Which attributes can be audited, and why the others cannot.
-
-    Both labels have to be there in attack and val, and in test enough people of each for an interval.
-    """
+    """Which attributes can be audited, and why the others cannot: attack and val need both labels, test enough people of each."""
     able, left_out, faces = [], {}, splits.test
     for name in names:
         labels = faces.labels(name)

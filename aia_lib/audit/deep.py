@@ -27,8 +27,7 @@ Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 """One seed's figures, and the arrays that their intervals need, by name."""
 
 PARTS = ("information", "curve", "creep", "reconstruction", "adaptive")
-"""The questions: how many bits leak; what more data would give the attacker (learning curve and online code); what else is told;
-whether faces can be rebuilt; whether knowing the defence helps."""
+"""The questions, see `audit`."""
 
 
 @dataclass(frozen=True)

@@ -168,13 +168,10 @@ def group_rates(
     One threshold for all is what is deployed; a threshold for each group would need the attribute at the gate.
 
     Args:
-        anonymizer: as for `audit`.
-        faces: all of them, split by their own attribute as in `audit`.
-        attribute: whose values make the groups; None takes the faces' own.
-        seeds: how many; each trains a verifier and draws pairs afresh.
+        attribute: whose values make the groups; None takes the faces' own, by which the people are split.
         target: the false match rate that the threshold allows on val, in (0, 1).
         config: epochs, pairs (half of `pairs` for each group) and resamples; None takes `AuditConfig()`.
-        progress: show progress bars.
+        anonymizer, faces, seeds, progress: as for `audit`; each seed trains a verifier and draws pairs afresh.
 
     Raises:
         UserError: there is no such attribute; a group has too few people in test; `target` is no share, or so small that val has no

@@ -12,7 +12,7 @@ attacker that was trained on those before it. A representation from which the la
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from ..attackers import AttackSet
 from ..machine.files import UserError
 from ..statistics import roc_auc
-from .trial import Attacks, Makers
+from .trial import Attacks, Makers, Trial
 
 FEWEST = 4
 """People of each label that a prefix of the attack people must hold before an attacker is trained on it."""
@@ -83,12 +83,7 @@ def information(attacks: Attacks, val: AttackSet, test: AttackSet) -> tuple[dict
 
 
 def learning_curve(
-    known: dict[str, AttackSet],
-    identity: np.ndarray,
-    makers: Makers,
-    shares: Sequence[float],
-    seed: int,
-    trial: Callable[[Mapping[str, AttackSet], Makers, str, AttackSet | None], Attacks],
+    known: dict[str, AttackSet], identity: np.ndarray, makers: Makers, shares: Sequence[float], seed: int, trial: Trial
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train attackers on growing shares of the attack people: the learning curve and, out of the same fits, the online code.
 
@@ -98,7 +93,6 @@ def learning_curve(
         makers: the attackers; at each share the one that is best on val counts (by AUC for the curve, by cross entropy for the code).
         shares: of the attack people, rising, the last one 1. Shares with fewer than `FEWEST` people of a label are left out.
         seed: orders the people, so that each share holds the ones before it.
-        trial: trains the attackers on such sets and scores them, and one more set; the text is for a progress bar.
 
     Returns:
         figures: "curve", a list of {people, images, leak_auc, attacker}; and of the code: images, bits_per_label,

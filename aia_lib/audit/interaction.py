@@ -136,13 +136,9 @@ def interaction_audit(
     that was trained on its `train` meets nobody of them again.
 
     Args:
-        anonymizer: as for `audit`.
-        faces: all of them; the splits attack, val and test are used.
         attributes: two or more names.
-        seeds: how many; each trains all attackers afresh.
-        config: epochs and resamples; None takes `AuditConfig()`.
         attackers: see `makers.as_makers`. The gallery attack needs a verifier and is left out.
-        progress: show progress bars.
+        anonymizer, faces, seeds, config, progress: as for `audit`.
 
     Raises:
         UserError: fewer than two attributes, or one that does not exist; too few people for an interval of any question beyond the

@@ -168,13 +168,7 @@ def _ridge(inputs: dict[str, np.ndarray], images: np.ndarray, some: np.ndarray, 
 
 
 def _convolutional(
-    features: dict[str, np.ndarray],
-    images: np.ndarray,
-    some: np.ndarray,
-    real_val: np.ndarray,
-    map_shape: tuple[int, int, int] | None,
-    steps: int,
-    seed: int,
+    features: dict, images: np.ndarray, some: np.ndarray, real_val: np.ndarray, map_shape: tuple | None, steps: int, seed: int
 ) -> dict[str, np.ndarray]:
     device, rng, size = pick_device(), np.random.default_rng(seed), min(64, len(some))
     with seeded(seed, "fresh decoder"):

@@ -41,6 +41,10 @@ class Attacks:
         return max(self.val, key=self.val.get)
 
 
+Trial = Callable[..., Attacks]
+"""Trains attackers on such sets and scores them: sets, makers and, optionally, words for the progress bar and one more set to score."""
+
+
 def attack(
     sets: Mapping[str, AttackSet],
     makers: Makers,

@@ -479,12 +479,6 @@ def test_settings_that_cannot_be(settings: dict, message: str) -> None:
         DeepConfig(**settings)
 
 
-def test_an_unknown_attribute_is_refused_before_anything_is_trained(small: tuple) -> None:
-    faces, deep = small
-    with pytest.raises(UserError, match="no attribute 'beard'"):
-        audit(Given(gaussian(faces, 1.0, 0)), faces, config=QUICK, deep=dataclasses.replace(deep, attributes=("beard",)))
-
-
 # The measures ---------------------------------------------------------------------------------------------------------
 
 
