@@ -97,7 +97,8 @@ class PrivacyCard:
             parts.append(pages.html_table([*map(escape, head)], cells, heading, texts) if head else f"<ul>\n{items}\n</ul>")
         origin = "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in self._origin())
         parts += ["<h2>Where this comes from</h2>", f"<dl>\n{origin}\n</dl>"]
-        return pages.document(self.title, "\n".join(part for part in parts if part), style=_STYLE)
+        style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+        return pages.document(self.title, "\n".join(part for part in parts if part), style)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the card, atomically: as Markdown, HTML or JSON, by the ending of `path`. UserError for another ending."""
@@ -202,19 +203,6 @@ _FIGURES = (
     ("adaptive", "leak_auc", "leak, attacker who knows the defence", "AUC"),
 )
 """Part of the audit, key there, words on the card and unit of each figure, in the card's order; those that an audit lacks are left out."""
-
-_STYLE = """
-:root { --yes: #17663a; --no: #a3211b; --open: #57606a; }
-@media (prefers-color-scheme: dark) { :root { --yes: #7fd6a2; --no: #ff9d93; --open: #b3bcc6; } }
-.verdict { font-weight: 600; white-space: nowrap; }
-.supported { color: var(--yes); } .not-supported { color: var(--no); } .not-tested { color: var(--open); }
-tbody th[scope="row"] { white-space: normal; min-width: 9rem; max-width: 16rem; font-weight: 600; }
-td.text { min-width: 14rem; } td.text:has(.verdict) { min-width: 9rem; }
-@media (max-width: 34rem) {
-  th:first-child { position: static; } tbody th[scope="row"] { min-width: 6rem; } .verdict { white-space: normal; }
-  td.text { min-width: 9rem; } td.text:has(.verdict) { min-width: 5rem; }
-}
-"""
 
 
 def check_name(path: str | os.PathLike) -> str:

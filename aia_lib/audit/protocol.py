@@ -70,7 +70,12 @@ def audit(
     config = config or AuditConfig()
     attribute = faces.attribute if attribute is None else attribute
     faces.labels(attribute)  # says which there are
-    numbers = _seed_numbers(seeds)
+    try:
+        numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers) or isinstance(seeds, bool):
+        raise UserError(f"seeds must be a positive number or different whole numbers that are not negative, not {seeds!r}.")
     makers = as_makers(list(config.attackers) or list(ATTACKERS)) if attackers is None else as_makers(attackers)
     # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
@@ -84,10 +89,8 @@ def audit(
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
         adversary = None  # what was trained to read another attribute is not asked for this one
     siamese = siamese if callable(siamese) else None
-    further = None
-    if deep:
-        deep = DeepConfig() if deep is True else deep
-        further = Deep(anonymizer, splits, released, original, adversary, siamese, config, deep, progress)
+    deep = DeepConfig() if deep is True else deep
+    further = Deep(anonymizer, splits, released, original, adversary, siamese, config, deep, progress) if deep else None
     notes, entries, scores = list(released.notes), [], []
     for seed in numbers:
         paper, logits = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a reader's network may fail
@@ -106,16 +109,6 @@ def audit(
     for part, some in (("attack", splits.attack), ("val", splits.val), ("test", splits.test)):
         data |= {f"{part}_images": len(some), f"{part}_people": some.people}
     return combine(name, attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
-
-
-def _seed_numbers(seeds: int | Sequence[int]) -> list[int]:
-    try:
-        numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
-    except (TypeError, ValueError):
-        numbers = []
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers) or isinstance(seeds, bool):
-        raise UserError(f"seeds must be a positive number or different whole numbers that are not negative, not {seeds!r}.")
-    return numbers
 
 
 def enough_people(splits: Splits) -> None:

@@ -129,9 +129,8 @@ def rebuild(
 ) -> tuple[str, dict[str, np.ndarray], dict[str, float], dict[str, np.ndarray], str]:
     """Train the decoders and keep the one with the least squared error on val.
 
-    Returns:
-        its name; what it makes of val and test, float32 (N, 1, S, S); each one's error on val; the real images of attack, val
-        and test at that size; and why the anonymizer's `decode` was refused, or "".
+    Returns: its name; its images of val and test, float32 (N, 1, S, S); the errors on val; the real images of attack, val and test at
+    that size; and why the anonymizer's `decode` was refused, or "".
     """
     size = min(splits.test.size, LARGEST)
     real = {part: shrunk(getattr(splits, part).images, size) for part in ("attack", "val", "test")}

@@ -59,10 +59,8 @@ def numbers(images: Tensor) -> np.ndarray:
 class Given:
     """An anonymizer that gives every image the features that it was told, (N, k)."""
 
-    name = "given"
-
-    def __init__(self, features: np.ndarray) -> None:
-        self.features = features
+    def __init__(self, features: np.ndarray, name: str = "given") -> None:
+        self.features, self.name = features, name
 
     def __call__(self, images: Tensor) -> np.ndarray:
         return self.features[numbers(images)].astype(np.float32)

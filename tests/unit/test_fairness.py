@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from torch import Tensor
+from test_audit_validation import Given, numbered_faces
 
 from aia_lib.audit import group_rates, interaction_audit, parity_gap
 from aia_lib.audit.fairness import threshold_at
@@ -19,7 +19,6 @@ from aia_lib.statistics import rate_draws
 
 QUICK = AuditConfig(epochs=1, min_steps=20, pairs=1200, bootstrap=300)
 LINEAR = ("logistic",)
-BITS = 14
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -30,26 +29,12 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def world(people: int = 500, images: int = 3, seed: int = 0, **attributes: np.ndarray) -> Faces:
-    """Images that show their own number in black and white bars, the same when mirrored. Gender and young are independent coins."""
-    identity = np.repeat(np.arange(people), images)
+def world(people: int = 500, images: int = 3, seed: int = 0) -> Faces:
+    """Numbered images of people whose gender and youth are independent coins."""
     rng = np.random.default_rng(seed)
-    coins = {name: (rng.permutation(people) % 2)[identity].astype(np.int8) for name in ("gender", "young")}
-    bits = (np.arange(len(identity))[:, None] >> np.arange(BITS)) & 1  # (N, BITS)
-    pixels = np.zeros((len(identity), 1, 16, 16), np.uint8)
-    pixels[:, 0, :BITS] = 255 * bits[:, :, None].astype(np.uint8)
-    return Faces(pixels, identity, {**coins, **attributes}, "gender", "numbered images", "CC0", split_seed=seed)
-
-
-class Given:
-    """An anonymizer that gives every image the features (N, k) that it was told."""
-
-    def __init__(self, features: np.ndarray, name: str = "given") -> None:
-        self.features, self.name = features, name
-
-    def __call__(self, images: Tensor) -> np.ndarray:
-        numbers = ((images[:, 0, :BITS, 0] > 0.5).long() << torch.arange(BITS)).sum(1)
-        return self.features[numbers.numpy()].astype(np.float32)
+    rng.permutation(people)  # gender's draw
+    young = (rng.permutation(people) % 2)[np.repeat(np.arange(people), images)].astype(np.int8)
+    return numbered_faces(people, images, seed, young=young)
 
 
 def sign(faces: Faces, name: str) -> np.ndarray:
