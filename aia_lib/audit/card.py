@@ -169,15 +169,13 @@ class PrivacyCard:
         return [part for part in parts if part[3]]
 
     def _origin(self) -> list[tuple[str, str]]:
-        entries = [("Seeds", ", ".join(map(str, self.seeds)))]
-        origin = self.provenance
-        if origin is None:
-            return entries
+        origin = self.provenance or {}
         git = origin.get("git")
         commit = "" if git is None else git["commit"] + (" with uncommitted changes" if git["dirty"] else "")
         versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items() if version)
-        entries += [("Command", origin.get("command")), ("Commit", commit), ("Versions", versions), ("Device", origin.get("device"))]
-        return [(term, str(text)) for term, text in [*entries, ("Date", origin.get("date"))] if text]
+        entries = [("Seeds", ", ".join(map(str, self.seeds))), ("Command", origin.get("command")), ("Commit", commit)]
+        entries += [("Versions", versions), ("Device", origin.get("device")), ("Date", origin.get("date"))]
+        return [(term, str(text)) for term, text in entries if text]
 
 
 _SPLITS = {
@@ -244,9 +242,8 @@ def privacy_card(
     attackers = sorted(r["attackers"], key=r["attackers_val"].get, reverse=True)
     attributes = []
     for name, read in deep.get("creep", {}).get("attributes", {}).items():
-        low, high = read["change_ci"]
         changes = {key: read[key] for key in ("before", "after", "change")}
-        attributes.append({"attribute": name, **changes, "low": low, "high": high})
+        attributes.append({"attribute": name, **changes, **dict(zip(("low", "high"), read["change_ci"], strict=True))})
     return PrivacyCard(
         method=report.name,
         attribute=report.attribute,

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..config import AuditConfig
 from ..faces import Faces, Pairs
@@ -197,10 +196,7 @@ def group_rates(
     for seed, (value, rows) in itertools.product(numbers, groups.items()):
         pairs = splits.test.subset(rows).pairs(max(2, config.pairs // 2), "free", seed=seed)
         test_pairs[seed, value] = Pairs(rows[pairs.a], rows[pairs.b], pairs.different)
-    name = name_of(anonymizer)
-    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
-        released = Released.of(anonymizer, splits, control=True)
-        bar.update()
+    released = Released.of(anonymizer, splits, control=True, progress=progress)
     thresholds: list[float] = []
     rates, draws = collections.defaultdict(list), collections.defaultdict(list)  # by figure and value, of each seed
     for seed in numbers:
@@ -227,8 +223,8 @@ def group_rates(
     for figure in ("fmr", "fnmr"):
         difference[figure] = result[1][figure] - result[0][figure]
         difference[f"{figure}_ci"] = limits(mean[figure, 1] - mean[figure, 0])
-    missing = int((labels < 0).sum())
-    return GroupRates(name, attribute, target, result, difference, tuple(thresholds), missing, numbers, mean)
+    about = (name_of(anonymizer), attribute, target)
+    return GroupRates(*about, result, difference, tuple(thresholds), int((labels < 0).sum()), numbers, mean)
 
 
 def threshold_at(distances: ArrayLike, target: float) -> float:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..attackers import AttackSet
 from ..config import AuditConfig
@@ -159,10 +158,7 @@ def interaction_audit(
             f"Too few people to ask how {' and '.join(names)} interact: {what}: {reason}. "
             "Load more people, take fewer attributes, or those whose combinations are not so rare."
         )
-    with tqdm(total=1, desc=f"{name_of(anonymizer)}: representations", disable=not progress) as bar:
-        released = Released.of(anonymizer, splits)
-        bar.update()
-
+    released = Released.of(anonymizer, splits, progress=progress)
     reached: dict[str, list[tuple[str, Scored, np.ndarray]]] = {what: [] for what in questions}
     odds: list[dict[str, np.ndarray]] = []  # of each seed, by cell: how much the scores speak for it, (T',)
     for seed in numbers:
@@ -186,9 +182,6 @@ def interaction_audit(
         joint = _joint(cells, odds, {what: reached[what][0][1] for what in cells}, config.bootstrap)
     missing = {what: int(sum((table[:, i] < 0).sum() for table in tables.values())) for i, what in enumerate(names)}
     return InteractionReport(name_of(anonymizer), names, leaks, joint, left_out, missing, numbers, config.bootstrap)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _ask(names: tuple[str, ...], table: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:

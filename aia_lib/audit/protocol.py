@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..attackers import ATTACKERS, AttackSet
 from ..config import AuditConfig
@@ -81,10 +80,7 @@ def audit(
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
     enough_people(splits)
     pairs = {seed: draw_pairs(splits, config.pairs, seed) for seed in numbers}  # before anything slow: this can refuse
-    name = name_of(anonymizer)
-    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
-        released = Released.of(anonymizer, splits)
-        bar.update()
+    released = Released.of(anonymizer, splits, progress=progress)
     adversary, siamese = (getattr(anonymizer, member, None) for member in ("adversary", "siamese"))
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
         adversary = None  # what was trained to read another attribute is not asked for this one
@@ -108,7 +104,7 @@ def audit(
     data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
     for part, some in (("attack", splits.attack), ("val", splits.val), ("test", splits.test)):
         data |= {f"{part}_images": len(some), f"{part}_people": some.people}
-    return combine(name, attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
+    return combine(name_of(anonymizer), attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
 
 
 def enough_people(splits: Splits) -> None:
@@ -188,9 +184,9 @@ def _controls(
 ) -> dict[str, float]:
     """What the figures are to be held against.
 
-    majority_accuracy: always guessing the attack split's more frequent label. gender_only_verification_accuracy: calling two
-    faces one person if their true labels agree. With `config.controls` also shuffled_labels_auc: the audit of labels dealt out to other
-    people, where there is nothing to find; untrained_encoder_auc: what is read off the paper's encoder with random weights.
+    majority_accuracy: always guessing the attack split's more frequent label. gender_only_verification_accuracy: calling two faces one
+    person if their labels agree. With `config.controls` also shuffled_labels_auc, the audit of labels dealt out to other people, where
+    there is nothing to find, and untrained_encoder_auc, what is read off the paper's encoder with random weights.
     """
     known = released.labelled()
     free, truth = pairs["test"]["free"], splits.test.labels()

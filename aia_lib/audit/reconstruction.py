@@ -211,16 +211,11 @@ def reconstruction(
     """
     name, made, errors, real, refused = rebuild(released, splits, decode, steps, seed)
     mean_face = np.broadcast_to(real["attack"].mean(0), real["test"].shape)
-    arrays = {"rebuilt/psnr": psnr(real["test"], made["test"]), "rebuilt/ssim": ssim(real["test"], made["test"])}
-    figures: dict[str, Any] = {
-        "attacker": name,
-        "size": int(real["test"].shape[-1]),
-        "val_error": errors,
-        "psnr": float(arrays["rebuilt/psnr"].mean()),
-        "ssim": float(arrays["rebuilt/ssim"].mean()),
-        "mean_face_psnr": float(psnr(real["test"], mean_face).mean()),
-        "mean_face_ssim": float(ssim(real["test"], mean_face).mean()),
-    }
+    arrays: dict[str, np.ndarray] = {}
+    figures: dict[str, Any] = {"attacker": name, "size": int(real["test"].shape[-1]), "val_error": errors}
+    for key, measure in (("psnr", psnr), ("ssim", ssim)):
+        arrays[f"rebuilt/{key}"] = measure(real["test"], made["test"])
+        figures |= {key: float(arrays[f"rebuilt/{key}"].mean()), f"mean_face_{key}": float(measure(real["test"], mean_face).mean())}
     side = min(VERIFIED_AT, figures["size"])
     flat = {part: shrunk(values, side).reshape(len(values), -1) for part, values in real.items()}
     standardise = standardiser(flat["attack"])

@@ -31,10 +31,8 @@ RECONSTRUCTION_SIZE = 32
 
 def name_of(anonymizer: object) -> str:
     """What a report calls an anonymizer: its `name`, else its function's name, else its type's."""
-    for candidate in (getattr(anonymizer, "name", None), getattr(anonymizer, "__name__", None)):
-        if isinstance(candidate, str) and candidate:
-            return candidate
-    return type(anonymizer).__name__
+    names = [getattr(anonymizer, member, None) for member in ("name", "__name__")]
+    return next((name for name in names if isinstance(name, str) and name), type(anonymizer).__name__)
 
 
 def call_checked(function: Callable, inputs: Tensor, what: str) -> np.ndarray:
@@ -166,10 +164,12 @@ class Released:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, anonymizer: Callable, splits: Splits, control: bool = False) -> Released:
+    def of(cls, anonymizer: Callable, splits: Splits, control: bool = False, progress: bool = False) -> Released:
         """Run the anonymizer on the three splits. As a `control`, without what `CONTROL_ATTACKERS` do not read."""
         parts = {"attack": splits.attack, "val": splits.val, "test": splits.test}
-        g = {part: represent(anonymizer, faces.images) for part, faces in parts.items()}
+        with tqdm(total=1, desc=f"{name_of(anonymizer)}: representations", disable=not progress) as bar:
+            g = {part: represent(anonymizer, faces.images) for part, faces in parts.items()}
+            bar.update()
         shape = _map_shape(anonymizer, g["attack"].shape[1])
         missing = {} if shape else {"map_shape": "the representation is not a map (the anonymizer has no map_shape)"}
         decode = None if control else getattr(anonymizer, "decode", None)
