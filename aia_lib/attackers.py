@@ -13,7 +13,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,8 +64,7 @@ class AttackSet:
 
     def take(self, rows: np.ndarray) -> AttackSet:
         """Only `rows` (a mask or row numbers). They must keep the halves of `repeats` together."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
+        return replace(self, **{name: array[rows] for name, array in vars(self).items() if isinstance(array, np.ndarray)})
 
     def auc(self, scores: np.ndarray) -> float:
         """AUC of scores (N,) against the labels; on val it is the figure that every choice maximises."""

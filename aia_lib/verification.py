@@ -27,7 +27,7 @@ def pair_distances(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:
 
 
 class Verifier:
-    """What `fit_verifier` returns.
+    """What `fit_verifier` returns: `embed` takes features float32 (N, k) to embeddings (N, d) whose Euclidean distance tells people apart.
 
     Attributes:
         name: "lda" or "siamese".
@@ -38,10 +38,7 @@ class Verifier:
     name: str
     val_auc: float
     candidates: dict[str, float]
-
-    def embed(self, features: np.ndarray) -> np.ndarray:
-        """Features float32 (N, k) to embeddings float32 (N, d) whose Euclidean distance tells people apart."""
-        raise NotImplementedError
+    embed: Callable[[np.ndarray], np.ndarray]
 
 
 class LDAVerifier(Verifier):

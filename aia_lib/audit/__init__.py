@@ -8,11 +8,9 @@ It knows nothing of how the anonymizer was made; what else it may offer is decla
 thresholds, the orientation of a score), those of `test` are read once. Two regimes are reported and never mixed: the *paper regime* (the
 adversary and the Siamese network that were trained together with the anonymizer) and the *retrained regime* (all of it trained afresh).
 
-`audit(deep=True)` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a
-privacy card: what may be claimed and what not.
-
-`interaction_audit` attacks several attributes together; `parity_gap` and `group_rates` say what a leak means for decisions
-and whom a verifier's errors fall on.
+`audit(deep=True)` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `interaction_audit`
+attacks several attributes together; `parity_gap` and `group_rates` say what a leak means for decisions and whom a verifier's errors fall
+on. `report.card()` is a privacy card: what may be claimed and what not.
 """
 
 from __future__ import annotations

@@ -178,9 +178,8 @@ def _table(report: AuditReport) -> str:
     r, data = report.retrained, report.data
     seeds = [entry["seed"] for entry in report.seeds]
     title = f"Audit of {report.name}: {report.attribute!r} as labelled in {data['source']}"
-    splits = ", ".join(
-        f"{part} {data[f'{part}_images']:,} images of {data[f'{part}_people']:,} people" for part in ("attack", "val", "test")
-    )
+    parts = ("attack", "val", "test")
+    splits = ", ".join(f"{part} {data[f'{part}_images']:,} images of {data[f'{part}_people']:,} people" for part in parts)
     lines = [title, "=" * len(title), splits, f"{'seed' if len(seeds) == 1 else 'means over seeds'} {', '.join(map(str, seeds))}", ""]
 
     lines += ["PAPER REGIME: the adversary and the Siamese network that were trained with the anonymizer"]

@@ -163,8 +163,8 @@ def _verifies(report: AuditReport, _: None, limits: Limits) -> Verdict:
 
 
 def _keeps(report: AuditReport, original: AuditReport, limits: Limits) -> Verdict:
-    kept = "utility_auc_same", lambda x, o: (x - 0.5) / (o - 0.5), "of the utility kept"
-    (low, high), reason = _compared(report, original, "same", *kept)
+    key, kept = "utility_auc_same", lambda x, o: (x - 0.5) / (o - 0.5)
+    (low, high), reason = _compared(report, original, "same", key, kept, "of the utility kept")
     return _below((-high, -low), limits.slack, f"{reason}; as well is down to {-limits.slack:+.2f}")
 
 

@@ -1,8 +1,7 @@
 """Several attributes together: what each leaks alone, what it leaks to those who know another one, and how well all are named at once.
 
-Hiding one attribute can expose another (the representation's room is used for something), and a leak that is small on average can be large
-among some people. So every attribute is attacked among all, then among those with each value of each other attribute, and every
-combination of values against all the others. All attackers are trained afresh, chosen on val and read on test once, as in `audit`.
+Hiding one attribute can expose another, and a leak that is small on average can be large among some people. All attackers are trained
+afresh, chosen on val and read on test once, as in `audit`.
 """
 
 from __future__ import annotations
@@ -131,8 +130,7 @@ def interaction_audit(
     """Attack several attributes of what an anonymizer releases: each alone, each given each other, and every combination of their values.
 
     With m attributes there are m questions of the first kind, 2 m (m - 1) of the second and 2^m of the third, and each is a training of
-    all `attackers`: take few of both. The people are split as `faces.split()` splits them, by the faces' own attribute; so an anonymizer
-    that was trained on its `train` meets nobody of them again.
+    all `attackers`: take few of both. The people are split by the faces' own attribute.
 
     Args:
         attributes: two or more names.

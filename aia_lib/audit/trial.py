@@ -55,17 +55,10 @@ def attack(
     progress: bool,
     extra: AttackSet | None = None,
 ) -> Attacks:
-    """Train the attackers on sets["attack"] and score val and test.
+    """Train the attackers on sets["attack"] and score val, test and, where there is one, `extra`.
 
-    A reader's attacker that breaks down is noted, and the others go on; what one of the library raises is raised.
-
-    Args:
-        missing: why a field of the sets is None, for the notes.
-        prefix: of the progress bars' text.
-        extra: one more set to score.
-
-    Raises:
-        UserError: not one could be trained.
+    A reader's attacker that breaks down is noted, and the others go on; what one of the library raises is raised. `missing` says why a
+    field of the sets is None; `prefix` is of the progress bars' text. UserError where not one could be trained.
     """
     done = Attacks()
     parts = {"val": sets["val"], "test": sets["test"]} | ({} if extra is None else {"extra": extra})

@@ -211,6 +211,7 @@ def test_a_module_goes_on_from_the_weights_that_it_has() -> None:
         ([LinearRegression()], "LinearRegression gives no scores.*predict_proba"),
         ([3], "3 is no attacker.*torch module"),
         ([None], "None is no attacker"),
+        ([SklearnAttacker(LogisticRegression(), reads="pixels")], "SklearnAttacker reads 'pixels'; there are g, features"),
         ({3: "mlp"}, "name must be a text, not 3"),
         ({" ": "mlp"}, "name must be a text"),
     ],
@@ -218,13 +219,6 @@ def test_a_module_goes_on_from_the_weights_that_it_has() -> None:
 def test_what_is_no_attacker_is_named(attackers: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         as_makers(attackers)
-
-
-def test_a_module_that_reads_what_is_not_there_is_named() -> None:
-    module = nn.Linear(2, 1)
-    module.reads = "pixels"
-    with pytest.raises(UserError, match="Linear reads 'pixels'; there are g, features"):
-        as_makers([module])
 
 
 def test_an_answer_of_the_wrong_shape_is_named() -> None:
