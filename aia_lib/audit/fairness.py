@@ -35,7 +35,7 @@ from ..statistics import MIN_PEOPLE, limits, rate_draws
 from ..verification import pair_distances
 from .released import Released, name_of
 
-VALUES = (0, 1)
+VALUES, FIGURES = (0, 1), ("fmr", "fnmr")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class GroupRates:
         lines = [title, "=" * len(title), f"{'':<16}{'false matches':<26}{'false non-matches':<26}pairs (impostors, genuine)"]
         rows = [(f"{self.attribute} = {value}"[:15], "", rates) for value, rates in self.rates.items()]
         for head, sign, rates in [*rows, ("1 less 0", "+", self.difference)]:
-            cells = [f"{rates[key]:{sign}.1%} [{', '.join(f'{end:{sign}.1%}' for end in rates[f'{key}_ci'])}]" for key in ("fmr", "fnmr")]
+            cells = [f"{rates[key]:{sign}.1%} [{', '.join(f'{end:{sign}.1%}' for end in rates[f'{key}_ci'])}]" for key in FIGURES]
             words = f"{rates['impostors']:,}, {rates['genuine']:,} of {rates['people']:,} people" if "people" in rates else ""
             lines.append(f"{head:<16}{cells[0]:<26}{cells[1]:<26}{words}".rstrip())
         return "\n".join(lines)
@@ -214,15 +214,13 @@ def group_rates(
     mean = {key: np.mean(of_seeds, axis=0) for key, of_seeds in draws.items()}
     result: dict[int, dict[str, Any]] = {}
     for value in VALUES:
-        result[value] = {figure: float(np.mean(rates[figure, value])) for figure in ("fmr", "fnmr")}
-        result[value] |= {f"{figure}_ci": limits(mean[figure, value]) for figure in ("fmr", "fnmr")}
+        result[value] = {figure: float(np.mean(rates[figure, value])) for figure in FIGURES}
+        result[value] |= {f"{figure}_ci": limits(mean[figure, value]) for figure in FIGURES}
         different = test_pairs[numbers[0], value].different
         result[value] |= {"impostors": int(different.sum()), "genuine": int((different == 0).sum())}
         result[value]["people"] = len(np.unique(identity[groups[value]]))
-    difference: dict[str, Any] = {}
-    for figure in ("fmr", "fnmr"):
-        difference[figure] = result[1][figure] - result[0][figure]
-        difference[f"{figure}_ci"] = limits(mean[figure, 1] - mean[figure, 0])
+    difference = {figure: result[1][figure] - result[0][figure] for figure in FIGURES}
+    difference |= {f"{figure}_ci": limits(mean[figure, 1] - mean[figure, 0]) for figure in FIGURES}
     about = (name_of(anonymizer), attribute, target)
     return GroupRates(*about, result, difference, tuple(thresholds), int((labels < 0).sum()), numbers, mean)
 

@@ -104,13 +104,10 @@ def learning_curve(
     labels = train.labels[:images]
     codes, person = np.unique(identity[:images], return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(codes))[person]  # (images,) each image's person's place in the order
-    ends = [max(1, round(share * len(codes))) for share in shares]
-
-    def rarer(rows: np.ndarray) -> int:
-        """How many people of `rows` have the rarer label."""
-        return min(len(np.unique(person[rows & (labels == value)])) for value in (0, 1))
-
-    usable = [end for end in dict.fromkeys(ends) if rarer(place < end) >= FEWEST]
+    usable = []
+    for end in dict.fromkeys(max(1, round(share * len(codes))) for share in shares):
+        rarer = min(len(np.unique(person[(place < end) & (labels == value)])) for value in (0, 1))  # people of the rarer label
+        usable += [end] if rarer >= FEWEST else []
     if len(usable) < 2:
         raise UserError(f"Too few people for a learning curve: {len(codes)} attack people with a label, cut into shares {tuple(shares)}.")
     curve: list[dict[str, Any]] = []
