@@ -82,11 +82,10 @@ def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str,
     """What becomes of the three splits when every image is released several times, and why it was not tried."""
     some = splits.val.images[: min(len(splits.val), 64)]
     if redrawn_share(anonymizer, some, jitter=False) > REDRAWN:
-        averaged = {"repeated releases": Released.of(Averaged(anonymizer, queries), splits)}
-        return averaged, {"near duplicates": "the anonymizer draws anew at each call, and repeated releases cover that"}
+        why = "the anonymizer draws anew at each call, and repeated releases cover that"
+        return {"repeated releases": Released.of(Averaged(anonymizer, queries), splits)}, {"near duplicates": why}
     left_out = {"repeated releases": "the anonymizer gives the same image the same representation"}
-    share = redrawn_share(anonymizer, some, jitter=True)
-    if share > SENSITIVE:
+    if (share := redrawn_share(anonymizer, some, jitter=True)) > SENSITIVE:
         return {"near duplicates": Released.of(Averaged(anonymizer, queries, jitter=True), splits)}, left_out
     why = f"a change of one grey level changes {share:.1%} of the representation's variance, too little to average"
     return {}, left_out | {"near duplicates": why}

@@ -23,8 +23,7 @@ from ..machine.device import pick_device, seeded
 from ..statistics import MIN_PEOPLE, roc_auc
 from .released import Released
 
-HIDDEN = 512
-"""Units of the network's hidden layer."""
+HIDDEN = 512  # units of the network's hidden layer
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Of the ridge regression, in units of the images' number (features are standardised)."""

@@ -91,12 +91,10 @@ class Deep:
 
     @cached_property
     def before(self) -> Released:
-        """What `original` releases."""
         return Released.of(self.original, self.splits, control=self.original is pixels)
 
     @cached_property
     def views(self) -> tuple[dict[str, Released], dict[str, str]]:
-        """What the anonymizer releases of an image when it is asked several times."""
         return views(self.anonymizer, self.splits, self.deep.queries)
 
     def ask(self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]) -> Answer:

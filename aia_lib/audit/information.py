@@ -23,8 +23,7 @@ from ..machine.files import UserError
 from ..statistics import roc_auc
 from .trial import Attacks, Makers, Trial
 
-FEWEST = 4
-"""People of each label that a prefix of the attack people must hold before an attacker is trained on it."""
+FEWEST = 4  # people of each label that a prefix of the attack people must hold before an attacker is trained on it
 
 
 def entropy(rate: np.ndarray | float) -> Any:

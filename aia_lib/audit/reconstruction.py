@@ -25,14 +25,11 @@ from ..verification import fit_verifier
 from .creep import narrow, ridge
 from .released import Released, reconstruct, standardiser
 
-LARGEST = 64
-"""Larger images are averaged down to this many pixels a side before they are rebuilt."""
+LARGEST = 64  # larger images are averaged down to this many pixels a side before they are rebuilt
 
-MOST_IMAGES = 20_000
-"""Attack images, mirrored ones included, that a decoder is trained on, at most."""
+MOST_IMAGES = 20_000  # attack images, mirrored ones included, that a decoder is trained on, at most
 
-VERIFIED_AT = 32
-"""Side in pixels at which the verifier compares rebuilt with real images: what it needs, and quick."""
+VERIFIED_AT = 32  # side in pixels at which the verifier compares rebuilt with real images: what it needs, and quick
 
 PENALTIES = (1e-2, 1e-1, 1.0)
 

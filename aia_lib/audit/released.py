@@ -19,8 +19,7 @@ from ..machine.device import to_images
 from ..machine.files import UserError, one_line
 from ..verification import Verifier, fit_verifier, principal_components
 
-BATCH = 256
-"""Images that an anonymizer is given at a time."""
+BATCH = 256  # images that an anonymizer is given at a time
 
 MIRROR_BELOW = 20_000
 """Up to so many attack images, their mirror images are anonymized too and join the attackers' training set."""

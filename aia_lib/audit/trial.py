@@ -17,8 +17,7 @@ from ..machine.files import UserError, one_line
 from ..statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, roc_auc, tar_at_far
 from ..verification import pair_distances
 
-FARS = ("1e-1", "1e-2", "1e-3")
-"""The false accept rates at which the true accept rate is reported."""
+FARS = ("1e-1", "1e-2", "1e-3")  # the false accept rates at which the true accept rate is reported
 
 Makers = Mapping[str, Callable[[AuditConfig], Attacker]]
 """Attackers by name, each as a function that makes one; `makers.as_makers` gives it."""
