@@ -143,8 +143,8 @@ class Deep:
         return figures, arrays
 
     def _rebuild(self, pairs: dict[str, dict[str, Pairs]], seed: int) -> Answer:
-        decode, lengths = getattr(self.anonymizer, "decode", None), (self.config.epochs, self.deep.decoder_steps)
-        figures, arrays, refused = reconstruction(self.released, self.splits, pairs, decode, *lengths, seed)
+        decode, epochs = getattr(self.anonymizer, "decode", None), self.config.epochs
+        figures, arrays, refused = reconstruction(self.released, self.splits, pairs, decode, epochs, self.deep.decoder_steps, seed)
         self.notes += [f"its own decoder failed: {refused}."] if refused else []
         return figures, arrays
 

@@ -221,8 +221,8 @@ def group_rates(
         result[value]["people"] = len(np.unique(identity[groups[value]]))
     difference = {figure: result[1][figure] - result[0][figure] for figure in FIGURES}
     difference |= {f"{figure}_ci": limits(mean[figure, 1] - mean[figure, 0]) for figure in FIGURES}
-    about = (name_of(anonymizer), attribute, target)
-    return GroupRates(*about, result, difference, tuple(thresholds), int((labels < 0).sum()), numbers, mean)
+    name, missing = name_of(anonymizer), int((labels < 0).sum())
+    return GroupRates(name, attribute, target, result, difference, tuple(thresholds), missing, numbers, mean)
 
 
 def threshold_at(distances: ArrayLike, target: float) -> float:
