@@ -13,7 +13,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from .config import AuditConfig
 from .machine.device import autocast, pick_device, seeded
+from .machine.fit_best import fit_best
 from .models import CNNAdversary
 from .statistics import rank_auc
 
@@ -63,8 +64,7 @@ class AttackSet:
 
     def take(self, rows: np.ndarray) -> AttackSet:
         """Only `rows` (a mask or row numbers). They must keep the halves of `repeats` together."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
+        return replace(self, **{name: array[rows] for name, array in vars(self).items() if isinstance(array, np.ndarray)})
 
     def auc(self, scores: np.ndarray) -> float:
         """AUC of scores (N,) against the labels; on val it is the figure that every choice maximises."""
@@ -254,12 +254,10 @@ class TorchAttacker:
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=epochs * steps)
         inputs, labels = torch.from_numpy(getattr(train, self.reads)), torch.from_numpy(train.labels.astype(np.float32)).to(self.device)
-        best, state, since = -1.0, None, 0
-        for _ in range(epochs):
-            network.train()
+
+        def learn(_: int) -> None:
             rows = rng.permutation(images) + images * rng.integers(train.repeats, size=images)  # each image once, mirrored or not
-            for batch in np.split(rows[: steps * batch_size], steps):
-                batch = torch.from_numpy(batch)
+            for batch in torch.from_numpy(rows[: steps * batch_size]).split(batch_size):
                 with autocast(self.device):
                     logits = network(inputs[batch].to(self.device))
                 loss = F.binary_cross_entropy_with_logits(logits.float(), labels[batch.to(self.device)])
@@ -267,30 +265,14 @@ class TorchAttacker:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            auc = val.auc(self.score(val))
-            if auc > best:
-                best, since = auc, 0
-                state = {key: value.detach().clone() for key, value in network.state_dict().items()}
-            else:
-                since += 1
-                if since > epochs // 3:
-                    break
-        network.load_state_dict(state)
+
+        fit_best(network, learn, lambda: val.auc(self.score(val)), epochs, patience=epochs // 3)
 
     def score(self, data: AttackSet) -> np.ndarray:
         self.network.eval()
         inputs = torch.from_numpy(getattr(data, self.reads))
         with torch.no_grad():  # in float32: bfloat16 would tie scores that differ by less than a hundredth
             return np.concatenate([self.network(block.to(self.device)).float().cpu().numpy() for block in inputs.split(512)])
-
-
-def mlp(features: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """Features (N, k) to one logit an image (N,): linear, batch norm, ReLU and dropout for each hidden layer of so many units."""
-    layers: list[nn.Module] = []
-    for units in hidden:
-        layers += [nn.Linear(features, units), nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(dropout)]
-        features = units
-    return nn.Sequential(*layers, nn.Linear(features, 1), nn.Flatten(0))
 
 
 class StandardisedCNN(nn.Module):
@@ -314,9 +296,16 @@ class StandardisedCNN(nn.Module):
 
 
 def _mlp(hidden: tuple[int, ...], dropout: float) -> Callable[[AuditConfig], Attacker]:
-    return lambda config: TorchAttacker(
-        lambda train: mlp(train.features.shape[1], hidden, dropout), epochs=config.epochs, min_steps=config.min_steps
-    )
+    """Features to one logit an image: linear, batch norm, ReLU and dropout for each hidden layer of so many units."""
+
+    def make(train: AttackSet) -> nn.Module:
+        layers, features = [], train.features.shape[1]
+        for units in hidden:
+            layers += [nn.Linear(features, units), nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(dropout)]
+            features = units
+        return nn.Sequential(*layers, nn.Linear(features, 1), nn.Flatten(0))
+
+    return lambda config: TorchAttacker(make, epochs=config.epochs, min_steps=config.min_steps)
 
 
 def _cnn(reads: str, shape: Callable[[AttackSet], tuple], share: float, needs: tuple[str, ...] = ()) -> Callable[[AuditConfig], Attacker]:

@@ -93,10 +93,8 @@ def best_threshold(scores: ArrayLike, positive: ArrayLike, balanced: bool = Fals
     below_negative = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights * ~positive))])  # won when t is above them
     won = below_negative - below_positive  # up to a constant, for t below all values, between neighbours, above all
     best = np.flatnonzero(won >= won.max() - 1e-12 * len(scores))
-    i = int(best[len(best) // 2])
-    if i == 0:
-        return float(np.nextafter(values[0], -np.inf))
-    return float(values[-1]) if i == len(values) else float(values[i - 1] + (values[i] - values[i - 1]) / 2)
+    borders = [np.nextafter(values[:1], -np.inf), values[:-1] + np.diff(values) / 2, values[-1:]]
+    return float(np.concatenate(borders)[best[len(best) // 2]])
 
 
 def accuracy(scores: ArrayLike, positive: ArrayLike, threshold: float, balanced: bool = False) -> float:
@@ -160,9 +158,7 @@ def bootstrap_auc(measurements: Sequence[Scored], resamples: int = 1000, seed: i
 def _prepare(m: Scored, codes: np.ndarray) -> tuple[np.ndarray, ...]:
     order = np.argsort(m.scores, kind="stable")
     scores, positive = np.asarray(m.scores)[order], np.asarray(m.positive, dtype=bool)[order]
-    people = np.searchsorted(codes, m.people[order])
-    if people.ndim == 1:
-        people = people[:, None]
+    people = np.searchsorted(codes, m.people[order]).reshape(len(order), -1)
     chosen = np.flatnonzero(positive)
     below = np.searchsorted(scores, scores[chosen], side="left")  # rows with a lower score
     up_to = np.searchsorted(scores, scores[chosen], side="right")  # ... and with the same
@@ -224,12 +220,9 @@ def rate_draws(values: ArrayLike, people: np.ndarray, everybody: np.ndarray, res
             sums, counts = np.bincount(person, values, minlength=len(codes)), np.bincount(person, minlength=len(codes))
             return (draws @ sums) / (draws @ counts)
         one = person[:, 0] == person[:, 1]
-        result = np.empty(resamples)
-        for start in range(0, resamples, 100):  # a block of weights at a time
-            part = draws[start : start + 100]
-            weights = part[:, person[:, 0]] * np.where(one, 1, part[:, person[:, 1]])  # (100, N)
-            result[start : start + 100] = (weights @ values) / weights.sum(1)
-        return result
+        blocks = (draws[start : start + 100] for start in range(0, resamples, 100))
+        weights = (block[:, person[:, 0]] * np.where(one, 1, block[:, person[:, 1]]) for block in blocks)  # (100, N) each
+        return np.concatenate([(w @ values) / w.sum(1) for w in weights])
 
 
 def mean_limits(values: Sequence[np.ndarray], people: Sequence[np.ndarray], resamples: int) -> list[float]:

@@ -7,7 +7,6 @@ and positive are the impostor pairs (`different` = 1, as in Eq. 7), so `roc_auc(
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,42 +16,32 @@ from .faces import Pairs
 from .losses import contrastive_loss
 from .machine.device import adam, pick_device, seeded
 from .machine.files import UserError
+from .machine.fit_best import fit_best
 from .models import SiameseNetwork
 from .statistics import roc_auc
 
 
-@dataclass(frozen=True)
-class FittedVerifier:
-    """The verifier that was best on val.
+def pair_distances(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Euclidean distance of the two embeddings of each pair, float64 (M,)."""
+    return np.linalg.norm(embeddings[pairs.a].astype(np.float64) - embeddings[pairs.b], axis=1)
+
+
+class Verifier:
+    """What `fit_verifier` returns: `embed` takes features float32 (N, k) to embeddings (N, d) whose Euclidean distance tells people apart.
 
     Attributes:
         name: "lda" or "siamese".
-        verifier: it.
-        val_auc: mean of its AUCs on val, over free and same-attribute impostors.
+        val_auc: mean of its AUCs on val, over the sets of pairs.
         candidates: the same figure of each kind that was tried.
     """
 
     name: str
-    verifier: LDAVerifier | SiameseVerifier
     val_auc: float
     candidates: dict[str, float]
-
-    def embed(self, features: np.ndarray) -> np.ndarray:
-        """Features float32 (N, k) to embeddings float32 (N, d) whose Euclidean distance tells people apart."""
-        return self.verifier.embed(features)
+    embed: Callable[[np.ndarray], np.ndarray]
 
 
-def pair_distances(embeddings: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Euclidean distance of the two embeddings of each pair, float64 (M,)."""
-    return np.concatenate(
-        [
-            np.linalg.norm(embeddings[a].astype(np.float64) - embeddings[b], axis=1)
-            for a, b in zip(_blocks(pairs.a, 8192), _blocks(pairs.b, 8192), strict=True)
-        ]
-    )
-
-
-class LDAVerifier:
+class LDAVerifier(Verifier):
     """A closed-form metric: linear discriminant analysis on principal components, then the cosine.
 
     The components are whitened, so their total covariance is I. With the within-person covariance W = Q diag(w) Q^T the
@@ -65,10 +54,11 @@ class LDAVerifier:
         scales: standard deviation of each score, shape (d,).
         scores: those of the images to fit on, shape (N, d).
         identity: their people, shape (N,).
-        repeats: how many rows show one and the same image (2 with mirror images); W rests on people with more rows than these.
+        repeats: rows that show one and the same image (2 with mirror images); W rests on people with more rows than these.
         dimensions: how many components to use.
     """
 
+    name = "lda"
     SHRINKAGE = 0.02
 
     def __init__(
@@ -102,8 +92,10 @@ class LDAVerifier:
         return z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12)
 
 
-class SiameseVerifier:
+class SiameseVerifier(Verifier):
     """The paper's Siamese network and contrastive loss (Eq. 7), trained afresh by Adam."""
+
+    name = "siamese"
 
     def __init__(self, network: SiameseNetwork, device: torch.device) -> None:
         self.network, self.device = network, device
@@ -126,7 +118,7 @@ def fit_verifier(
     seed: int = 0,
     kinds: Sequence[str] = ("lda", "siamese"),
     principal: tuple[np.ndarray, np.ndarray] | None = None,
-) -> FittedVerifier:
+) -> Verifier:
     """Train a verifier on people it will not be tested on, and keep the kind that does best on val.
 
     Args:
@@ -148,17 +140,18 @@ def fit_verifier(
     if counts.max(initial=0) <= repeats:
         raise UserError("A verifier cannot be trained: nobody in the attack split has two images. Load more images a person.")
 
-    def judge(verifier: LDAVerifier | SiameseVerifier) -> float:
+    def judge(verifier: Verifier) -> float:
         embeddings = verifier.embed(val_features)
         return float(np.mean([roc_auc(pair_distances(embeddings, pairs), pairs.different) for pairs in val_pairs]))
 
-    makers: dict[str, Callable[[], tuple[float, LDAVerifier | SiameseVerifier]]] = {
+    makers = {
         "lda": lambda: _fit_lda(features, identity, judge, repeats, principal),
         "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, seed),
     }
-    fitted = {kind: makers[kind]() for kind in kinds}
-    best = max(fitted, key=lambda kind: fitted[kind][0])
-    return FittedVerifier(best, fitted[best][1], fitted[best][0], {kind: auc for kind, (auc, _) in fitted.items()})
+    fitted = [makers[kind]() for kind in kinds]
+    best = max(fitted, key=lambda verifier: verifier.val_auc)
+    best.candidates = {verifier.name: verifier.val_auc for verifier in fitted}
+    return best
 
 
 def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -169,13 +162,7 @@ def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) 
     return mean, basis[values > 1e-6 * max(values.max(initial=0.0), 1e-12)]
 
 
-def _fit_lda(
-    features: np.ndarray,
-    identity: np.ndarray,
-    judge: Callable[[LDAVerifier], float],
-    repeats: int,
-    principal: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[float, LDAVerifier]:
+def _fit_lda(features: np.ndarray, identity: np.ndarray, judge: Callable, repeats: int, principal: tuple | None) -> LDAVerifier:
     mean, basis = principal or principal_components(features)
     scores = (features - mean) @ basis.T
     scales = scores.std(0)
@@ -184,72 +171,51 @@ def _fit_lda(
     most = max(2, min(len(basis), int((counts // repeats - 1).sum()) // 2))
     tried = sorted({min(d, most, len(basis)) for d in (16, 50, 100, 150, 200, 256)})
     fits = [LDAVerifier(mean, basis, scales, scores, identity, repeats, d) for d in tried]
-    return max(((judge(fit), fit) for fit in fits), key=lambda item: item[0])
+    for fit in fits:
+        fit.val_auc = judge(fit)
+    return max(fits, key=lambda fit: fit.val_auc)
 
 
 def _fit_siamese(
-    features: np.ndarray,
-    identity: np.ndarray,
-    judge: Callable[[SiameseVerifier], float],
-    map_shape: tuple[int, int, int] | None,
-    repeats: int,
-    epochs: int,
-    seed: int,
-    batch_size: int = 64,
-) -> tuple[float, SiameseVerifier]:
-    device = pick_device()
-    rng = np.random.default_rng(seed)
+    features: np.ndarray, identity: np.ndarray, judge: Callable, map_shape: tuple | None, repeats: int, epochs: int, seed: int
+) -> SiameseVerifier:
+    device, rng, batch_size = pick_device(), np.random.default_rng(seed), 64
     with seeded(seed, "fresh siamese"):
         network = SiameseNetwork(map_shape or (features.shape[1],)).to(device)
     optimizer = adam(network.parameters(), 1e-3, device)
     verifier = SiameseVerifier(network, device)
     inputs = torch.from_numpy(features).to(device)
-    draw = _PairSampler(identity, repeats)
     pairs = max(2, len(features) // repeats // 2)  # an epoch shows as many images as there are
-    best, state, since = -1.0, None, 0
     epochs = max(epochs, -(-100 * batch_size // pairs))  # few images: a hundred steps all the same
-    for _ in range(epochs):
-        network.train()
-        a, b, different = draw(pairs, rng)
-        for rows_a, rows_b, target in zip(_blocks(a, batch_size), _blocks(b, batch_size), _blocks(different, batch_size), strict=True):
+
+    def learn(_: int) -> None:
+        drawn = _draw_pairs(identity, repeats, pairs, rng)
+        for rows_a, rows_b, target in zip(*(_blocks(part, batch_size) for part in drawn), strict=True):
             z_a, z_b = network(inputs[np.concatenate([rows_a, rows_b])]).chunk(2)
             loss = contrastive_loss(z_a, z_b, torch.from_numpy(target).to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        auc = judge(verifier)
-        if auc > best:
-            best, since = auc, 0
-            state = {key: value.detach().clone() for key, value in network.state_dict().items()}
-        else:
-            since += 1
-            if since > max(3, epochs // 4):
-                break
-    network.load_state_dict(state)
-    return best, verifier
+
+    verifier.val_auc = fit_best(network, learn, lambda: judge(verifier), epochs, patience=max(3, epochs // 4))
+    return verifier
 
 
-class _PairSampler:
-    """Training pairs, half genuine and half impostors, drawn anew each epoch; a mirror image is never paired with its original."""
-
-    def __init__(self, identity: np.ndarray, repeats: int) -> None:
-        self.identity = identity
-        self.order = np.argsort(identity, kind="stable")
-        _, self.start, self.count = np.unique(identity[self.order], return_index=True, return_counts=True)
-        self.images = len(identity) // repeats  # row i and row i + images show the same image
-        self.several = np.flatnonzero(self.count > repeats)
-
-    def __call__(self, pairs: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        share = self.count[self.several] / self.count[self.several].sum()
-        person = rng.choice(self.several, pairs // 2, p=share)
-        a, b = (self.order[self.start[person] + rng.integers(self.count[person])] for _ in range(2))
-        genuine = np.stack([a, b])[:, a % self.images != b % self.images]
-        impostors = rng.integers(len(self.identity), size=(2, pairs - pairs // 2))
-        impostors = impostors[:, self.identity[impostors[0]] != self.identity[impostors[1]]][:, : genuine.shape[1]]
-        both = np.concatenate([genuine, impostors], axis=1)
-        different = np.repeat(np.array([0, 1], dtype=np.float32), [genuine.shape[1], impostors.shape[1]])
-        shuffled = rng.permutation(len(different))
-        return both[0, shuffled], both[1, shuffled], different[shuffled]
+def _draw_pairs(identity: np.ndarray, repeats: int, pairs: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training pairs, half genuine and half impostors; a mirror image is never paired with its original."""
+    order = np.argsort(identity, kind="stable")
+    _, start, count = np.unique(identity[order], return_index=True, return_counts=True)
+    images = len(identity) // repeats  # row i and row i + images show the same image
+    several = np.flatnonzero(count > repeats)
+    person = rng.choice(several, pairs // 2, p=count[several] / count[several].sum())
+    a, b = (order[start[person] + rng.integers(count[person])] for _ in range(2))
+    genuine = np.stack([a, b])[:, a % images != b % images]
+    impostors = rng.integers(len(identity), size=(2, pairs - pairs // 2))
+    impostors = impostors[:, identity[impostors[0]] != identity[impostors[1]]][:, : genuine.shape[1]]
+    both = np.concatenate([genuine, impostors], axis=1)
+    different = np.repeat(np.array([0, 1], dtype=np.float32), [genuine.shape[1], impostors.shape[1]])
+    shuffled = rng.permutation(len(different))
+    return both[0, shuffled], both[1, shuffled], different[shuffled]
 
 
 def _blocks(rows: np.ndarray, size: int) -> Iterable[np.ndarray]:

@@ -8,11 +8,9 @@ It knows nothing of how the anonymizer was made; what else it may offer is decla
 thresholds, the orientation of a score), those of `test` are read once. Two regimes are reported and never mixed: the *paper regime* (the
 adversary and the Siamese network that were trained together with the anonymizer) and the *retrained regime* (all of it trained afresh).
 
-`audit(deep=True)` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `report.card()` is a
-privacy card: what may be claimed and what not.
-
-`interaction_audit` attacks several attributes together; `parity_gap` and `group_rates` say what a leak means for decisions
-and whom a verifier's errors fall on.
+`audit(deep=True)` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `interaction_audit`
+attacks several attributes together; `parity_gap` and `group_rates` say what a leak means for decisions and whom a verifier's errors fall
+on. `report.card()` is a privacy card: what may be claimed and what not.
 """
 
 from __future__ import annotations
@@ -20,22 +18,16 @@ from __future__ import annotations
 from .adaptive import Averaged
 from .audit_report import AuditReport
 from .deep import DeepConfig
-from .fairness import GroupRates, ParityGap, group_rates, parity_gap
-from .interaction import INTERACTION_ATTACKERS, InteractionReport, Leak, interaction_audit
+from .fairness import group_rates, parity_gap
+from .interaction import InteractionReport, interaction_audit
 from .protocol import audit, enough_people
 from .released import represent
-from .trial import SeedScores
 
 __all__ = [
     "AuditReport",
     "Averaged",
     "DeepConfig",
-    "GroupRates",
-    "INTERACTION_ATTACKERS",
     "InteractionReport",
-    "Leak",
-    "ParityGap",
-    "SeedScores",
     "audit",
     "enough_people",
     "group_rates",

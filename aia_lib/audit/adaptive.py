@@ -26,9 +26,9 @@ from ..faces import Splits
 from ..machine.device import to_images
 from ..machine.files import UserError, one_line
 from ..statistics import roc_auc
-from .makers import resolve, training
-from .released import Released, call, name_of, outputs
-from .trial import Attacks, Makers
+from .makers import as_makers, training
+from .released import Released, batched_outputs, call_checked, name_of
+from .trial import Makers, Trial
 
 REDRAWN = 1e-3
 """From this share of g's variance on that differs between two calls for the same images, an anonymizer counts as randomised."""
@@ -54,10 +54,10 @@ class Averaged:
 
     def __call__(self, images: Tensor) -> np.ndarray:
         """Images float (N, 1, H, W) in [0, 1] to the mean g, float32 (N, k)."""
-        total: np.ndarray | None = None
+        what = f"The anonymizer {name_of(self.anonymizer)}"
+        total = 0.0
         for _ in range(self.queries):
-            part = call(self.anonymizer, self._changed(images) if self.jitter else images, f"The anonymizer {name_of(self.anonymizer)}")
-            total = part.astype(np.float64) if total is None else total + part
+            total = total + call_checked(self.anonymizer, self._changed(images) if self.jitter else images, what).astype(np.float64)
         return (total / self.queries).astype(np.float32)
 
     def _changed(self, images: Tensor) -> Tensor:
@@ -82,11 +82,10 @@ def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str,
     """What becomes of the three splits when every image is released several times, and why it was not tried."""
     some = splits.val.images[: min(len(splits.val), 64)]
     if redrawn_share(anonymizer, some, jitter=False) > REDRAWN:
-        averaged = {"repeated releases": Released.of(Averaged(anonymizer, queries), splits)}
-        return averaged, {"near duplicates": "the anonymizer draws anew at each call, and repeated releases cover that"}
+        why = "the anonymizer draws anew at each call, and repeated releases cover that"
+        return {"repeated releases": Released.of(Averaged(anonymizer, queries), splits)}, {"near duplicates": why}
     left_out = {"repeated releases": "the anonymizer gives the same image the same representation"}
-    share = redrawn_share(anonymizer, some, jitter=True)
-    if share > SENSITIVE:
+    if (share := redrawn_share(anonymizer, some, jitter=True)) > SENSITIVE:
         return {"near duplicates": Released.of(Averaged(anonymizer, queries, jitter=True), splits)}, left_out
     why = f"a change of one grey level changes {share:.1%} of the representation's variance, too little to average"
     return {}, left_out | {"near duplicates": why}
@@ -95,30 +94,24 @@ def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str,
 def adaptive(
     anonymizer: Callable,
     averaged: Mapping[str, Released],
-    not_averaged: Mapping[str, str],
+    left_out: Mapping[str, str],
     known: dict[str, AttackSet],
     makers: Makers,
     adversary: Callable | None,
     siamese: Callable | None,
-    trial: Callable[[Mapping[str, AttackSet], Makers], Attacks],
+    trial: Trial,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One seed's adaptive attacks.
 
-    Args:
-        averaged, not_averaged: what `views` gave.
-        known: the labelled rows of attack, val and test.
-        makers: who attacks the averaged releases.
-        adversary, siamese: co-trained, or None.
-        trial: trains and scores attackers on such sets.
+    `averaged` and `left_out` are what `views` gave, `known` the labelled rows of attack, val and test; `makers` attack the averaged
+    releases, and `trial` trains attackers on such sets and scores them.
 
     Returns:
         figures: attackers, attackers_val (AUC on test and val); worst_attacker, best on val; leak_auc, its AUC on test; left_out, why
             others were not tried. Only left_out where nothing applies.
         arrays: "adaptive/scores", the worst one's test scores (T,).
     """
-    val: dict[str, float] = {}
-    scores: dict[str, np.ndarray] = {}
-    left_out = dict(not_averaged)
+    val, scores, left_out = {}, {}, dict(left_out)
 
     def run(sets: dict[str, AttackSet], whose: Makers, name: str = "{}") -> None:
         try:
@@ -143,12 +136,12 @@ def adaptive(
     if siamese is None:
         left_out["released verifier"] = "the anonymizer has no co-trained verifier"
     else:
-        embeddings = {part: outputs(siamese, data.g, "The co-trained Siamese network") for part, data in known.items()}
+        embeddings = {part: batched_outputs(siamese, data.g, "The co-trained Siamese network") for part, data in known.items()}
         sets = {part: dataclasses.replace(data, embeddings=embeddings[part].astype(np.float32)) for part, data in known.items()}
         run(sets, {"released verifier": ATTACKERS["gallery_knn"]})
     if callable(offered := getattr(anonymizer, "adaptive_attackers", None)):
         try:
-            attackers = resolve(offered())
+            attackers = as_makers(offered())
         except Exception as error:  # the reader's, as all that an anonymizer does
             left_out["its own attackers"] = one_line(error)
         else:

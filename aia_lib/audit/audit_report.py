@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 import zipfile
@@ -14,14 +13,14 @@ import numpy as np
 
 from ..machine.files import UserError, atomic_write, explain_os_errors, one_line, with_interval
 from ..statistics import Scored, interval
-from . import deep
-from .trial import FARS, SeedScores
+from .claims import Claim, Limits, change, claim_lines, claims
+from .deep import combined_answers
+from .trial import FARS, SeedScores, mean_figures
 
 if TYPE_CHECKING:
     import pandas
 
     from .card import PrivacyCard
-    from .claims import Claim, Limits
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,12 +69,10 @@ class AuditReport:
         rows = []
         for regime in ("paper", "retrained", "controls"):
             values = getattr(self, regime) or {}
-            per_seed = [dict(_flat(entry.get(regime) or {})) for entry in self.seeds]
-            for figure, value in _flat(values):
-                low, high = values.get(f"{figure}_ci", (np.nan, np.nan))
-                spread = [numbers[figure] for numbers in per_seed if figure in numbers]
-                sd = float(np.std(spread, ddof=1)) if len(spread) > 1 else np.nan
-                rows.append((regime, figure, value, low, high, sd))
+            figures = pandas.json_normalize([values]).select_dtypes("number").iloc[0]
+            spread = pandas.json_normalize([entry.get(regime) or {} for entry in self.seeds]).std(numeric_only=True)
+            for figure, value in figures.items():
+                rows.append((regime, figure, float(value), *values.get(f"{figure}_ci", (np.nan, np.nan)), spread.get(figure, np.nan)))
         return pandas.DataFrame(rows, columns=["regime", "figure", "value", "low", "high", "sd"])
 
     @classmethod
@@ -107,12 +104,9 @@ class AuditReport:
         arrays: dict[str, np.ndarray] = {}
         for i, seed in enumerate(self.scores):
             arrays |= {f"{i}/labels": seed.labels, f"{i}/people": seed.people}
-            arrays |= {f"{i}/attackers/{name}": values for name, values in seed.attackers.items()}
-            for kind in ("free", "same"):
-                arrays |= {f"{i}/{kind}/{part}": values for part, values in vars(getattr(seed, kind)).items()}
-            if seed.adversary is not None:
-                arrays[f"{i}/adversary"] = seed.adversary
-            arrays |= {f"{i}/more/{name}": values for name, values in seed.more.items()}
+            arrays |= {} if seed.adversary is None else {f"{i}/adversary": seed.adversary}
+            for kind, parts in (("attackers", seed.attackers), ("free", vars(seed.free)), ("same", vars(seed.same)), ("more", seed.more)):
+                arrays |= {f"{i}/{kind}/{part}": values for part, values in parts.items()}
         text = json.dumps({**self.to_dict(), "bootstrap": self.bootstrap, "worst": [seed.worst for seed in self.scores]}, allow_nan=False)
         with atomic_write(path) as file:
             np.savez_compressed(file, report=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
@@ -133,27 +127,22 @@ class AuditReport:
 
     def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
         """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `claims.claims`."""
-        from .claims import claims
-
         return claims(self, original, limits)
 
     def card(self, original: AuditReport | None = None, limits: Limits | None = None, **about: Any) -> PrivacyCard:
         """The privacy card, to hand over with a released representation; `card().save("card.html")` writes it (.md, .html or .json).
 
-        Args:
-            original: the audit of what the method is compared with, on the same faces: two more claims can then be tested.
-            limits: where the claims' lines are drawn; None takes `claims.Limits()`.
-            **about: description, contact and provenance, see `card.privacy_card`.
+        For the arguments see `card.privacy_card`.
         """
         from .card import privacy_card
 
         return privacy_card(self, original, limits, **about)
 
-    def __repr__(self) -> str:
-        return f"AuditReport({self.name!r}, {self.attribute!r}, leak_auc={self.retrained['leak_auc']:.3f}, {len(self.seeds)} seeds)"
-
     def __str__(self) -> str:
         return _table(self)
+
+    def __repr__(self) -> str:
+        return f"AuditReport({self.name!r}, {self.attribute!r}, leak_auc={self.retrained['leak_auc']:.3f}, {len(self.seeds)} seeds)"
 
 
 def combine(
@@ -166,39 +155,14 @@ def combine(
     bootstrap: int,
 ) -> AuditReport:
     """One report of several seeds: means, and clustered intervals of the mean AUCs."""
-    retrained = _mean([entry["retrained"] for entry in entries])
+    retrained = mean_figures([entry["retrained"] for entry in entries])
     retrained["worst_attacker"] = max(retrained["attackers_val"], key=retrained["attackers_val"].get)
     for key, kind in (("leak_auc", "leak"), ("utility_auc", "free"), ("utility_auc_same", "same")):
         retrained[f"{key}_ci"] = list(interval([getattr(seed, kind) for seed in scores], bootstrap))
     papers = [entry["paper"] for entry in entries if entry["paper"] is not None]
-    paper, controls = _mean(papers) if papers else None, _mean([entry["controls"] for entry in entries])
-    answers = deep.combine(entries, scores, bootstrap)
+    paper, controls = mean_figures(papers) or None, mean_figures([entry["controls"] for entry in entries])
+    answers = combined_answers(entries, scores, bootstrap)
     return AuditReport(name, attribute, paper, retrained, controls, tuple(entries), data, notes, tuple(scores), bootstrap, answers)
-
-
-def _mean(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Key by key: the mean of numbers, over those that have the key; the most frequent text; the same inside dictionaries."""
-    result: dict[str, Any] = {}
-    for key in dict.fromkeys(key for values in dicts for key in values):
-        entries = [values[key] for values in dicts if key in values]
-        if isinstance(entries[0], Mapping):
-            result[key] = _mean(entries)
-        elif isinstance(entries[0], str):
-            result[key] = collections.Counter(entries).most_common(1)[0][0]
-        else:
-            result[key] = float(np.mean(entries))
-    return result
-
-
-def _flat(values: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The numbers in nested dictionaries, with dotted names; intervals and texts are left out."""
-    rows = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            rows += [(f"{key}.{name}", number) for name, number in _flat(value)]
-        elif isinstance(value, (int, float)):
-            rows.append((key, float(value)))
-    return rows
 
 
 def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedScores:
@@ -214,9 +178,8 @@ def _table(report: AuditReport) -> str:
     r, data = report.retrained, report.data
     seeds = [entry["seed"] for entry in report.seeds]
     title = f"Audit of {report.name}: {report.attribute!r} as labelled in {data['source']}"
-    splits = ", ".join(
-        f"{part} {data[f'{part}_images']:,} images of {data[f'{part}_people']:,} people" for part in ("attack", "val", "test")
-    )
+    parts = ("attack", "val", "test")
+    splits = ", ".join(f"{part} {data[f'{part}_images']:,} images of {data[f'{part}_people']:,} people" for part in parts)
     lines = [title, "=" * len(title), splits, f"{'seed' if len(seeds) == 1 else 'means over seeds'} {', '.join(map(str, seeds))}", ""]
 
     lines += ["PAPER REGIME: the adversary and the Siamese network that were trained with the anonymizer"]
@@ -254,10 +217,7 @@ def _table(report: AuditReport) -> str:
     }
     lines += ["", "CONTROLS", *(_row(words[key][0], words[key][1].format(c[key])) for key in words if key in c)]
     if report.deep is not None:
-        lines += ["", *_deep_lines(report.deep)]
-        from .claims import claim_lines
-
-        lines += ["", "CLAIMS", *claim_lines(report.claims())]
+        lines += ["", *_deep_lines(report.deep), "", "CLAIMS", *claim_lines(report.claims())]
     if report.notes:
         lines += ["", "NOTES", *(f"  {note}" for note in report.notes)]
     return "\n".join(lines)
@@ -269,10 +229,6 @@ def _row(label: str, *cells: str) -> str:
 
 def _auc(values: Mapping[str, Any], key: str) -> str:
     return f"AUC {with_interval(values[key], values[f'{key}_ci'])}"
-
-
-def _change(value: float, interval: Sequence[float]) -> str:
-    return f"{value:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
@@ -290,7 +246,7 @@ def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
         others = {name: figures for name, figures in creep["attributes"].items() if name != creep["private"]}
         lines += [_row(f"{len(others)} other attributes", f"AUC before, in {creep['original']}, and after")]
         for name, figures in sorted(others.items(), key=lambda item: -item[1]["change"])[:5]:
-            words = f"{figures['before']:.3f} -> {figures['after']:.3f}", _change(figures["change"], figures["change_ci"])
+            words = f"{figures['before']:.3f} -> {figures['after']:.3f}", change(figures["change"], figures["change_ci"])
             lines += [_row(f"  {name}"[:33], *words)]
     if rebuilt := deep.get("reconstruction"):
         words = f"PSNR {rebuilt['psnr']:.1f} dB, SSIM {rebuilt['ssim']:.2f}", f"the mean face {rebuilt['mean_face_psnr']:.1f} dB"
@@ -298,6 +254,6 @@ def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
         words = _auc(rebuilt, "match_auc_same"), f"real against real {rebuilt['real_auc_same']:.3f}"
         lines += [_row("rebuilt recognised, same label", *words)]
     if "leak_auc" in (knows := deep.get("adaptive", {})):
-        words = _auc(knows, "leak_auc"), f"gain {_change(knows['gain'], knows['gain_ci'])}", knows["worst_attacker"]
+        words = _auc(knows, "leak_auc"), f"gain {change(knows['gain'], knows['gain_ci'])}", knows["worst_attacker"]
         lines += [_row("attacker who knows the defence", *words)]
     return lines

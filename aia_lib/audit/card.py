@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Any
 from ..machine.files import UserError, write_json, write_text
 from ..report import page as pages
 from ..report.ledger import markdown_table
-from .claims import MARKS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Limits, claims, plain
+from .claims import MARKS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Claim, Limits, claims, spaced
 
 if TYPE_CHECKING:
     from . import AuditReport
 
 
+_CLAIMED = "What may be claimed"
+
+_VERDICTS = {verdict: f"{mark} {verdict}" for verdict, mark in MARKS.items()}
+
 FORMATS = (".md", ".html", ".json")
 """What `PrivacyCard.save` writes, by the file's ending."""
-
-
-# The card -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,11 @@ class PrivacyCard:
     def to_markdown(self) -> str:
         """The card as Markdown."""
         lines = [f"# {_md(self.title)}", "", *(line for text in self._lead() for line in (_md(text), ""))]
-        lines += ["## What may be claimed", ""]
-        lines += _md_table(["Claim", "Verdict", "Why"], [[c.text, f"{MARKS[c.verdict]} {c.verdict}", c.reason] for c in self.claims])
-        for heading, words, head, rows in self._tables():
-            lines += [f"## {heading}", "", *([_md(words), ""] if words else []), *_md_table(head, rows)]
-        lines += ["## Limits", "", *(f"* {_md(sentence)}" for sentence in self.limits), ""]
-        if self.notes:
-            lines += ["## What the audit left out", "", *(f"* {_md(note)}" for note in self.notes), ""]
+        for heading, words, head, rows in self._parts():
+            lines += [f"## {heading}", "", *([_md(words), ""] if words else [])]
+            cells = [[_md(cell) for cell in row] for row in rows]
+            lines += markdown_table(head, cells, range(len(head))).splitlines() if head else [f"* {cell}" for (cell,) in cells]
+            lines.append("")
         lines += ["## Where this comes from", "", *(f"* {_md(term)}: {_md(text)}" for term, text in self._origin()), ""]
         return "\n".join(lines)
 
@@ -89,23 +88,17 @@ class PrivacyCard:
         """The card as a page that stands by itself: no script, nothing loaded, light and dark."""
         parts = [f"<h1>{escape(self.title)}</h1>"]
         parts += [f'<p class="lead">{escape(text)}</p>' if i == 0 else f"<p>{escape(text)}</p>" for i, text in enumerate(self._lead())]
-        rows = [
-            [escape(c.text), f'<span class="verdict {c.verdict.replace(" ", "-")}">{MARKS[c.verdict]} {c.verdict}</span>', escape(c.reason)]
-            for c in self.claims
-        ]
-        parts += [
-            "<h2>What may be claimed</h2>",
-            pages.html_table(["Claim", "Verdict", "Why"], rows, "Claims and verdicts", text_columns=(1, 2)),
-        ]
-        for heading, words, head, rows in self._tables():
+        shown = {text: f'<span class="verdict {verdict.replace(" ", "-")}">{text}</span>' for verdict, text in _VERDICTS.items()}
+        for heading, words, head, rows in self._parts():
             parts += [f"<h2>{escape(heading)}</h2>", f"<p>{escape(words)}</p>" if words else ""]
-            parts.append(pages.html_table([escape(cell) for cell in head], [[escape(cell) for cell in row] for row in rows], heading))
-        parts += ["<h2>Limits</h2>", _html_list(self.limits)]
-        if self.notes:
-            parts += ["<h2>What the audit left out</h2>", _html_list(self.notes)]
+            cells = [[shown.get(cell, escape(cell)) for cell in row] for row in rows]
+            texts = (1, 2) if heading == _CLAIMED else ()
+            items = "\n".join(f"<li>{row[0]}</li>" for row in cells)
+            parts.append(pages.html_table([*map(escape, head)], cells, heading, texts) if head else f"<ul>\n{items}\n</ul>")
         origin = "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in self._origin())
         parts += ["<h2>Where this comes from</h2>", f"<dl>\n{origin}\n</dl>"]
-        return pages.document(self.title, "\n".join(part for part in parts if part), style=_STYLE)
+        style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+        return pages.document(self.title, "\n".join(part for part in parts if part), style)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the card, atomically: as Markdown, HTML or JSON, by the ending of `path`. UserError for another ending."""
@@ -125,15 +118,16 @@ class PrivacyCard:
     def _lead(self) -> list[str]:
         count = {verdict: sum(claim.verdict == verdict for claim in self.claims) for verdict in MARKS}
         words = (
-            f"How well {plain(self.attribute)} as labelled in the data set can be read from what {self.method} releases, by attackers "
+            f"How well {spaced(self.attribute)} as labelled in the data set can be read from what {self.method} releases, by attackers "
             f"trained afresh on people of {self.data['source']}. Of {len(self.claims)} claims "
             f"{count[SUPPORTED]} are supported, {count[NOT_SUPPORTED]} are not, {count[NOT_TESTED]} were not tested."
         )
         return [words, *([self.description] if self.description else []), *([f"Contact: {self.contact}"] if self.contact else [])]
 
-    def _tables(self) -> list[tuple[str, str, list[str], list[list[str]]]]:
-        """Heading, words, head and rows of each table after the claims, as plain text."""
-        tables = [
+    def _parts(self) -> list[tuple[str, str, list[str], list[list[str]]]]:
+        """Heading, words, head and rows of each part that is not empty, as plain text; one without a head is a list."""
+        parts = [
+            (_CLAIMED, "", ["Claim", "Verdict", "Why"], [[c.text, _VERDICTS[c.verdict], c.reason] for c in self.claims]),
             (
                 "Figures",
                 "Means over seeds; 95 % intervals by a bootstrap that draws people, not images.",
@@ -144,13 +138,13 @@ class PrivacyCard:
                 "Controls",
                 "What the figures are to be held against.",
                 ["Control", "Value"],
-                [[plain(row["control"]).replace(" auc", ", AUC"), f"{row['value']:.3f}"] for row in self.controls],
+                [[spaced(row["control"]).replace(" auc", ", AUC"), f"{row['value']:.3f}"] for row in self.controls],
             ),
             (
                 "Attackers",
                 "Chosen by the AUC on validation people, reported on test people. A leak is as large as the first row says, or larger.",
                 ["Attacker", "AUC, validation", "AUC, test"],
-                [[plain(row["attacker"]), f"{row['val_auc']:.3f}", f"{row['test_auc']:.3f}"] for row in self.attackers],
+                [[spaced(row["attacker"]), f"{row['val_auc']:.3f}", f"{row['test_auc']:.3f}"] for row in self.attackers],
             ),
             (
                 "Other attributes",
@@ -158,7 +152,7 @@ class PrivacyCard:
                 "Intervals are not widened for number.",
                 ["Attribute", "AUC before", "AUC after", "Change", "95 % interval"],
                 [
-                    [plain(row["attribute"]), *(f"{row[key]:{sign}.3f}" for key, sign in (("before", ""), ("after", ""), ("change", "+")))]
+                    [spaced(row["attribute"]), *(f"{row[key]:{sign}.3f}" for key, sign in (("before", ""), ("after", ""), ("change", "+")))]
                     + [_range(row["low"], row["high"], "+")]
                     for row in self.attributes
                 ],
@@ -169,19 +163,19 @@ class PrivacyCard:
                 ["Split", "Images", "People", "Use"],
                 [[part, f"{self.data[f'{part}_images']:,}", f"{self.data[f'{part}_people']:,}", use] for part, use in _SPLITS.items()],
             ),
+            ("Limits", "", [], [[sentence] for sentence in self.limits]),
+            ("What the audit left out", "", [], [[note] for note in self.notes]),
         ]
-        return [table for table in tables if table[3] or table[0] != "Other attributes"]
+        return [part for part in parts if part[3]]
 
     def _origin(self) -> list[tuple[str, str]]:
-        entries = [("Seeds", ", ".join(map(str, self.seeds)))]
-        origin = self.provenance
-        if origin is None:
-            return entries
+        origin = self.provenance or {}
         git = origin.get("git")
         commit = "" if git is None else git["commit"] + (" with uncommitted changes" if git["dirty"] else "")
         versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items() if version)
-        entries += [("Command", origin.get("command")), ("Commit", commit), ("Versions", versions), ("Device", origin.get("device"))]
-        return [(term, str(text)) for term, text in [*entries, ("Date", origin.get("date"))] if text]
+        entries = [("Seeds", ", ".join(map(str, self.seeds))), ("Command", origin.get("command")), ("Commit", commit)]
+        entries += [("Versions", versions), ("Device", origin.get("device")), ("Date", origin.get("date"))]
+        return [(term, str(text)) for term, text in entries if text]
 
 
 _SPLITS = {
@@ -207,19 +201,6 @@ _FIGURES = (
     ("adaptive", "leak_auc", "leak, attacker who knows the defence", "AUC"),
 )
 """Part of the audit, key there, words on the card and unit of each figure, in the card's order; those that an audit lacks are left out."""
-
-_STYLE = """
-:root { --yes: #17663a; --no: #a3211b; --open: #57606a; }
-@media (prefers-color-scheme: dark) { :root { --yes: #7fd6a2; --no: #ff9d93; --open: #b3bcc6; } }
-.verdict { font-weight: 600; white-space: nowrap; }
-.supported { color: var(--yes); } .not-supported { color: var(--no); } .not-tested { color: var(--open); }
-tbody th[scope="row"] { white-space: normal; min-width: 9rem; max-width: 16rem; font-weight: 600; }
-td.text { min-width: 14rem; } td.text:has(.verdict) { min-width: 9rem; }
-@media (max-width: 34rem) {
-  th:first-child { position: static; } tbody th[scope="row"] { min-width: 6rem; } .verdict { white-space: normal; }
-  td.text { min-width: 9rem; } td.text:has(.verdict) { min-width: 5rem; }
-}
-"""
 
 
 def check_name(path: str | os.PathLike) -> str:
@@ -261,9 +242,8 @@ def privacy_card(
     attackers = sorted(r["attackers"], key=r["attackers_val"].get, reverse=True)
     attributes = []
     for name, read in deep.get("creep", {}).get("attributes", {}).items():
-        low, high = read["change_ci"]
         changes = {key: read[key] for key in ("before", "after", "change")}
-        attributes.append({"attribute": name, **changes, "low": low, "high": high})
+        attributes.append({"attribute": name, **changes, **dict(zip(("low", "high"), read["change_ci"], strict=True))})
     return PrivacyCard(
         method=report.name,
         attribute=report.attribute,
@@ -283,7 +263,7 @@ def privacy_card(
 
 
 def _limits(report: AuditReport) -> tuple[str, ...]:
-    name, data = plain(report.attribute), report.data
+    name, data = spaced(report.attribute), report.data
     return (
         "A leak is a lower bound: an attacker who is not in the list, or who has more data or other knowledge, may read more.",
         f"The attackers learned from {data['attack_images']:,} images of {data['attack_people']:,} people of {data['source']}. "
@@ -294,7 +274,7 @@ def _limits(report: AuditReport) -> tuple[str, ...]:
 
 
 def _left_out(deep: Mapping[str, Any]) -> list[str]:
-    notes = [f"The attribute {plain(name)} was not read: {reason}." for name, reason in deep.get("creep", {}).get("left_out", {}).items()]
+    notes = [f"The attribute {spaced(name)} was not read: {reason}." for name, reason in deep.get("creep", {}).get("left_out", {}).items()]
     tried = deep.get("adaptive", {}).get("left_out", {})
     return notes + [f"Of an attacker who knows the defence, {name} was not tried: {reason}." for name, reason in tried.items()]
 
@@ -308,12 +288,3 @@ def _md(text: str) -> str:
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())
-
-
-def _md_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[_md(cell) for cell in row] for row in rows]
-    return [*markdown_table(head, cells, range(len(head))).splitlines(), ""]
-
-
-def _html_list(items: Sequence[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{escape(item)}</li>" for item in items) + "\n</ul>"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import norm
@@ -77,10 +77,16 @@ def claims(report: AuditReport, original: AuditReport | None = None, limits: Lim
             f"The audits of {report.name} and {original.name} are of different faces or attributes, so they cannot be compared; "
             "audit both on the same faces."
         )
-    name = f"{plain(report.attribute)} as labelled"
+    name = f"{spaced(report.attribute)} as labelled"
     names = {"attribute": name, "Attribute": name[:1].upper() + name[1:], "original": original.name if original else "without protection"}
     limits = limits or Limits()
-    return tuple(Claim(key, text.format(**names), *judge(report, original, limits)) for key, (text, judge) in _CLAIMS.items())
+    at_hand = {"original": original, **(report.deep or {})}
+    judged = []
+    for key, (text, judge, needs) in _CLAIMS.items():
+        needed = at_hand.get(needs)
+        verdict = (NOT_TESTED, _MISSING[needs]) if needed is None and needs in _MISSING else judge(report, needed, limits)
+        judged.append(Claim(key, text.format(**names), *verdict))
+    return tuple(judged)
 
 
 def claim_lines(judged: Sequence[Claim], width: int = 118) -> list[str]:
@@ -104,7 +110,7 @@ def _below(interval: Sequence[float], line: float, reason: str, strictly: bool =
     return NOT_SUPPORTED, reason if low > line else f"{reason}; the interval is too wide to tell"
 
 
-def _sound(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
+def _sound(report: AuditReport, _: None, limits: Limits) -> Verdict:
     auc = report.controls.get("shuffled_labels_auc")
     if auc is None:
         return NOT_TESTED, "the control with shuffled labels was left out"
@@ -118,20 +124,20 @@ def _sound(report: AuditReport, original: AuditReport | None, limits: Limits) ->
     return NOT_SUPPORTED, f"{reason}; look for one person under two names"
 
 
-def _hidden(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
+def _hidden(report: AuditReport, _: None, limits: Limits) -> Verdict:
     r = report.retrained
     families = len(r["attackers"])
     reason = (
-        f"the worst of {families} attacker{'s' * (families != 1)} trained afresh, {plain(r['worst_attacker'])}, reaches "
+        f"the worst of {families} attacker{'s' * (families != 1)} trained afresh, {spaced(r['worst_attacker'])}, reaches "
         f"AUC {with_interval(r['leak_auc'], r['leak_auc_ci'])}; hidden is at most {limits.hidden:.2f}, chance 0.5"
     )
     return _below(r["leak_auc_ci"], limits.hidden, reason)
 
 
-def _own_adversary(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
+def _own_adversary(report: AuditReport, _: None, limits: Limits) -> Verdict:
     if report.paper is None or any(seed.adversary is None for seed in report.scores):
         return NOT_TESTED, "no co-trained adversary was given"
-    fresh, trained = _leaks(report), [Scored(seed.adversary, seed.labels, seed.people) for seed in report.scores]
+    fresh, trained = zip(*((seed.leak, Scored(seed.adversary, seed.labels, seed.people)) for seed in report.scores), strict=True)
     gap = float(np.mean([a.auc - b.auc for a, b in zip(fresh, trained, strict=True)]))
     low_high = interval_of(bootstrap_auc(fresh, report.bootstrap) - bootstrap_auc(trained, report.bootstrap))
     reason = (
@@ -141,18 +147,12 @@ def _own_adversary(report: AuditReport, original: AuditReport | None, limits: Li
     return _below(low_high, limits.slack, reason)
 
 
-def _less(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    if original is None:
-        return NOT_TESTED, "no audit without protection was given to compare with"
-    before, after = original.retrained["leak_auc"], report.retrained["leak_auc"]
-    low_high, removed = _compared(_leaks(report), _leaks(original), report.bootstrap)
-    reason = f"AUC {before:.3f} by {original.name}, {after:.3f} by this: {change(after - before, low_high)}"
-    if before > 0.5:
-        reason += f"; {percent((before - after) / (before - 0.5))} [{percent(removed[0])}, {percent(removed[1])}] of the leak removed"
-    return _below(low_high, 0.0, reason, strictly=True)
+def _less(report: AuditReport, original: AuditReport, limits: Limits) -> Verdict:
+    interval, reason = _compared(report, original, "leak", "leak_auc", lambda x, o: (o - x) / (o - 0.5), "of the leak removed")
+    return _below(interval, 0.0, reason, strictly=True)
 
 
-def _verifies(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
+def _verifies(report: AuditReport, _: None, limits: Limits) -> Verdict:
     r = report.retrained
     low, high = r["utility_auc_same_ci"]
     reason = (
@@ -162,24 +162,17 @@ def _verifies(report: AuditReport, original: AuditReport | None, limits: Limits)
     return _below((-high, -low), -0.5, reason, strictly=True)
 
 
-def _keeps(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    if original is None:
-        return NOT_TESTED, "no audit without protection was given to compare with"
-    before, after = original.retrained["utility_auc_same"], report.retrained["utility_auc_same"]
-    (low, high), lost = _compared(*([seed.same for seed in audited.scores] for audited in (report, original)), report.bootstrap)
-    reason = f"AUC {before:.3f} by {original.name}, {after:.3f} by this: {change(after - before, (low, high))}"
-    if before > 0.5:
-        kept = (after - 0.5) / (before - 0.5)
-        reason += f"; {percent(kept)} [{percent(1 - lost[1])}, {percent(1 - lost[0])}] of the utility kept"
+def _keeps(report: AuditReport, original: AuditReport, limits: Limits) -> Verdict:
+    key, kept = "utility_auc_same", lambda x, o: (x - 0.5) / (o - 0.5)
+    (low, high), reason = _compared(report, original, "same", key, kept, "of the utility kept")
     return _below((-high, -low), limits.slack, f"{reason}; as well is down to {-limits.slack:+.2f}")
 
 
-def _no_information(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    measured, low = (report.deep or {}).get("information"), report.retrained["leak_auc_ci"][0]
-    reasons = []
+def _no_information(report: AuditReport, measured: Mapping[str, Any] | None, limits: Limits) -> Verdict:
+    low, reasons = report.retrained["leak_auc_ci"][0], []
     if measured is not None:
         bits = with_interval(measured["information_bits"], measured["information_bits_ci"])
-        reasons = [f"at least {bits} of {measured['entropy_bits']:.3f} bits an image, by {plain(measured['attacker'])}"]
+        reasons = [f"at least {bits} of {measured['entropy_bits']:.3f} bits an image, by {spaced(measured['attacker'])}"]
     if low > 0.5:
         reasons.append("the worst attacker's interval is above 0.5")
     elif measured is None or measured["information_bits_ci"][0] <= 0:
@@ -187,22 +180,13 @@ def _no_information(report: AuditReport, original: AuditReport | None, limits: L
     return NOT_SUPPORTED, "; ".join(reasons)
 
 
-def _more_data(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    curve = (report.deep or {}).get("curve")
-    if curve is None:
-        return NOT_TESTED, "the learning curve was not measured; ask with deep=True"
-    last, before = curve["points"][-1], curve["points"][-2]
-    reason = (
-        f"AUC {before['leak_auc']:.3f} after {before['people']:,} people, {last['leak_auc']:.3f} after {last['people']:,}: "
-        f"{change(curve['gain'], curve['gain_ci'])}; none is up to {limits.slack:+.2f}"
-    )
-    return _below(curve["gain_ci"], limits.slack, reason)
+def _more_data(report: AuditReport, curve: Mapping[str, Any], limits: Limits) -> Verdict:
+    before, last = curve["points"][-2:]
+    words = f"AUC {before['leak_auc']:.3f} after {before['people']:,} people, {last['leak_auc']:.3f} after {last['people']:,}:"
+    return _no_gain(curve, words, limits)
 
 
-def _creep(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    creep = (report.deep or {}).get("creep")
-    if creep is None:
-        return NOT_TESTED, "the other attributes were not read; ask with deep=True"
+def _creep(report: AuditReport, creep: Mapping[str, Any], limits: Limits) -> Verdict:
     others = {name: read for name, read in creep["attributes"].items() if name != creep["private"]}
     if not others:
         return NOT_TESTED, "there is no other attribute with enough people"
@@ -212,20 +196,17 @@ def _creep(report: AuditReport, original: AuditReport | None, limits: Limits) ->
     wide = [name for name, read in others.items() if read["change"] + z * read["change_sd"] > limits.slack and name not in worse]
     name, top = max(others.items(), key=lambda item: item[1]["change"])
     reason = (
-        f"of {len(others)}, against {creep['original']}; most changed {plain(name)}, AUC {top['before']:.3f} to {top['after']:.3f}: "
+        f"of {len(others)}, against {creep['original']}; most changed {spaced(name)}, AUC {top['before']:.3f} to {top['after']:.3f}: "
         f"{change(top['change'], top['change_ci'])}"
     )
     if worse:
-        reason += f"; easier beyond chance: {', '.join(map(plain, worse))}"
+        reason += f"; easier beyond chance: {', '.join(map(spaced, worse))}"
     elif wide:
         reason += f"; for {len(wide)} the interval reaches beyond {limits.slack:+.2f}, too wide to tell"
     return NOT_SUPPORTED if worse or wide else SUPPORTED, reason
 
 
-def _rebuilt(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    faces = (report.deep or {}).get("reconstruction")
-    if faces is None:
-        return NOT_TESTED, "faces were not rebuilt; ask with deep=True"
+def _rebuilt(report: AuditReport, faces: Mapping[str, Any], limits: Limits) -> Verdict:
     reason = (
         f"rebuilt by {faces['attacker']}: {faces['psnr']:.1f} dB (the mean face {faces['mean_face_psnr']:.1f}), SSIM {faces['ssim']:.2f} "
         f"({faces['mean_face_ssim']:.2f}); against real images of the same label AUC "
@@ -235,51 +216,60 @@ def _rebuilt(report: AuditReport, original: AuditReport | None, limits: Limits) 
     return _below(faces["match_auc_same_ci"], limits.hidden, reason)
 
 
-def _knowing(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    adaptive = (report.deep or {}).get("adaptive")
-    if adaptive is None:
-        return NOT_TESTED, "no attacker that knows the defence was tried; ask with deep=True"
+def _knowing(report: AuditReport, adaptive: Mapping[str, Any], limits: Limits) -> Verdict:
     if "leak_auc" not in adaptive:
         why = "; ".join(f"{name}: {reason}" for name, reason in adaptive["left_out"].items())
         return NOT_TESTED, f"nothing that such an attacker could do applies ({why})"
-    reason = (
-        f"{plain(adaptive['worst_attacker'])} reaches AUC {with_interval(adaptive['leak_auc'], adaptive['leak_auc_ci'])}, against one who "
-        f"does not know it {change(adaptive['gain'], adaptive['gain_ci'])}; none is up to {limits.slack:+.2f}"
-    )
-    return _below(adaptive["gain_ci"], limits.slack, reason)
+    leak = with_interval(adaptive["leak_auc"], adaptive["leak_auc_ci"])
+    words = f"{spaced(adaptive['worst_attacker'])} reaches AUC {leak}, against one who does not know it"
+    return _no_gain(adaptive, words, limits)
 
 
-def _guarantee(report: AuditReport, original: AuditReport | None, limits: Limits) -> Verdict:
-    return NOT_TESTED, "an audit tries attackers; that none is left out takes a proof, such as that of calibrated noise"
-
-
-_CLAIMS: dict[str, tuple[str, Callable[[AuditReport, AuditReport | None, Limits], Verdict]]] = {
-    "sound": ("The audit finds nothing where nothing is", _sound),
-    "hidden": ("{Attribute} is hidden from the attackers tried", _hidden),
-    "own_adversary": ("The adversary it was trained against tells the whole leak", _own_adversary),
-    "less": ("It leaks less than {original}", _less),
-    "verifies": ("People can be verified by it", _verifies),
-    "keeps": ("It verifies as well as {original}", _keeps),
-    "no_information": ("It carries no information on {attribute}", _no_information),
-    "more_data": ("More data would not help the attackers", _more_data),
-    "creep": ("No other attribute became easier to read", _creep),
-    "rebuilt": ("Nobody is recognised from faces rebuilt from it", _rebuilt),
-    "knowing": ("Knowing the defence does not help the attackers", _knowing),
-    "guarantee": ("No attacker whatever can read more than this", _guarantee),
+_MISSING = {
+    "original": "no audit without protection was given to compare with",
+    "curve": "the learning curve was not measured; ask with deep=True",
+    "creep": "the other attributes were not read; ask with deep=True",
+    "reconstruction": "faces were not rebuilt; ask with deep=True",
+    "adaptive": "no attacker that knows the defence was tried; ask with deep=True",
+    "proof": "an audit tries attackers; that none is left out takes a proof, such as that of calibrated noise",
 }
-"""Each claim by its key: its words and what judges it, in the order of the card."""
+"""Why a claim was not tested, by what it lacks: an audit of the original, an answer of `report.deep`."""
+
+_CLAIMS: dict[str, tuple[str, Callable[[AuditReport, Any, Limits], Verdict] | None, str]] = {
+    "sound": ("The audit finds nothing where nothing is", _sound, ""),
+    "hidden": ("{Attribute} is hidden from the attackers tried", _hidden, ""),
+    "own_adversary": ("The adversary it was trained against tells the whole leak", _own_adversary, ""),
+    "less": ("It leaks less than {original}", _less, "original"),
+    "verifies": ("People can be verified by it", _verifies, ""),
+    "keeps": ("It verifies as well as {original}", _keeps, "original"),
+    "no_information": ("It carries no information on {attribute}", _no_information, "information"),
+    "more_data": ("More data would not help the attackers", _more_data, "curve"),
+    "creep": ("No other attribute became easier to read", _creep, "creep"),
+    "rebuilt": ("Nobody is recognised from faces rebuilt from it", _rebuilt, "reconstruction"),
+    "knowing": ("Knowing the defence does not help the attackers", _knowing, "adaptive"),
+    "guarantee": ("No attacker whatever can read more than this", None, "proof"),
+}
+"""Each claim by its key, in the order of the card: its words, what judges it, and what that needs besides the report."""
 
 
-def _leaks(report: AuditReport) -> list[Scored]:
-    return [seed.leak for seed in report.scores]
+def _no_gain(measured: Mapping[str, Any], words: str, limits: Limits) -> Verdict:
+    reason = f"{words} {change(measured['gain'], measured['gain_ci'])}; none is up to {limits.slack:+.2f}"
+    return _below(measured["gain_ci"], limits.slack, reason)
 
 
-def _compared(ours: Sequence[Scored], theirs: Sequence[Scored], resamples: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95 % intervals of ours - theirs and of (theirs - ours) / (theirs - 0.5), the same people drawn for both."""
-    after, before = bootstrap_auc(ours, resamples), bootstrap_auc(theirs, resamples)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(before > 0.5, (before - after) / (before - 0.5), np.nan)
-    return interval_of(after - before), interval_of(share)
+def _compared(
+    report: AuditReport, original: AuditReport, kind: str, key: str, share: Callable[[Any, Any], Any], words: str
+) -> tuple[tuple[float, float], str]:
+    """95 % interval of this less `original`, the same people drawn for both, and the reason, with the share that `words` name."""
+    after, before = report.retrained[key], original.retrained[key]
+    drawn, drawn_before = (bootstrap_auc([getattr(seed, kind) for seed in r.scores], report.bootstrap) for r in (report, original))
+    interval = interval_of(drawn - drawn_before)
+    reason = f"AUC {before:.3f} by {original.name}, {after:.3f} by this: {change(after - before, interval)}"
+    if before > 0.5:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low, high = interval_of(np.where(drawn_before > 0.5, share(drawn, drawn_before), np.nan))
+        reason += f"; {percent(share(after, before))} [{percent(low)}, {percent(high)}] {words}"
+    return interval, reason
 
 
 def change(value: float, interval: Sequence[float]) -> str:
@@ -287,6 +277,6 @@ def change(value: float, interval: Sequence[float]) -> str:
     return f"{value:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
-def plain(name: str) -> str:
+def spaced(name: str) -> str:
     """The name of an attribute or an attacker as words."""
     return name.replace("_", " ")

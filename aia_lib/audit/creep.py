@@ -8,7 +8,7 @@ representations meet the same attackers and the same people, so that the change 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ from ..machine.device import pick_device, seeded
 from ..statistics import MIN_PEOPLE, roc_auc
 from .released import Released
 
-HIDDEN = 512
-"""Units of the network's hidden layer."""
+HIDDEN = 512  # units of the network's hidden layer
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Of the ridge regression, in units of the images' number (features are standardised)."""
@@ -43,10 +42,7 @@ pixels.name = "the images"
 
 
 def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Which attributes can be audited, and why the others cannot.
-
-    Both labels have to be there in attack and val, and in test enough people of each for an interval.
-    """
+    """Which attributes can be audited, and why the others cannot: attack and val need both labels, test enough people of each."""
     able, left_out, faces = [], {}, splits.test
     for name in names:
         labels = faces.labels(name)
@@ -63,46 +59,32 @@ def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str,
 def read_all(released: Released, splits: Splits, names: Sequence[str], config: AuditConfig, seed: int) -> tuple[np.ndarray, list[str]]:
     """Read every attribute off one representation.
 
-    Args:
-        released: the representation of the three splits.
-        names: the attributes, A of them, see `readable`.
-        config: epochs and steps of the network.
-
     Returns:
         scores on test of each attribute's better reader, oriented on val, float32 (T, A), and that reader's name.
     """
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
     inputs, repeats = narrow(released), released.sets["attack"].repeats
-    best = _Best(tables["val"], len(tables["test"]))
-    _ridge(inputs, np.tile(tables["attack"], (repeats, 1)), best)
-    _network(inputs, tables["attack"], repeats, config, seed, best)
-    return best.scores, best.reader
+    best, readers, scores = np.zeros(len(names)), [""] * len(names), np.zeros(tables["test"].shape, dtype=np.float32)
+
+    def offer(reader: str, val: np.ndarray, test: np.ndarray) -> int:
+        """Takes scores on val (V, A) and test (T, A) where they are the best on val so far; for how many attributes that is."""
+        better = 0
+        for i, labels in enumerate(tables["val"].T):
+            auc = roc_auc(val[labels >= 0, i], labels[labels >= 0] == 1)
+            if max(auc, 1 - auc) > best[i]:
+                best[i], readers[i] = max(auc, 1 - auc), reader
+                scores[:, i] = test[:, i] if auc >= 0.5 else -test[:, i]  # what orders val backwards is turned round
+                better += 1
+        return better
+
+    _ridge(inputs, np.tile(tables["attack"], (repeats, 1)), offer)
+    _network(inputs, tables["attack"], repeats, config, seed, offer)
+    return scores, readers
 
 
 def narrow(released: Released) -> dict[str, np.ndarray]:
     """The features of each split, (N, k); the principal components' scores where k is above `WIDEST`."""
     return {part: data.features if data.features.shape[1] <= WIDEST else data.components for part, data in released.sets.items()}
-
-
-class _Best:
-    """Keeps, for each attribute, the test scores of who was best on val so far; scores that order val backwards are turned round."""
-
-    def __init__(self, labels: np.ndarray, test: int) -> None:
-        self.labels = labels  # of val, (V, A)
-        self.auc, self.reader = np.zeros(labels.shape[1]), [""] * labels.shape[1]
-        self.scores = np.zeros((test, labels.shape[1]), dtype=np.float32)
-
-    def offer(self, reader: str, val: np.ndarray, test: np.ndarray) -> int:
-        """Scores on val (V, A) and test (T, A); returns for how many attributes they are the best so far."""
-        better = 0
-        for i in range(self.labels.shape[1]):
-            known = self.labels[:, i] >= 0
-            auc = roc_auc(val[known, i], self.labels[known, i] == 1)
-            if max(auc, 1 - auc) > self.auc[i]:
-                self.auc[i], self.reader[i] = max(auc, 1 - auc), reader
-                self.scores[:, i] = test[:, i] if auc >= 0.5 else -test[:, i]
-                better += 1
-        return better
 
 
 def ridge(penalty: float, inputs: np.ndarray, targets: np.ndarray) -> Ridge:
@@ -112,17 +94,17 @@ def ridge(penalty: float, inputs: np.ndarray, targets: np.ndarray) -> Ridge:
         return Ridge(alpha=penalty * len(inputs), solver="cholesky").fit(inputs, targets)
 
 
-def _ridge(inputs: dict[str, np.ndarray], labels: np.ndarray, best: _Best) -> None:
+def _ridge(inputs: dict[str, np.ndarray], labels: np.ndarray, offer: Callable) -> None:
     known = labels >= 0
     rate = (labels * known).sum(0) / known.sum(0)
     targets = np.where(known, labels - rate, 0).astype(np.float32)  # a missing label pulls to neither side
     for penalty in PENALTIES:
         model = ridge(penalty, inputs["attack"], targets)
         val, test = (model.predict(inputs[part]).reshape(len(inputs[part]), -1) for part in ("val", "test"))
-        best.offer("ridge", val, test)
+        offer("ridge", val, test)
 
 
-def _network(inputs: dict[str, np.ndarray], labels: np.ndarray, repeats: int, config: AuditConfig, seed: int, best: _Best) -> None:
+def _network(inputs: dict[str, np.ndarray], labels: np.ndarray, repeats: int, config: AuditConfig, seed: int, offer: Callable) -> None:
     device, rng = pick_device(), np.random.default_rng(seed)
     images, width = len(labels), inputs["attack"].shape[1]
     batch_size = min(64 if images < 20_000 else 256, images)
@@ -157,6 +139,6 @@ def _network(inputs: dict[str, np.ndarray], labels: np.ndarray, repeats: int, co
                     np.concatenate([network(block.to(device)).float().cpu().numpy() for block in tensors[part].split(512)])
                     for part in ("val", "test")
                 )
-            since = 0 if best.offer("network", val, test) else since + 1
+            since = 0 if offer("network", val, test) else since + 1
             if since > epochs // 3:
                 break

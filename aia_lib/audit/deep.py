@@ -18,17 +18,16 @@ from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, r
 from .adaptive import adaptive, views
 from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
-from .makers import resolve
+from .makers import as_makers
 from .reconstruction import reconstruction
 from .released import Released, name_of
-from .trial import Attacks, Makers, SeedScores, attack
+from .trial import Attacks, Makers, SeedScores, attack, mean_figures
 
 Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 """One seed's figures, and the arrays that their intervals need, by name."""
 
 PARTS = ("information", "curve", "creep", "reconstruction", "adaptive")
-"""The questions: how many bits leak; what more data would give the attacker (learning curve and online code); what else is told;
-whether faces can be rebuilt; whether knowing the defence helps."""
+"""The questions, see `audit`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class DeepConfig:
         parts: which of `PARTS` to answer.
         attackers: names in `attackers.ATTACKERS` who attack the growing sets of the curve and the averaged releases.
         shares: of the attack people, rising to 1: the points of the learning curve and the blocks of the online code.
-        attributes: what creep reads; empty means every attribute of the faces.
         decoder_steps: of the convolutional decoder, 64 images each.
         queries: releases of an image that the adaptive attacker averages.
     """
@@ -47,7 +45,6 @@ class DeepConfig:
     parts: tuple[str, ...] = PARTS
     attackers: tuple[str, ...] = ("logistic", "mlp")
     shares: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-    attributes: tuple[str, ...] = ()
     decoder_steps: int = 300
     queries: int = 16
 
@@ -57,7 +54,7 @@ class DeepConfig:
                 raise UserError(f"DeepConfig.parts has no {part!r}; there are {', '.join(PARTS)}.")
         if not self.parts:
             raise UserError(f"DeepConfig.parts is empty; name some of {', '.join(PARTS)}, or leave deep out.")
-        resolve(self.attackers)
+        as_makers(self.attackers)
         shares = list(self.shares)
         if len(shares) < 2 or shares != sorted(set(shares)) or not 0 < shares[0] or shares[-1] != 1:
             raise UserError(f"DeepConfig.shares must rise from above 0 to 1, not {self.shares!r}.")
@@ -71,12 +68,7 @@ class Deep:
     """The further questions about one anonymizer: what all seeds share is prepared once.
 
     What a reader's function refuses (the anonymizer, `original`, `decode`) is noted; an error of the library is raised.
-
-    Args:
-        anonymizer, splits, released: what is audited, on whom, and what it released of them.
-        original: the anonymizer to compare with in creep; None compares with the images.
-        adversary, siamese: co-trained, or None.
-        config, deep: settings of the audit and of this.
+    Creep compares with `original`, or with the images where that is None. `adversary` and `siamese` are co-trained, or None.
     """
 
     anonymizer: Callable
@@ -92,42 +84,21 @@ class Deep:
     failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.makers, self.original = resolve(self.deep.attackers), self.original or pixels
+        self.makers, self.original = as_makers(self.deep.attackers), self.original or pixels
         if "creep" in self.deep.parts:
-            self.names, self.left_out = readable(self.splits, self._attributes())
+            faces = self.splits.test
+            self.names, self.left_out = readable(self.splits, [*dict.fromkeys([faces.attribute, *sorted(faces.attributes)])])
 
     @cached_property
     def before(self) -> Released:
-        """What `original` releases."""
         return Released.of(self.original, self.splits, control=self.original is pixels)
 
     @cached_property
     def views(self) -> tuple[dict[str, Released], dict[str, str]]:
-        """What the anonymizer releases of an image when it is asked several times."""
         return views(self.anonymizer, self.splits, self.deep.queries)
 
-    def _attributes(self) -> list[str]:
-        faces = self.splits.test
-        for name in self.deep.attributes:
-            faces.labels(name)  # says which there are
-        chosen = self.deep.attributes or sorted(faces.attributes)
-        return [faces.attribute, *(name for name in dict.fromkeys(chosen) if name != faces.attribute)]
-
-    def _try(self, part: str, answer: Callable[[], Any]) -> Any:
-        """The answer; where it cannot be given, a note, and the rest goes on."""
-        try:
-            return None if part in self.failed else answer()
-        except UserError as error:
-            self.failed[part] = str(error)
-
     def ask(self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]) -> Answer:
-        """One seed's answers by part.
-
-        Args:
-            known: the labelled rows of attack, val and test.
-            attacks: of the seed's fresh attackers.
-            pairs: of val and test.
-        """
+        """One seed's answers by part; `known` are the labelled rows of attack, val and test, `attacks` those of the fresh attackers."""
         released, prefix = self.released, f"  seed {seed}: "
 
         def trial(sets: Mapping[str, AttackSet], makers: Makers, what: str = "", extra: AttackSet | None = None) -> Attacks:
@@ -144,14 +115,15 @@ class Deep:
         figures: dict[str, Any] = {}
         arrays: dict[str, np.ndarray] = {"test/people": released.identity["test"]}
         for part in PARTS:
-            if part not in self.deep.parts:
+            if part not in self.deep.parts or part in self.failed:
                 continue
             with tqdm(total=1, desc=f"{prefix}{part}", disable=not self.progress) as bar:
-                answer = self._try(part, questions[part])
+                try:
+                    figures[part], more = questions[part]()
+                    arrays |= more
+                except UserError as error:  # what a reader's function refuses; the rest goes on
+                    self.failed[part] = str(error)
                 bar.update()
-            if answer is not None:
-                figures[part] = answer[0]
-                arrays |= answer[1]
         return figures, arrays
 
     def _creep(self, seed: int) -> Answer:
@@ -171,10 +143,8 @@ class Deep:
         return figures, arrays
 
     def _rebuild(self, pairs: dict[str, dict[str, Pairs]], seed: int) -> Answer:
-        decode = getattr(self.anonymizer, "decode", None)
-        figures, arrays, refused = reconstruction(
-            self.released, self.splits, pairs, decode, self.config.epochs, self.deep.decoder_steps, seed
-        )
+        decode, epochs = getattr(self.anonymizer, "decode", None), self.config.epochs
+        figures, arrays, refused = reconstruction(self.released, self.splits, pairs, decode, epochs, self.deep.decoder_steps, seed)
         self.notes += [f"its own decoder failed: {refused}."] if refused else []
         return figures, arrays
 
@@ -183,26 +153,16 @@ class Deep:
         return [*self.notes, *(f"{part} was not answered: {reason}" for part, reason in self.failed.items())]
 
 
-def combine(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any] | None:
+def combined_answers(entries: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any] | None:
     """The answers of several seeds: means, and 95 % intervals of them by a bootstrap over people; of the parts that all seeds answered."""
     if not all("deep" in entry for entry in entries):
         return None
     result: dict[str, Any] = {}
-    combiners = (_information, _curve, _creep, _reconstruction, _adaptive)
-    for part, combiner in zip(PARTS, combiners, strict=True):
+    for part, combiner in zip(PARTS, (_information, _curve, _creep, _reconstruction, _adaptive), strict=True):
         answers = [entry["deep"][part] for entry in entries if part in entry["deep"]]
         if len(answers) == len(entries):
             result |= combiner(answers, scores, resamples)
     return result
-
-
-def _means(answers: Sequence[Mapping[str, Any]], *keys: str) -> dict[str, float]:
-    return {key: float(np.mean([answer[key] for answer in answers])) for key in keys}
-
-
-def _most_frequent(answers: Sequence[Mapping[str, Any]], key: str) -> str:
-    values = [answer[key] for answer in answers]
-    return max(dict.fromkeys(values), key=values.count)
 
 
 def _information(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
@@ -210,9 +170,7 @@ def _information(answers: Sequence[Mapping], scores: Sequence[SeedScores], resam
     for seed in scores:
         ones, bits = (rate_draws(values, seed.people, seed.people, resamples) for values in (seed.labels, seed.more["information/bits"]))
         total += entropy(ones) - bits
-    figures = _means(answers, "entropy_bits", "cross_entropy_bits", "information_bits")
-    figures["information_bits_ci"] = list(limits(total / len(answers)))
-    return {"information": {**figures, "attacker": _most_frequent(answers, "attacker")}}
+    return {"information": mean_figures(answers) | {"information_bits_ci": list(limits(total / len(answers)))}}
 
 
 def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
@@ -221,13 +179,10 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     measured = {size: [Scored(seed.more[f"curve/{size}"], seed.labels, seed.people) for seed in scores] for size in sizes}
     points = []
     for size in sizes:
-        entries = [curve[size] for curve in curves]
-        means = _means(entries, "images", "leak_auc")
-        point = {"people": size, "images": round(means["images"]), "leak_auc": means["leak_auc"]}
-        point["leak_auc_ci"] = list(interval(measured[size], resamples))
-        points.append(point | {"attacker": _most_frequent(entries, "attacker")})
+        point = mean_figures([curve[size] for curve in curves])
+        points.append(point | {"people": size, "images": round(point["images"]), "leak_auc_ci": list(interval(measured[size], resamples))})
     last, before = (bootstrap_auc(measured[sizes[i]], resamples) for i in (-1, -2))
-    codes = _means([answer["code"] for answer in answers], *answers[0]["code"])
+    codes = mean_figures([answer["code"] for answer in answers])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
     saved = [seed.more["code/label_only"] - seed.more["code/bits"] for seed in scores]
     codes["saved_bits_per_label_ci"] = mean_limits(saved, [seed.more["code/people"] for seed in scores], resamples)
@@ -248,7 +203,7 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
                 known = labels >= 0
                 measurements.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
             draws[when] = bootstrap_auc(measurements, resamples)
-            figures |= _means(entries, when) | {f"{when}_ci": list(limits(draws[when]))}
+            figures |= {when: float(np.mean([entry[when] for entry in entries])), f"{when}_ci": list(limits(draws[when]))}
         change = draws["after"] - draws["before"]
         figures["change"] = float(np.mean([entry["after"] - entry["before"] for entry in entries]))
         figures |= {"change_ci": list(limits(change)), "change_sd": float(np.nanstd(change))}
@@ -257,9 +212,8 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
 
 
 def _reconstruction(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
-    first = answers[0]
-    figures: dict[str, Any] = _means(answers, *(key for key in first if isinstance(first[key], float)))
-    figures |= {"size": first["size"], "attacker": _most_frequent(answers, "attacker")}
+    figures = mean_figures([{key: answer[key] for key in answer if key not in ("val_error", "verifier")} for answer in answers])
+    figures["size"] = answers[0]["size"]
     people = [seed.more["test/people"] for seed in scores]
     for key in ("psnr", "ssim"):
         figures[f"{key}_ci"] = mean_limits([seed.more[f"rebuilt/{key}"] for seed in scores], people, resamples)
@@ -275,18 +229,11 @@ def _adaptive(answers: Sequence[Mapping], scores: Sequence[SeedScores], resample
     if not all("leak_auc" in answer for answer in answers):
         return {"adaptive": {"left_out": left_out}}
     names = [name for name in answers[0]["attackers"] if all(name in answer["attackers"] for answer in answers)]
-    measured = [Scored(seed.more["adaptive/scores"], seed.labels, seed.people) for seed in scores]
-    plain = [seed.leak for seed in scores]
-    leak = _means(answers, "leak_auc")["leak_auc"]
-    return {
-        "adaptive": {
-            "attackers": _means([answer["attackers"] for answer in answers], *names),
-            "attackers_val": _means([answer["attackers_val"] for answer in answers], *names),
-            "worst_attacker": _most_frequent(answers, "worst_attacker"),
-            "leak_auc": leak,
-            "leak_auc_ci": list(interval(measured, resamples)),
-            "gain": leak - float(np.mean([seed.auc for seed in plain])),
-            "gain_ci": list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(plain, resamples))),
-            "left_out": left_out,
-        }
-    }
+    measured, others = [Scored(seed.more["adaptive/scores"], seed.labels, seed.people) for seed in scores], [seed.leak for seed in scores]
+    figures = mean_figures(answers)
+    for key in ("attackers", "attackers_val"):
+        figures[key] = {name: figures[key][name] for name in names}
+    figures |= {"leak_auc_ci": list(interval(measured, resamples)), "left_out": left_out}
+    figures["gain"] = figures["leak_auc"] - float(np.mean([other.auc for other in others]))
+    figures["gain_ci"] = list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(others, resamples)))
+    return {"adaptive": figures}

@@ -17,31 +17,25 @@ exceed; only a certificate (`defences.CertifiedNoise`) bounds it from above.
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..config import AuditConfig
 from ..faces import Faces, Pairs
 from ..machine.files import UserError, whole_number
 from ..statistics import MIN_PEOPLE, limits, rate_draws
-from ..verification import fit_verifier, pair_distances
+from ..verification import pair_distances
 from .released import Released, name_of
 
-if TYPE_CHECKING:
-    import pandas
-
-
-VALUES = (0, 1)
-
-
-# Decisions --------------------------------------------------------------------------------------------------------------
+VALUES, FIGURES = (0, 1), ("fmr", "fnmr")
 
 
 @dataclass(frozen=True)
@@ -52,8 +46,6 @@ class ParityGap:
         rates: share of positive decisions among images with label 0, and with label 1.
         difference, difference_ci: the second less the first, and its 95 % interval over people.
         gap, gap_ci: its size, the demographic parity gap; the interval begins at 0 where that of the difference has both signs.
-        images, people: with label 0, and with label 1.
-        missing: images without a label, which do not count.
     """
 
     rates: tuple[float, float]
@@ -61,13 +53,6 @@ class ParityGap:
     difference_ci: tuple[float, float]
     gap: float
     gap_ci: tuple[float, float]
-    images: tuple[int, int]
-    people: tuple[int, int]
-    missing: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists."""
-        return json.loads(json.dumps(asdict(self), allow_nan=False))
 
 
 def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resamples: int = 1000) -> ParityGap:
@@ -80,31 +65,21 @@ def parity_gap(decisions: ArrayLike, labels: ArrayLike, people: ArrayLike, resam
         resamples: of the bootstrap.
 
     Raises:
-        UserError: shapes or values do not fit, or there are fewer than `verification.MIN_PEOPLE` people of a label.
+        UserError: shapes or values do not fit, or there are fewer than `statistics.MIN_PEOPLE` people of a label.
     """
-    decisions, labels, people = _aligned("decisions", decisions, labels, people)
+    decisions, labels, people = np.asarray(decisions, dtype=np.float64), np.asarray(labels), np.asarray(people)
+    if decisions.ndim != 1 or not decisions.shape == labels.shape == people.shape:
+        shapes = f"{decisions.shape}, {labels.shape}, {people.shape}"
+        raise UserError(f"decisions, labels and people must be of one length, not of shapes {shapes}.")
     if not ((decisions >= 0) & (decisions <= 1)).all():
         raise UserError("Decisions must be 0, 1 or a probability in between; turn scores into decisions by a threshold that val chose.")
     rows = [labels == value for value in VALUES]
-    counts = _enough(people, rows, "an interval of the parity gap")
-    known = people[labels >= 0]
-    draws = [rate_draws(decisions[group], people[group], known, resamples) for group in rows]
-    rates = [float(decisions[group].mean()) for group in rows]
-    low, high = limits(draws[1] - draws[0])
+    _enough(people, rows, "an interval of the parity gap")
+    draws = [rate_draws(decisions[group], people[group], people[labels >= 0], resamples) for group in rows]
+    rates = tuple(float(decisions[group].mean()) for group in rows)
+    difference, (low, high) = rates[1] - rates[0], limits(draws[1] - draws[0])
     ends = sorted((abs(low), abs(high)))
-    return ParityGap(
-        rates=tuple(rates),
-        difference=rates[1] - rates[0],
-        difference_ci=(low, high),
-        gap=abs(rates[1] - rates[0]),
-        gap_ci=(0.0 if low <= 0 <= high else ends[0], ends[1]),
-        images=tuple(int(group.sum()) for group in rows),
-        people=counts,
-        missing=int((labels < 0).sum()),
-    )
-
-
-# Errors of verification by group -----------------------------------------------------------------------------------------
+    return ParityGap(rates, difference, (low, high), abs(difference), (0.0 if low <= 0 <= high else ends[0], ends[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +116,12 @@ class GroupRates:
         Raises:
             UserError: the two do not belong together.
         """
+        keys = ("impostors", "genuine", "people")
         mine, theirs = (
-            (audited.attribute, audited.seeds, [[audited.rates[v][key] for key in ("impostors", "genuine", "people")] for v in VALUES])
-            for audited in (self, before)
+            (r.attribute, r.seeds, len(r.draws["fmr", 0]), [[rates[key] for key in keys] for rates in r.rates.values()])
+            for r in (self, before)
         )
-        if mine != theirs or self.draws["fmr", 0].shape != before.draws["fmr", 0].shape:
+        if mine != theirs:
             raise UserError(
                 f"The rates of {self.name} and {before.name} are of other faces, seeds or settings: their change has no meaning."
             )
@@ -162,29 +138,17 @@ class GroupRates:
         keys = ("name", "attribute", "target", "rates", "difference", "thresholds", "missing", "seeds")
         return json.loads(json.dumps({key: getattr(self, key) for key in keys}, allow_nan=False))
 
-    def to_frame(self) -> pandas.DataFrame:
-        """A row a figure and value: figure ("fmr", "fnmr"), value (0, 1), rate, low, high, pairs, people."""
-        import pandas
-
-        rows = [
-            (figure, value, rates[figure], *rates[f"{figure}_ci"], rates[pairs], rates["people"])
-            for figure, pairs in (("fmr", "impostors"), ("fnmr", "genuine"))
-            for value, rates in self.rates.items()
-        ]
-        return pandas.DataFrame(rows, columns=["figure", "value", "rate", "low", "high", "pairs", "people"])
-
     def __str__(self) -> str:
         title = (
             f"{self.name}: one threshold, set for a false match rate of {self.target:.1%} on val; errors by {self.attribute!r} as labelled"
         )
         lines = [title, "=" * len(title), f"{'':<16}{'false matches':<26}{'false non-matches':<26}pairs (impostors, genuine)"]
-        for value, rates in self.rates.items():
-            cells = [f"{rates[key]:.1%} [{rates[f'{key}_ci'][0]:.1%}, {rates[f'{key}_ci'][1]:.1%}]" for key in ("fmr", "fnmr")]
-            words = f"{rates['impostors']:,}, {rates['genuine']:,} of {rates['people']:,} people"
-            lines.append(f"{self.attribute} = {value}"[:15].ljust(16) + f"{cells[0]:<26}{cells[1]:<26}{words}")
-        rates = self.difference
-        cells = [f"{rates[key]:+.1%} [{rates[f'{key}_ci'][0]:+.1%}, {rates[f'{key}_ci'][1]:+.1%}]" for key in ("fmr", "fnmr")]
-        return "\n".join([*lines, f"{'1 less 0':<16}{cells[0]:<26}{cells[1]:<26}".rstrip()])
+        rows = [(f"{self.attribute} = {value}"[:15], "", rates) for value, rates in self.rates.items()]
+        for head, sign, rates in [*rows, ("1 less 0", "+", self.difference)]:
+            cells = [f"{rates[key]:{sign}.1%} [{', '.join(f'{end:{sign}.1%}' for end in rates[f'{key}_ci'])}]" for key in FIGURES]
+            words = f"{rates['impostors']:,}, {rates['genuine']:,} of {rates['people']:,} people" if "people" in rates else ""
+            lines.append(f"{head:<16}{cells[0]:<26}{cells[1]:<26}{words}".rstrip())
+        return "\n".join(lines)
 
 
 def group_rates(
@@ -194,25 +158,19 @@ def group_rates(
     seeds: int = 3,
     target: float = 0.1,
     config: AuditConfig | None = None,
-    first_seed: int = 0,
     progress: bool = True,
 ) -> GroupRates:
     """False match and false non-match rates of a fresh verifier for each value of an attribute, at one threshold for everybody.
 
-    The verifier is trained on the split attack. The threshold is the loosest that accepts at most `target` of val's impostor pairs whose
-    two people share the attribute. On test each group is then measured by itself, with impostors out of the same group: other ones are
-    easier to reject, and mixing them in would hide what happens inside. One threshold for all is what is deployed; a threshold for each
-    group would need the attribute at the gate.
+    The threshold is the loosest that accepts at most `target` of val's impostor pairs whose two people share the attribute. On test each
+    group is measured by itself, with impostors out of the same group: others are easier to reject, and would hide what happens inside.
+    One threshold for all is what is deployed; a threshold for each group would need the attribute at the gate.
 
     Args:
-        anonymizer: as for `audit`.
-        faces: all of them, split by their own attribute as in `audit`.
-        attribute: whose values make the groups; None takes the faces' own.
-        seeds: how many; each trains a verifier and draws pairs afresh.
+        attribute: whose values make the groups; None takes the faces' own, by which the people are split.
         target: the false match rate that the threshold allows on val, in (0, 1).
         config: epochs, pairs (half of `pairs` for each group) and resamples; None takes `AuditConfig()`.
-        first_seed: the first one.
-        progress: show progress bars.
+        anonymizer, faces, seeds, progress: as for `audit`; each seed trains a verifier and draws pairs afresh.
 
     Raises:
         UserError: there is no such attribute; a group has too few people in test; `target` is no share, or so small that val has no
@@ -223,7 +181,7 @@ def group_rates(
     faces.labels(attribute)  # says which there are
     if not 0 < target < 1:
         raise UserError(f"target, a false match rate, must lie between 0 and 1, not at {target!r}.")
-    numbers = tuple(range(first_seed, first_seed + whole_number("seeds", seeds)))
+    numbers = tuple(range(whole_number("seeds", seeds)))
     splits = faces.split()
     labels, identity = splits.test.labels(attribute), splits.test.identity
     _enough(identity, [_several(identity, labels == value) for value in VALUES], f"the errors by {attribute!r}", "two images or more")
@@ -234,62 +192,36 @@ def group_rates(
     if fewest * target < 1:
         raise UserError(f"Val has {fewest} impostor pairs, too few for a false match rate of {target:g}; raise target or load more people.")
     groups = {value: np.flatnonzero(labels == value) for value in VALUES}
-    test_pairs = {
-        (seed, value): _within(splits.test.subset(rows).pairs(max(2, config.pairs // 2), "free", seed=seed), rows)
-        for seed in numbers
-        for value, rows in groups.items()
-    }
-    name = name_of(anonymizer)
-    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
-        released = Released.of(anonymizer, splits, control=True)
-        bar.update()
-    sets = released.sets
+    test_pairs: dict[tuple[int, int], Pairs] = {}
+    for seed, (value, rows) in itertools.product(numbers, groups.items()):
+        pairs = splits.test.subset(rows).pairs(max(2, config.pairs // 2), "free", seed=seed)
+        test_pairs[seed, value] = Pairs(rows[pairs.a], rows[pairs.b], pairs.different)
+    released = Released.of(anonymizer, splits, control=True, progress=progress)
     thresholds: list[float] = []
-    rates: dict[tuple[str, int], list[float]] = {}
-    draws: dict[tuple[str, int], list[np.ndarray]] = {}
+    rates, draws = collections.defaultdict(list), collections.defaultdict(list)  # by figure and value, of each seed
     for seed in numbers:
-        with tqdm(total=1, desc=f"  seed {seed}: verifier", disable=not progress) as bar:
-            verifier = fit_verifier(
-                sets["attack"].features,
-                released.identity["attack"],
-                sets["val"].features,
-                val_pairs[seed],
-                map_shape=sets["attack"].map_shape,
-                repeats=sets["attack"].repeats,
-                epochs=config.epochs,
-                seed=seed,
-            )
-            bar.update()
-        embeddings = {part: verifier.embed(sets[part].features) for part in ("val", "test")}
+        verifier = released.verifier(val_pairs[seed], config.epochs, seed, progress)
+        embeddings = {part: verifier.embed(released.sets[part].features) for part in ("val", "test")}
         same = val_pairs[seed][1]
         thresholds.append(threshold_at(pair_distances(embeddings["val"], same)[same.different == 1], target))
-        for value in VALUES:
+        for value, (figure, kind) in itertools.product(VALUES, (("fmr", 1), ("fnmr", 0))):
             pairs = test_pairs[seed, value]
-            accepted = pair_distances(embeddings["test"], pairs) <= thresholds[-1]
-            for figure, kind in (("fmr", 1), ("fnmr", 0)):
-                chosen = pairs.different == kind
-                wrong = accepted[chosen] if kind else ~accepted[chosen]
-                people = np.stack([identity[pairs.a[chosen]], identity[pairs.b[chosen]]], axis=1)
-                rates.setdefault((figure, value), []).append(float(wrong.mean()))
-                draws.setdefault((figure, value), []).append(rate_draws(wrong, people, identity, config.bootstrap))
+            chosen = pairs.different == kind
+            wrong = (pair_distances(embeddings["test"], pairs) <= thresholds[-1])[chosen] == bool(kind)
+            people = np.stack([identity[pairs.a[chosen]], identity[pairs.b[chosen]]], axis=1)
+            rates[figure, value].append(wrong.mean())
+            draws[figure, value].append(rate_draws(wrong, people, identity, config.bootstrap))
     mean = {key: np.mean(of_seeds, axis=0) for key, of_seeds in draws.items()}
     result: dict[int, dict[str, Any]] = {}
     for value in VALUES:
-        pairs = test_pairs[numbers[0], value]
-        result[value] = {
-            "fmr": float(np.mean(rates["fmr", value])),
-            "fmr_ci": limits(mean["fmr", value]),
-            "fnmr": float(np.mean(rates["fnmr", value])),
-            "fnmr_ci": limits(mean["fnmr", value]),
-            "impostors": int(pairs.different.sum()),
-            "genuine": int((pairs.different == 0).sum()),
-            "people": len(np.unique(identity[groups[value]])),
-        }
-    difference: dict[str, Any] = {}
-    for figure in ("fmr", "fnmr"):
-        difference[figure] = result[1][figure] - result[0][figure]
-        difference[f"{figure}_ci"] = limits(mean[figure, 1] - mean[figure, 0])
-    missing = int((labels < 0).sum())
+        result[value] = {figure: float(np.mean(rates[figure, value])) for figure in FIGURES}
+        result[value] |= {f"{figure}_ci": limits(mean[figure, value]) for figure in FIGURES}
+        different = test_pairs[numbers[0], value].different
+        result[value] |= {"impostors": int(different.sum()), "genuine": int((different == 0).sum())}
+        result[value]["people"] = len(np.unique(identity[groups[value]]))
+    difference = {figure: result[1][figure] - result[0][figure] for figure in FIGURES}
+    difference |= {f"{figure}_ci": limits(mean[figure, 1] - mean[figure, 0]) for figure in FIGURES}
+    name, missing = name_of(anonymizer), int((labels < 0).sum())
     return GroupRates(name, attribute, target, result, difference, tuple(thresholds), missing, numbers, mean)
 
 
@@ -306,26 +238,8 @@ def _several(identity: np.ndarray, group: np.ndarray) -> np.ndarray:
     return group & np.isin(identity, codes[counts > 1])
 
 
-def _within(pairs: Pairs, rows: np.ndarray) -> Pairs:
-    return Pairs(rows[pairs.a], rows[pairs.b], pairs.different)
-
-
-def _aligned(what: str, first: ArrayLike, *others: ArrayLike) -> tuple[np.ndarray, ...]:
-    """Arrays of one length, the first as floats that are finite."""
-    first, others = np.asarray(first, dtype=np.float64), [np.asarray(other) for other in others]
-    if first.ndim != 1 or any(other.shape != first.shape for other in others):
-        raise UserError(
-            f"{what}, labels and people must be of one length, not of shapes {', '.join(str(a.shape) for a in (first, *others))}."
-        )
-    if not np.isfinite(first).all():
-        raise UserError(f"{what}: {(~np.isfinite(first)).sum()} of {len(first)} values are NaN or infinite.")
-    return (first, *others)
-
-
-def _enough(people: np.ndarray, rows: Sequence[np.ndarray], what: str, of: str = "an image") -> tuple[int, ...]:
-    """How many people each set of rows has; a UserError where that is too few for an interval."""
-    counts = tuple(len(np.unique(people[group])) for group in rows)
-    for value, count in zip(VALUES, counts, strict=True):
+def _enough(people: np.ndarray, rows: Sequence[np.ndarray], what: str, of: str = "an image") -> None:
+    for value, group in zip(VALUES, rows, strict=True):
+        count = len(np.unique(people[group]))
         if count < MIN_PEOPLE:
             raise UserError(f"Too few people for {what}: {count} with label {value} have {of}, {MIN_PEOPLE} are needed. Load more people.")
-    return counts

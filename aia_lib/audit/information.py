@@ -12,7 +12,7 @@ attacker that was trained on those before it. A representation from which the la
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from ..attackers import AttackSet
 from ..machine.files import UserError
 from ..statistics import roc_auc
-from .trial import Attacks, Makers
+from .trial import Attacks, Makers, Trial
 
-FEWEST = 4
-"""People of each label that a prefix of the attack people must hold before an attacker is trained on it."""
+FEWEST = 4  # people of each label that a prefix of the attack people must hold before an attacker is trained on it
 
 
 def entropy(rate: np.ndarray | float) -> Any:
@@ -83,12 +82,7 @@ def information(attacks: Attacks, val: AttackSet, test: AttackSet) -> tuple[dict
 
 
 def learning_curve(
-    known: dict[str, AttackSet],
-    identity: np.ndarray,
-    makers: Makers,
-    shares: Sequence[float],
-    seed: int,
-    trial: Callable[[Mapping[str, AttackSet], Makers, str, AttackSet | None], Attacks],
+    known: dict[str, AttackSet], identity: np.ndarray, makers: Makers, shares: Sequence[float], seed: int, trial: Trial
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train attackers on growing shares of the attack people: the learning curve and, out of the same fits, the online code.
 
@@ -98,27 +92,21 @@ def learning_curve(
         makers: the attackers; at each share the one that is best on val counts (by AUC for the curve, by cross entropy for the code).
         shares: of the attack people, rising, the last one 1. Shares with fewer than `FEWEST` people of a label are left out.
         seed: orders the people, so that each share holds the ones before it.
-        trial: trains the attackers on such sets and scores them, and one more set; the text is for a progress bar.
 
     Returns:
         figures: "curve", a list of {people, images, leak_auc, attacker}; and of the code: images, bits_per_label,
-            label_only_bits_per_label (the same code without looking at the representation), saved_bits_per_label, compression
-            (bits without a model, 1 a label, over bits with it).
-        arrays: "curve/<people>", the test scores of the attacker trained on so many people (T,); "code/bits", "code/label_only" and
-            "code/people", of each coded image.
+            label_only_bits_per_label (without looking at the representation), saved_bits_per_label, compression (1 over the bits).
+        arrays: "curve/<people>", test scores (T,); "code/bits", "code/label_only" and "code/people", of each coded image.
     """
     train, val, test = known["attack"], known["val"], known["test"]
     images = len(train) // train.repeats
     labels = train.labels[:images]
     codes, person = np.unique(identity[:images], return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(codes))[person]  # (images,) each image's person's place in the order
-    ends = [max(1, round(share * len(codes))) for share in shares]
-
-    def rarer(rows: np.ndarray) -> int:
-        """How many people of `rows` have the rarer label."""
-        return min(len(np.unique(person[rows & (labels == value)])) for value in (0, 1))
-
-    usable = [end for end in dict.fromkeys(ends) if rarer(place < end) >= FEWEST]
+    usable = []
+    for end in dict.fromkeys(max(1, round(share * len(codes))) for share in shares):
+        rarer = min(len(np.unique(person[(place < end) & (labels == value)])) for value in (0, 1))  # people of the rarer label
+        usable += [end] if rarer >= FEWEST else []
     if len(usable) < 2:
         raise UserError(f"Too few people for a learning curve: {len(codes)} attack people with a label, cut into shares {tuple(shares)}.")
     curve: list[dict[str, Any]] = []
@@ -126,17 +114,16 @@ def learning_curve(
     first = place < usable[0]
     bits, label_only = [np.ones(int(first.sum()))], [np.ones(int(first.sum()))]  # nothing is known yet: a bit a label
     people = [identity[:images][first]]
-    for i, end in enumerate(usable):
+    for end, following in zip(usable, [*usable[1:], None], strict=True):
         seen = place < end
-        block = (place >= end) & (place < usable[i + 1]) if i + 1 < len(usable) else np.zeros(images, dtype=bool)
         sets = {**known, "attack": train.take(np.flatnonzero(np.tile(seen, train.repeats)))}
+        block = None if following is None else ~seen & (place < following)
         # the block's images without their mirror images
-        extra = dataclasses.replace(train.take(np.flatnonzero(block)), repeats=1) if block.any() else None
+        extra = None if block is None else dataclasses.replace(train.take(np.flatnonzero(block)), repeats=1)
         done = trial(sets, makers, f"{end} people, ", extra)
-        worst = done.worst
-        arrays[f"curve/{end}"] = done.test_scores[worst]
-        auc = roc_auc(done.test_scores[worst], test.labels)
-        curve.append({"people": int(end), "images": int(seen.sum()), "leak_auc": auc, "attacker": worst})
+        arrays[f"curve/{end}"] = scores = done.test_scores[done.worst]
+        auc = roc_auc(scores, test.labels)
+        curve.append({"people": int(end), "images": int(seen.sum()), "leak_auc": auc, "attacker": done.worst})
         if extra is not None:
             name, fit = _cheapest(done, val.labels)
             bits.append(code_lengths(fit(done.extra[name]), labels[block]))

@@ -1,22 +1,19 @@
 """Several attributes together: what each leaks alone, what it leaks to those who know another one, and how well all are named at once.
 
-Hiding one attribute can expose another (the representation's room is used for something), and a leak that is small on average can be large
-among some people. So every attribute is attacked among all, then among those with each value of each other attribute, and every
-combination of values against all the others. All attackers are trained afresh, chosen on val and read on test once, as in `audit`.
+Hiding one attribute can expose another, and a leak that is small on average can be large among some people. All attackers are trained
+afresh, chosen on val and read on test once, as in `audit`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..attackers import AttackSet
 from ..config import AuditConfig
@@ -24,13 +21,9 @@ from ..faces import Faces, Splits
 from ..machine.files import UserError, whole_number
 from ..statistics import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits, rate_draws
 from .information import FEWEST, platt
-from .makers import resolve
+from .makers import as_makers
 from .released import Released, name_of
 from .trial import attack
-
-if TYPE_CHECKING:
-    import pandas
-
 
 INTERACTION_ATTACKERS = ("logistic", "svm_rbf", "mlp")
 """Who attacks where nothing else is asked for: quick ones, as there are many questions; one linear, one with a kernel, one network."""
@@ -49,7 +42,6 @@ class Leak:
         attacker: who was the worst, most often.
         images, people: of the question in test, people of the rarer side.
         scores: of each seed.
-        decided: what the threshold made of them, bool (T,) of each seed.
     """
 
     kind: str
@@ -61,10 +53,9 @@ class Leak:
     images: int
     people: int
     scores: tuple[Scored, ...] = field(repr=False)
-    decided: tuple[np.ndarray, ...] = field(repr=False)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class InteractionReport:
     """What `interaction_audit` found.
 
@@ -99,41 +90,14 @@ class InteractionReport:
         """
         result = {}
         for what, leak in self.leaks.items():
-            other = before.leaks.get(what)
-            if other is None:
+            if what not in before.leaks:
                 continue
-            pairs = zip(leak.scores, other.scores, strict=False)
-            if len(leak.scores) != len(other.scores) or any(
-                len(a.people) != len(b.people) or (a.people != b.people).any() for a, b in pairs
-            ):
+            other = before.leaks[what]
+            if [s.people.tolist() for s in leak.scores] != [s.people.tolist() for s in other.scores]:
                 raise UserError(f"The audits of {self.name} and {before.name} are of other faces or seeds: their change has no meaning.")
             draws = bootstrap_auc(leak.scores, self.bootstrap) - bootstrap_auc(other.scores, self.bootstrap)
             result[what] = (leak.auc - other.auc, *limits(draws))
         return result
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dictionaries, without the scores."""
-        hidden = ("scores", "decided")
-        leaks = {
-            what: {f.name: getattr(leak, f.name) for f in dataclasses.fields(leak) if f.name not in hidden}
-            for what, leak in self.leaks.items()
-        }
-        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"leaks": leaks}
-        return json.loads(json.dumps(content, allow_nan=False))
-
-    def to_frame(self) -> pandas.DataFrame:
-        """A row a question: question, kind, auc, low, high, advantage, attacker, images, people."""
-        import pandas
-
-        keys = ["question", "kind", "auc", "low", "high", "advantage", "attacker", "images", "people"]
-        rows = [
-            (what, leak.kind, leak.auc, *leak.auc_ci, leak.advantage, leak.attacker, leak.images, leak.people)
-            for what, leak in self.leaks.items()
-        ]
-        return pandas.DataFrame(rows, columns=keys)
-
-    def __repr__(self) -> str:
-        return f"InteractionReport({self.name!r}, {self.attributes}, {len(self.leaks)} questions, {len(self.seeds)} seeds)"
 
     def __str__(self) -> str:
         title = f"{self.name}: {', '.join(self.attributes)} together; worst fresh attacker on people never seen, 95 % intervals over people"
@@ -161,24 +125,17 @@ def interaction_audit(
     seeds: int = 3,
     config: AuditConfig | None = None,
     attackers: Sequence[Any] | Mapping[str, Any] = INTERACTION_ATTACKERS,
-    first_seed: int = 0,
     progress: bool = True,
 ) -> InteractionReport:
     """Attack several attributes of what an anonymizer releases: each alone, each given each other, and every combination of their values.
 
     With m attributes there are m questions of the first kind, 2 m (m - 1) of the second and 2^m of the third, and each is a training of
-    all `attackers`: take few of both. The people are split as `faces.split()` splits them, by the faces' own attribute; so an anonymizer
-    that was trained on its `train` meets nobody of them again.
+    all `attackers`: take few of both. The people are split by the faces' own attribute.
 
     Args:
-        anonymizer: as for `audit`.
-        faces: all of them; the splits attack, val and test are used.
         attributes: two or more names.
-        seeds: how many; each trains all attackers afresh.
-        config: epochs and resamples; None takes `AuditConfig()`.
-        attackers: see `attackers.resolve`. The gallery attack needs a verifier and is left out.
-        first_seed: the first one.
-        progress: show progress bars.
+        attackers: see `makers.as_makers`. The gallery attack needs a verifier and is left out.
+        anonymizer, faces, seeds, config, progress: as for `audit`.
 
     Raises:
         UserError: fewer than two attributes, or one that does not exist; too few people for an interval of any question beyond the
@@ -188,8 +145,8 @@ def interaction_audit(
     names = tuple(attributes) if not isinstance(attributes, str) else (attributes,)
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"An interaction audit needs two or more different attributes, not {attributes!r}; `audit` is for one.")
-    numbers = tuple(range(first_seed, first_seed + whole_number("seeds", seeds)))
-    makers = resolve(attackers if isinstance(attackers, Mapping) else list(attackers))
+    numbers = tuple(range(whole_number("seeds", seeds)))
+    makers = as_makers(attackers if isinstance(attackers, Mapping) else list(attackers))
     splits = faces.split()
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
     questions, left_out = _questions(names, tables, splits)
@@ -199,11 +156,7 @@ def interaction_audit(
             f"Too few people to ask how {' and '.join(names)} interact: {what}: {reason}. "
             "Load more people, take fewer attributes, or those whose combinations are not so rare."
         )
-    name = name_of(anonymizer)
-    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
-        released = Released.of(anonymizer, splits)
-        bar.update()
-
+    released = Released.of(anonymizer, splits, progress=progress)
     reached: dict[str, list[tuple[str, Scored, np.ndarray]]] = {what: [] for what in questions}
     odds: list[dict[str, np.ndarray]] = []  # of each seed, by cell: how much the scores speak for it, (T',)
     for seed in numbers:
@@ -226,45 +179,38 @@ def interaction_audit(
     if len(cells) == 2 ** len(names):
         joint = _joint(cells, odds, {what: reached[what][0][1] for what in cells}, config.bootstrap)
     missing = {what: int(sum((table[:, i] < 0).sum() for table in tables.values())) for i, what in enumerate(names)}
-    return InteractionReport(name, names, leaks, joint, left_out, missing, numbers, config.bootstrap)
+    return InteractionReport(name_of(anonymizer), names, leaks, joint, left_out, missing, numbers, config.bootstrap)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+def _ask(names: tuple[str, ...], table: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
+    """All questions with their kind and labels 1, 0 and -1 (takes no part), (N,), from the attributes' labels (N, m)."""
+    asked = {name: ("alone", table[:, i]) for i, name in enumerate(names)}
+    for (i, name), (j, other) in itertools.permutations(enumerate(names), 2):
+        for value in (0, 1):
+            asked[f"{name} | {other} = {value}"] = ("given", np.where(table[:, j] == value, table[:, i], -1))
+    for values in itertools.product((0, 1), repeat=len(names)):
+        what = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
+        asked[what] = ("cell", np.where((table >= 0).all(1), (table == values).all(1), -1).astype(np.int8))
+    return asked
 
 
 def _questions(
     names: tuple[str, ...], tables: Mapping[str, np.ndarray], splits: Splits
 ) -> tuple[dict[str, tuple[str, dict[str, np.ndarray]]], dict[str, str]]:
     """What can be asked: question to its kind and, by split, labels 1, 0 and -1 (takes no part); and why the rest cannot."""
-    asked: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {}
-    for i, name in enumerate(names):
-        asked[name] = ("alone", lambda table, i=i: table[:, i])
-    for i, j in itertools.permutations(range(len(names)), 2):
-        for value in (0, 1):
-            what = f"{names[i]} | {names[j]} = {value}"
-            asked[what] = ("given", lambda table, i=i, j=j, value=value: np.where(table[:, j] == value, table[:, i], -1))
-    for values in itertools.product((0, 1), repeat=len(names)):
-        what = ", ".join(f"{name} = {value}" for name, value in zip(names, values, strict=True))
-        asked[what] = ("cell", lambda table, values=values: np.where((table >= 0).all(1), (table == values).all(1), -1).astype(np.int8))
+    asked = {part: _ask(names, table) for part, table in tables.items()}
     questions, left_out = {}, {}
-    for what, (kind, labels_of) in asked.items():
-        labels = {part: labels_of(table) for part, table in tables.items()}
-        reason = _too_few({part: (of_part, getattr(splits, part).identity) for part, of_part in labels.items()})
-        if reason is None:
-            questions[what] = (kind, labels)
+    for what, (kind, _) in asked["test"].items():
+        labels = {part: of_part[what][1] for part, of_part in asked.items()}
+        for part, needed in (("attack", FEWEST), ("val", 2), ("test", MIN_PEOPLE)):
+            identity = getattr(splits, part).identity
+            people = min(len(np.unique(identity[labels[part] == value])) for value in (0, 1))
+            if people < needed:
+                left_out[what] = f"{people} people of the rarer side in {part}, {needed} are needed"
+                break
         else:
-            left_out[what] = reason
+            questions[what] = (kind, labels)
     return questions, left_out
-
-
-def _too_few(labels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str | None:
-    """Why labels and people of the three splits do not suffice, or None where they do."""
-    needed = {"attack": FEWEST, "val": 2, "test": MIN_PEOPLE}
-    for part, (of_part, identity) in labels.items():
-        people = min(len(np.unique(identity[of_part == value])) for value in (0, 1))
-        if people < needed[part]:
-            return f"{people} people of the rarer side in {part}, {needed[part]} are needed"
-    return None
 
 
 def _labelled(data: AttackSet, labels: np.ndarray) -> AttackSet:
@@ -274,14 +220,14 @@ def _labelled(data: AttackSet, labels: np.ndarray) -> AttackSet:
 
 
 def _leak(kind: str, seeds: Sequence[tuple[str, Scored, np.ndarray]], resamples: int) -> Leak:
-    attackers, scores, decided = ([entry[i] for entry in seeds] for i in range(3))
-    first = scores[0]
-    draws = [
-        rate_draws(d[s.positive], s.people[s.positive], s.people, resamples)
-        - rate_draws(d[~s.positive], s.people[~s.positive], s.people, resamples)
-        for s, d in zip(scores, decided, strict=True)
-    ]
-    rates = [d[s.positive].mean() - d[~s.positive].mean() for s, d in zip(scores, decided, strict=True)]
+    attackers, scores, _ = zip(*seeds, strict=True)
+    rates, draws = [], []
+    for _, scored, decided in seeds:
+        groups = [scored.positive == value for value in (True, False)]
+        rates.append(decided[groups[0]].mean() - decided[groups[1]].mean())
+        positive, negative = (rate_draws(decided[group], scored.people[group], scored.people, resamples) for group in groups)
+        draws.append(positive - negative)
+    people = scores[0].people
     return Leak(
         kind=kind,
         auc=float(np.mean([s.auc for s in scores])),
@@ -289,17 +235,16 @@ def _leak(kind: str, seeds: Sequence[tuple[str, Scored, np.ndarray]], resamples:
         advantage=float(np.mean(rates)),
         advantage_ci=limits(np.mean(draws, axis=0)),
         attacker=max(dict.fromkeys(attackers), key=attackers.count),
-        images=len(first.people),
-        people=min(len(np.unique(first.people[first.positive == value])) for value in (True, False)),
-        scores=tuple(scores),
-        decided=tuple(decided),
+        images=len(people),
+        people=min(len(np.unique(people[scores[0].positive == value])) for value in (True, False)),
+        scores=scores,
     )
 
 
 def _joint(cells: list[str], odds: Sequence[Mapping[str, np.ndarray]], truth: Mapping[str, Scored], resamples: int) -> dict[str, Any]:
     """Naming the combination: the cell that the scores speak for most, judged by the mean over cells of the share that is right."""
     cell = np.argmax([truth[what].positive for what in cells], axis=0)  # (T',)
-    people = next(iter(truth.values())).people
+    people = truth[cells[0]].people
     rates, draws = [], []
     for of_seed in odds:
         right = np.argmax([of_seed[what] for what in cells], axis=0) == cell

@@ -43,19 +43,14 @@ def training(module: nn.Module, reads: str) -> Callable[[AuditConfig], Attacker]
     )
 
 
-def resolve(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
+def as_makers(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
     """Attackers in any of their forms, mixed, to functions that make one: what `audit(attackers=...)` takes.
 
     Args:
-        attackers: a list, or a mapping from names of your choice. Each item is one of
-
-            * a name in `ATTACKERS`;
-            * a scikit-learn classifier or pipeline with `decision_function` or `predict_proba`;
-            * a torch module, features float32 (B, k) to one logit an image, (B,) or (B, 1), trained from the weights that it has;
-            * an attacker, `fit(train, val, seed)` and `score(data)`;
-            * a function of an `AuditConfig` that makes an attacker, as in `ATTACKERS`.
-
-            Each seed fits a copy. Estimators and modules read the features, or the field of `AttackSet` that their `reads` names.
+        attackers: a list, or a mapping from names of your choice, of names in `ATTACKERS`, scikit-learn classifiers or pipelines with
+            `decision_function` or `predict_proba`, torch modules (features float32 (B, k) to one logit an image, (B,) or (B, 1), trained
+            from the weights that they have), attackers, and functions of an `AuditConfig` that make one. Each seed fits a copy.
+            Estimators and modules read the features, or the field of `AttackSet` that their `reads` names.
 
     Raises:
         UserError: there is none, or an item is none of these.

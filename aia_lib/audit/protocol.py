@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..attackers import ATTACKERS, AttackSet
 from ..config import AuditConfig
@@ -18,11 +17,10 @@ from ..machine.device import build
 from ..machine.files import UserError
 from ..models import Encoder, latent_shape
 from ..statistics import MIN_PEOPLE, accuracy, best_threshold, roc_auc
-from ..verification import fit_verifier
 from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
-from .makers import resolve
-from .released import Released, name_of, outputs
+from .makers import as_makers
+from .released import Released, batched_outputs, name_of
 from .trial import Attacks, Makers, SeedScores, attack, draw_pairs, utility
 
 CONTROL_ATTACKERS = ("logistic", "mlp")
@@ -60,7 +58,7 @@ def audit(
         config: attackers, epochs, pairs, bootstrap, controls; None takes `AuditConfig()`.
         deep: which further questions, and their settings; True takes `DeepConfig()`. One that cannot be answered is noted.
         original: the anonymizer before protection, images to representations, for creep; None compares with the images themselves.
-        attackers: names, scikit-learn classifiers, torch modules and attackers, mixed, see `makers.resolve`; None takes those of `config`.
+        attackers: names, scikit-learn classifiers, torch modules and attackers, mixed, see `makers.as_makers`; None: those of `config`.
             A reader's attacker that fails is noted; one of the library that fails, fails the audit.
         progress: show progress bars.
 
@@ -71,24 +69,24 @@ def audit(
     config = config or AuditConfig()
     attribute = faces.attribute if attribute is None else attribute
     faces.labels(attribute)  # says which there are
-    numbers = _seed_numbers(seeds)
-    makers = resolve(list(config.attackers) or list(ATTACKERS)) if attackers is None else resolve(attackers)
+    try:
+        numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers) or isinstance(seeds, bool):
+        raise UserError(f"seeds must be a positive number or different whole numbers that are not negative, not {seeds!r}.")
+    makers = as_makers(list(config.attackers) or list(ATTACKERS)) if attackers is None else as_makers(attackers)
     # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
     enough_people(splits)
     pairs = {seed: draw_pairs(splits, config.pairs, seed) for seed in numbers}  # before anything slow: this can refuse
-    name = name_of(anonymizer)
-    with tqdm(total=1, desc=f"{name}: representations", disable=not progress) as bar:
-        released = Released.of(anonymizer, splits)
-        bar.update()
+    released = Released.of(anonymizer, splits, progress=progress)
     adversary, siamese = (getattr(anonymizer, member, None) for member in ("adversary", "siamese"))
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
         adversary = None  # what was trained to read another attribute is not asked for this one
     siamese = siamese if callable(siamese) else None
-    further = None
-    if deep:
-        deep = DeepConfig() if deep is True else deep
-        further = Deep(anonymizer, splits, released, original, adversary, siamese, config, deep, progress)
+    deep = DeepConfig() if deep is True else deep
+    further = Deep(anonymizer, splits, released, original, adversary, siamese, config, deep, progress) if deep else None
     notes, entries, scores = list(released.notes), [], []
     for seed in numbers:
         paper, logits = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a reader's network may fail
@@ -106,18 +104,7 @@ def audit(
     data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
     for part, some in (("attack", splits.attack), ("val", splits.val), ("test", splits.test)):
         data |= {f"{part}_images": len(some), f"{part}_people": some.people}
-    return combine(name, attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
-
-
-def _seed_numbers(seeds: int | Sequence[int]) -> list[int]:
-    try:
-        whole = isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool)
-        numbers = list(range(seeds)) if whole else [int(seed) for seed in seeds]
-    except (TypeError, ValueError):
-        numbers = []
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise UserError(f"seeds must be a positive number or different whole numbers that are not negative, not {seeds!r}.")
-    return numbers
+    return combine(name_of(anonymizer), attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
 
 
 def enough_people(splits: Splits) -> None:
@@ -141,22 +128,8 @@ def _retrained_regime(
     released: Released, pairs: dict[str, dict[str, Pairs]], makers: Makers, config: AuditConfig, seed: int, progress: bool
 ) -> tuple[dict[str, Any], dict[str, AttackSet], Attacks, SeedScores]:
     """One seed's figures, the labelled rows that were attacked, the attacks themselves, and the scores on test."""
-    sets = released.sets
-    with tqdm(total=1, desc=f"  seed {seed}: verifier", disable=not progress) as bar:
-        verifier = fit_verifier(
-            sets["attack"].features,
-            released.identity["attack"],
-            sets["val"].features,
-            list(pairs["val"].values()),
-            map_shape=sets["attack"].map_shape,
-            repeats=sets["attack"].repeats,
-            epochs=config.epochs,
-            seed=seed,
-            principal=released.principal,
-        )
-        bar.set_postfix_str(f"{verifier.name}, val AUC {verifier.val_auc:.3f}")
-        bar.update()
-    embeddings = {part: verifier.embed(data.features) for part, data in sets.items()}
+    verifier = released.verifier(list(pairs["val"].values()), config.epochs, seed, progress)
+    embeddings = {part: verifier.embed(data.features) for part, data in released.sets.items()}
     verified, scored = utility(embeddings, released.identity["test"], pairs)
     known = released.labelled(embeddings)
     attacks = attack(known, makers, config, seed, released.missing, f"  seed {seed}: ", progress)
@@ -173,7 +146,7 @@ def _retrained_regime(
         "verifier": verifier.name,
         "verifiers_val": verifier.candidates,
     }
-    people = released.identity["test"][sets["test"].labels >= 0]
+    people = released.identity["test"][released.sets["test"].labels >= 0]
     return figures, known, attacks, SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"])
 
 
@@ -185,7 +158,7 @@ def _paper_regime(
     scores = None
     if adversary is not None:
         known = released.labelled()
-        logits = {part: outputs(adversary, known[part].g, "The co-trained adversary") for part in ("val", "test")}
+        logits = {part: batched_outputs(adversary, known[part].g, "The co-trained adversary") for part in ("val", "test")}
         for part, values in logits.items():
             if values.ndim == 2 and values.shape[1] == 1:
                 logits[part] = values[:, 0]
@@ -198,7 +171,7 @@ def _paper_regime(
         figures["privacy_auc"] = roc_auc(scores, labels)
         figures["privacy_auc_val"] = max(val_auc, 1 - val_auc)
     if siamese is not None:
-        embeddings = {part: outputs(siamese, released.sets[part].g, "The co-trained Siamese network") for part in ("val", "test")}
+        embeddings = {part: batched_outputs(siamese, released.sets[part].g, "The co-trained Siamese network") for part in ("val", "test")}
         if embeddings["val"].ndim != 2:
             raise UserError(f"The co-trained Siamese network must return embeddings of shape (N, d), not {embeddings['val'].shape}.")
         verified, _ = utility(embeddings, released.identity["test"], pairs)
@@ -211,9 +184,9 @@ def _controls(
 ) -> dict[str, float]:
     """What the figures are to be held against.
 
-    majority_accuracy: always guessing the attack split's more frequent label. gender_only_verification_accuracy: calling two
-    faces one person if their true labels agree. With `config.controls` also shuffled_labels_auc: the audit of labels dealt out to other
-    people, where there is nothing to find; untrained_encoder_auc: what is read off the paper's encoder with random weights.
+    majority_accuracy: always guessing the attack split's more frequent label. gender_only_verification_accuracy: calling two faces one
+    person if their labels agree. With `config.controls` also shuffled_labels_auc, the audit of labels dealt out to other people, where
+    there is nothing to find, and untrained_encoder_auc, what is read off the paper's encoder with random weights.
     """
     known = released.labelled()
     free, truth = pairs["test"]["free"], splits.test.labels()
@@ -227,7 +200,7 @@ def _controls(
         return controls
 
     def worst_auc(sets: Mapping[str, AttackSet], what: str) -> float:
-        attacks = attack(sets, resolve(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
+        attacks = attack(sets, as_makers(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
         return roc_auc(attacks.test_scores[attacks.worst], sets["test"].labels)
 
     rng = np.random.default_rng(seed)

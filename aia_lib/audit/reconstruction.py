@@ -6,32 +6,30 @@ their squared error: a ridge regression from g to pixels, a convolutional networ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from ..faces import Pairs, Splits
 from ..machine.device import pick_device, seeded
 from ..machine.files import UserError
+from ..machine.fit_best import fit_best
 from ..models import upsample_conv
 from ..statistics import roc_auc
 from ..verification import fit_verifier
 from .creep import narrow, ridge
 from .released import Released, reconstruct, standardiser
 
-LARGEST = 64
-"""Larger images are averaged down to this many pixels a side before they are rebuilt."""
+LARGEST = 64  # larger images are averaged down to this many pixels a side before they are rebuilt
 
-MOST_IMAGES = 20_000
-"""Attack images, mirrored ones included, that a decoder is trained on, at most."""
+MOST_IMAGES = 20_000  # attack images, mirrored ones included, that a decoder is trained on, at most
 
-VERIFIED_AT = 32
-"""Side in pixels at which the verifier compares rebuilt with real images: what it needs, and quick."""
+VERIFIED_AT = 32  # side in pixels at which the verifier compares rebuilt with real images: what it needs, and quick
 
 PENALTIES = (1e-2, 1e-1, 1.0)
 
@@ -73,10 +71,7 @@ def ssim(images: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
 
 
 class _Doubled(nn.Conv2d):
-    """Twice the sides, then a 3 x 3 convolution."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 3, padding=1)
+    """Twice the sides, then the convolution."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return upsample_conv(maps, self)
@@ -104,7 +99,7 @@ class FreshDecoder(nn.Module):
         layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
         while 2 * side <= size:
             narrower = max(16, width // 2)
-            layers += [_Doubled(width, narrower), nn.BatchNorm2d(narrower), nn.LeakyReLU(0.1)]
+            layers += [_Doubled(width, narrower, 3, padding=1), nn.BatchNorm2d(narrower), nn.LeakyReLU(0.1)]
             width, side = narrower, 2 * side
         self.blocks = nn.Sequential(*layers, nn.Conv2d(width, 1, 3, padding=1))
 
@@ -131,9 +126,8 @@ def rebuild(
 ) -> tuple[str, dict[str, np.ndarray], dict[str, float], dict[str, np.ndarray], str]:
     """Train the decoders and keep the one with the least squared error on val.
 
-    Returns:
-        its name; what it makes of val and test, float32 (N, 1, S, S); each one's error on val; the real images of attack, val
-        and test at that size; and why the anonymizer's `decode` was refused, or "".
+    Returns: its name; its images of val and test, float32 (N, 1, S, S); the errors on val; the real images of attack, val and test at
+    that size; and why the anonymizer's `decode` was refused, or "".
     """
     size = min(splits.test.size, LARGEST)
     real = {part: shrunk(getattr(splits, part).images, size) for part in ("attack", "val", "test")}
@@ -148,9 +142,10 @@ def rebuild(
     refused = ""
     if callable(decode):
         try:
-            made["its own decoder"] = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
-            if (shape := made["its own decoder"]["val"].shape[2:]) != (size, size):
-                del made["its own decoder"]
+            own = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
+            if (shape := own["val"].shape[2:]) == (size, size):
+                made["its own decoder"] = own
+            else:
                 refused = f"its images are {shape[1]} x {shape[0]} pixels, the faces {size} x {size}"
         except UserError as error:
             refused = str(error)
@@ -160,28 +155,18 @@ def rebuild(
 
 
 def _ridge(inputs: dict[str, np.ndarray], images: np.ndarray, some: np.ndarray, real_val: np.ndarray) -> dict[str, np.ndarray]:
-    best: tuple[float, dict[str, np.ndarray]] | None = None
-    flat = images[some].reshape(len(some), -1)
-    for penalty in PENALTIES:
-        model = ridge(penalty, inputs["attack"][some], flat)
-        made = {part: model.predict(inputs[part]).clip(0, 1).reshape(-1, *images.shape[1:]) for part in ("val", "test")}
-        error = float(((made["val"] - real_val) ** 2).mean())
-        if best is None or error < best[0]:
-            best = error, {part: values.astype(np.float32) for part, values in made.items()}
-    return best[1]
+    def make(model: Ridge, part: str) -> np.ndarray:
+        return model.predict(inputs[part]).clip(0, 1).reshape(-1, *images.shape[1:])
+
+    models = [ridge(penalty, inputs["attack"][some], images[some].reshape(len(some), -1)) for penalty in PENALTIES]
+    best = min(models, key=lambda model: float(((make(model, "val") - real_val) ** 2).mean()))
+    return {part: make(best, part).astype(np.float32) for part in ("val", "test")}
 
 
 def _convolutional(
-    features: dict[str, np.ndarray],
-    images: np.ndarray,
-    some: np.ndarray,
-    real_val: np.ndarray,
-    map_shape: tuple[int, int, int] | None,
-    steps: int,
-    seed: int,
-    batch_size: int = 64,
+    features: dict, images: np.ndarray, some: np.ndarray, real_val: np.ndarray, map_shape: tuple | None, steps: int, seed: int
 ) -> dict[str, np.ndarray]:
-    device, rng = pick_device(), np.random.default_rng(seed)
+    device, rng, size = pick_device(), np.random.default_rng(seed), min(64, len(some))
     with seeded(seed, "fresh decoder"):
         network = FreshDecoder(features["attack"].shape[1], images.shape[-1], map_shape).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-4)
@@ -193,39 +178,27 @@ def _convolutional(
         with torch.no_grad():
             return np.concatenate([network(block.to(device)).cpu().numpy() for block in torch.from_numpy(features[part]).split(256)])
 
-    best, state = math.inf, None
-    for step in range(steps):
-        network.train()
-        rows = torch.from_numpy(rng.choice(some, min(batch_size, len(some)), replace=False))
-        loss = F.mse_loss(network(inputs[rows].to(device)), targets[rows].to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if (step + 1) % max(1, steps // 8) == 0 or step + 1 == steps:
-            error = float(((make("val") - real_val) ** 2).mean())
-            if error < best:
-                best, state = error, {key: value.detach().clone() for key, value in network.state_dict().items()}
-    network.load_state_dict(state)
+    blocks = [range(steps)[start : start + max(1, steps // 8)] for start in range(0, steps, max(1, steps // 8))]
+
+    def learn(block: int) -> None:
+        for _ in blocks[block]:
+            rows = torch.from_numpy(rng.choice(some, size, replace=False))
+            loss = F.mse_loss(network(inputs[rows].to(device)), targets[rows].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    fit_best(network, learn, lambda: -float(((make("val") - real_val) ** 2).mean()), len(blocks))
     return {part: make(part) for part in ("val", "test")}
 
 
 def reconstruction(
-    released: Released,
-    splits: Splits,
-    pairs: dict[str, dict[str, Pairs]],
-    decode: Callable | None,
-    epochs: int,
-    steps: int,
-    seed: int,
+    released: Released, splits: Splits, pairs: dict[str, dict[str, Pairs]], decode: Callable | None, epochs: int, steps: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
     """Rebuild the test faces from g, and verify the rebuilt against the real ones by a verifier that was trained on real images.
 
-    Args:
-        pairs: of val and test, free and same; a pair's first image is the rebuilt one.
-        decode: the anonymizer's, or None.
-        epochs: of the verifier.
-        steps: of the convolutional decoder.
+    A pair's first image is the rebuilt one; `epochs` are the verifier's, `steps` the convolutional decoder's.
 
     Returns:
         figures: attacker, size, val_error of each rival; psnr (dB), ssim, and the same of the mean face, a control; match_auc
@@ -235,16 +208,11 @@ def reconstruction(
     """
     name, made, errors, real, refused = rebuild(released, splits, decode, steps, seed)
     mean_face = np.broadcast_to(real["attack"].mean(0), real["test"].shape)
-    arrays = {"rebuilt/psnr": psnr(real["test"], made["test"]), "rebuilt/ssim": ssim(real["test"], made["test"])}
-    figures: dict[str, Any] = {
-        "attacker": name,
-        "size": int(real["test"].shape[-1]),
-        "val_error": errors,
-        "psnr": float(arrays["rebuilt/psnr"].mean()),
-        "ssim": float(arrays["rebuilt/ssim"].mean()),
-        "mean_face_psnr": float(psnr(real["test"], mean_face).mean()),
-        "mean_face_ssim": float(ssim(real["test"], mean_face).mean()),
-    }
+    arrays: dict[str, np.ndarray] = {}
+    figures: dict[str, Any] = {"attacker": name, "size": int(real["test"].shape[-1]), "val_error": errors}
+    for key, measure in (("psnr", psnr), ("ssim", ssim)):
+        arrays[f"rebuilt/{key}"] = measure(real["test"], made["test"])
+        figures |= {key: float(arrays[f"rebuilt/{key}"].mean()), f"mean_face_{key}": float(measure(real["test"], mean_face).mean())}
     side = min(VERIFIED_AT, figures["size"])
     flat = {part: shrunk(values, side).reshape(len(values), -1) for part, values in real.items()}
     standardise = standardiser(flat["attack"])
@@ -254,16 +222,9 @@ def reconstruction(
     offset = len(seen["val"])
     crossed = [Pairs(p.a, p.b + offset, p.different) for p in pairs["val"].values()]
     crossed += [Pairs(p.a + offset, p.b + offset, p.different) for p in pairs["val"].values()]
-    verifier = fit_verifier(
-        seen["attack"],
-        splits.attack.identity,
-        np.concatenate([rebuilt["val"], seen["val"]]),
-        crossed,
-        map_shape=(1, side, side),
-        epochs=epochs,
-        seed=seed,
-    )
-    ours, theirs = verifier.embed(rebuilt["test"]).astype(np.float64), verifier.embed(seen["test"]).astype(np.float64)
+    val = np.concatenate([rebuilt["val"], seen["val"]])
+    verifier = fit_verifier(seen["attack"], splits.attack.identity, val, crossed, map_shape=(1, side, side), epochs=epochs, seed=seed)
+    ours, theirs = (verifier.embed(part["test"]).astype(np.float64) for part in (rebuilt, seen))
     for kind, suffix in (("free", ""), ("same", "_same")):
         test = pairs["test"][kind]
         arrays[f"rebuilt/{kind}"] = np.linalg.norm(ours[test.a] - theirs[test.b], axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from ..attackers import AttackSet
-from ..faces import Splits
+from ..faces import Pairs, Splits
 from ..machine.device import to_images
 from ..machine.files import UserError, one_line
-from ..verification import principal_components
+from ..verification import Verifier, fit_verifier, principal_components
 
-BATCH = 256
-"""Images that an anonymizer is given at a time."""
+BATCH = 256  # images that an anonymizer is given at a time
 
 MIRROR_BELOW = 20_000
 """Up to so many attack images, their mirror images are anonymized too and join the attackers' training set."""
@@ -30,23 +30,21 @@ RECONSTRUCTION_SIZE = 32
 
 def name_of(anonymizer: object) -> str:
     """What a report calls an anonymizer: its `name`, else its function's name, else its type's."""
-    for candidate in (getattr(anonymizer, "name", None), getattr(anonymizer, "__name__", None)):
-        if isinstance(candidate, str) and candidate:
-            return candidate
-    return type(anonymizer).__name__
+    names = [getattr(anonymizer, member, None) for member in ("name", "__name__")]
+    return next((name for name in names if isinstance(name, str) and name), type(anonymizer).__name__)
 
 
-def call(function: Callable, inputs: Tensor, what: str) -> np.ndarray:
+def call_checked(function: Callable, inputs: Tensor, what: str) -> np.ndarray:
     """Run a reader's function without gradients on a batch; a float array of as many rows, not yet looked at otherwise."""
     shape = tuple(inputs.shape)
     modules = [part for part in (function, getattr(function, "__self__", None)) if isinstance(part, nn.Module)]
     was_training = [module for module in modules if module.training]
-    weights = next((weights for module in modules[:1] for weights in module.parameters()), None)
+    weights = next(modules[0].parameters(), inputs) if modules else inputs
     for module in was_training:
         module.eval()
     try:
         with torch.no_grad():
-            result = function(inputs if weights is None else inputs.to(weights.device))
+            result = function(inputs.to(weights.device))
     except UserError:
         raise
     except Exception as error:
@@ -65,9 +63,9 @@ def call(function: Callable, inputs: Tensor, what: str) -> np.ndarray:
     return result
 
 
-def outputs(function: Callable, g: np.ndarray, what: str) -> np.ndarray:
+def batched_outputs(function: Callable, g: np.ndarray, what: str) -> np.ndarray:
     """What a network makes of representations (N, k), in batches: a float array of N rows. UserError where it is not finite."""
-    values = np.concatenate([call(function, torch.from_numpy(g[start : start + BATCH]), what) for start in range(0, len(g), BATCH)])
+    values = np.concatenate([call_checked(function, torch.from_numpy(g[start : start + BATCH]), what) for start in range(0, len(g), BATCH)])
     with np.errstate(over="ignore"):
         if not np.isfinite(values.astype(np.float32)).all():
             raise UserError(f"{what} returned NaN or infinite values.")
@@ -87,7 +85,7 @@ def represent(anonymizer: Callable[[Tensor], Tensor | np.ndarray], images: Any, 
     g: np.ndarray | None = None
     for start in range(0, len(images), BATCH):
         batch = to_images(np.asarray(images[start : start + BATCH]), torch.device("cpu"))
-        part = call(anonymizer, batch.flip(3) if mirror else batch, what)
+        part = call_checked(anonymizer, batch.flip(3) if mirror else batch, what)
         if part.ndim != 2 or not part.shape[1] or (g is not None and part.shape[1] != g.shape[1]):
             before = "" if g is None else f" after (N, {g.shape[1]}) for the batches before"
             raise UserError(f"{what} must return representations of shape (N, k), not {part.shape} for {len(batch)} images{before}.")
@@ -124,7 +122,7 @@ def reconstruct(decode: Callable, g: np.ndarray, most: int = RECONSTRUCTION_SIZE
     """What `decode` makes of g, float32 (N, 1, h, w), averaged down where a side is longer than `most` pixels."""
     parts = []
     for start in range(0, len(g), BATCH):
-        images = torch.from_numpy(outputs(decode, g[start : start + BATCH], "decode"))
+        images = torch.from_numpy(batched_outputs(decode, g[start : start + BATCH], "decode"))
         if images.ndim != 4 or images.shape[1] != 1:
             raise UserError(f"decode must return images of shape (N, 1, H, W), not {tuple(images.shape)}.")
         if max(images.shape[2:]) > most:
@@ -135,8 +133,7 @@ def reconstruct(decode: Callable, g: np.ndarray, most: int = RECONSTRUCTION_SIZE
 
 def standardiser(g: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Each feature to mean 0 and deviation 1 on g, clipped to [-10, 10]; features that do not vary become 0."""
-    mean = g.mean(0, dtype=np.float64)
-    deviation = g.std(0, dtype=np.float64)
+    mean, deviation = g.mean(0, dtype=np.float64), g.std(0, dtype=np.float64)
     varies = deviation > 1e-7 * max(deviation.max(), np.abs(mean).max())
     scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
     mean = mean.astype(np.float32)
@@ -155,21 +152,23 @@ class Released:
     Attributes:
         sets: attack (with mirror images, where it is small), val, test; labels are -1 where they are missing.
         identity: people's codes of the same rows.
-        principal: mean and basis of the attack features' principal components.
+        principal: mean and basis of the attack features' principal components; None for a control.
         missing: why a field of the sets is None.
     """
 
     sets: dict[str, AttackSet]
     identity: dict[str, np.ndarray]
-    principal: tuple[np.ndarray, np.ndarray]
+    principal: tuple[np.ndarray, np.ndarray] | None
     missing: dict[str, str]
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, anonymizer: Callable, splits: Splits, control: bool = False) -> Released:
+    def of(cls, anonymizer: Callable, splits: Splits, control: bool = False, progress: bool = False) -> Released:
         """Run the anonymizer on the three splits. As a `control`, without what `CONTROL_ATTACKERS` do not read."""
         parts = {"attack": splits.attack, "val": splits.val, "test": splits.test}
-        g = {part: represent(anonymizer, faces.images) for part, faces in parts.items()}
+        with tqdm(total=1, desc=f"{name_of(anonymizer)}: representations", disable=not progress) as bar:
+            g = {part: represent(anonymizer, faces.images) for part, faces in parts.items()}
+            bar.update()
         shape = _map_shape(anonymizer, g["attack"].shape[1])
         missing = {} if shape else {"map_shape": "the representation is not a map (the anonymizer has no map_shape)"}
         decode = None if control else getattr(anonymizer, "decode", None)
@@ -188,8 +187,8 @@ class Released:
                 images["attack"] = np.concatenate([images["attack"], images["attack"][..., ::-1]])
         standardise = standardiser(g["attack"])
         features = {part: standardise(values) for part, values in g.items()}
-        principal = principal_components(features["attack"][:: -(-len(features["attack"]) // MIRROR_BELOW)], count=1 if control else 256)
-        mean, basis = principal
+        some = features["attack"][:: -(-len(features["attack"]) // MIRROR_BELOW)]
+        mean, basis = principal_components(some, count=1 if control else 256)
         if not len(basis):
             raise UserError(f"The anonymizer {name_of(anonymizer)} returned one representation for all images, but for rounding.")
         sets, identity, notes = {}, {}, []
@@ -200,11 +199,21 @@ class Released:
             identity[part] = np.tile(faces.identity, times)
             if unlabelled := int((faces.labels() < 0).sum()):
                 notes.append(f"{unlabelled} images of {part} without a label of {faces.attribute!r} were left out of the attack.")
-        return cls(sets, identity, principal, missing, tuple(notes))
+        return cls(sets, identity, None if control else (mean, basis), missing, tuple(notes))
+
+    def verifier(self, val_pairs: Sequence[Pairs], epochs: int, seed: int, progress: bool) -> Verifier:
+        """A fresh verifier: trained on the people of attack, chosen on these sets of pairs of val."""
+        attack, val = self.sets["attack"], self.sets["val"]
+        options = {"map_shape": attack.map_shape, "repeats": attack.repeats, "principal": self.principal}
+        with tqdm(total=1, desc=f"  seed {seed}: verifier", disable=not progress) as bar:
+            fitted = fit_verifier(attack.features, self.identity["attack"], val.features, val_pairs, epochs=epochs, seed=seed, **options)
+            bar.set_postfix_str(f"{fitted.name}, val AUC {fitted.val_auc:.3f}")
+            bar.update()
+        return fitted
 
     def labelled(self, embeddings: Mapping[str, np.ndarray] | None = None) -> dict[str, AttackSet]:
         """The rows with a label, for the attackers."""
-        sets = dict(self.sets)
+        sets = self.sets
         if embeddings is not None:
             sets = {part: dataclasses.replace(data, embeddings=embeddings[part]) for part, data in sets.items()}
         return {part: data if (data.labels >= 0).all() else data.take(np.flatnonzero(data.labels >= 0)) for part, data in sets.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import collections
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,10 @@ from ..machine.files import UserError, one_line
 from ..statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, roc_auc, tar_at_far
 from ..verification import pair_distances
 
-FARS = ("1e-1", "1e-2", "1e-3")
-"""The false accept rates at which the true accept rate is reported."""
+FARS = ("1e-1", "1e-2", "1e-3")  # the false accept rates at which the true accept rate is reported
 
 Makers = Mapping[str, Callable[[AuditConfig], Attacker]]
-"""Attackers by name, each as a function that makes one; `makers.resolve` gives it."""
+"""Attackers by name, each as a function that makes one; `makers.as_makers` gives it."""
 
 
 @dataclass
@@ -40,6 +40,10 @@ class Attacks:
         return max(self.val, key=self.val.get)
 
 
+Trial = Callable[..., Attacks]
+"""Trains attackers on such sets and scores them: sets, makers and, optionally, words for the progress bar and one more set to score."""
+
+
 def attack(
     sets: Mapping[str, AttackSet],
     makers: Makers,
@@ -50,17 +54,10 @@ def attack(
     progress: bool,
     extra: AttackSet | None = None,
 ) -> Attacks:
-    """Train the attackers on sets["attack"] and score val and test.
+    """Train the attackers on sets["attack"] and score val, test and, where there is one, `extra`.
 
-    A reader's attacker that breaks down is noted, and the others go on; what one of the library raises is raised.
-
-    Args:
-        missing: why a field of the sets is None, for the notes.
-        prefix: of the progress bars' text.
-        extra: one more set to score.
-
-    Raises:
-        UserError: not one could be trained.
+    A reader's attacker that breaks down is noted, and the others go on; what one of the library raises is raised. `missing` says why a
+    field of the sets is None; `prefix` is of the progress bars' text. UserError where not one could be trained.
     """
     done = Attacks()
     parts = {"val": sets["val"], "test": sets["test"]} | ({} if extra is None else {"extra": extra})
@@ -99,6 +96,20 @@ def _score(score: Callable[[AttackSet], Any], data: AttackSet) -> np.ndarray:
     if scores.shape != (len(data),) or not np.isfinite(scores).all():
         raise ValueError(f"an attacker's scores must be {len(data)} finite numbers, not of shape {scores.shape} or not finite")
     return scores
+
+
+def mean_figures(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Key by key: the mean of numbers, over those that have the key; the most frequent text; the same inside dictionaries."""
+    result: dict[str, Any] = {}
+    for key in dict.fromkeys(key for values in dicts for key in values):
+        entries = [values[key] for values in dicts if key in values]
+        if isinstance(entries[0], Mapping):
+            result[key] = mean_figures(entries)
+        elif isinstance(entries[0], str):
+            result[key] = collections.Counter(entries).most_common(1)[0][0]
+        else:
+            result[key] = float(np.mean(entries))
+    return result
 
 
 def draw_pairs(splits: Splits, count: int, seed: int) -> dict[str, dict[str, Pairs]]:

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from aia_lib.attackers import ATTACKERS, AttackSet, GalleryKNN, SklearnAttacker, TorchAttacker
-from aia_lib.audit.makers import resolve
+from aia_lib.audit.makers import as_makers
 from aia_lib.config import AuditConfig
 from aia_lib.machine.files import UserError
 
@@ -153,7 +153,7 @@ def test_names_estimators_modules_and_attackers_mix() -> None:
     train, val, test = _sets(600, "linear")
     torch.manual_seed(0)  # the modules' own weights
     own, module = Pluggable(), nn.Linear(128, 1)
-    makers = resolve(
+    makers = as_makers(
         ["logistic", RandomForestClassifier(60), module, nn.Linear(128, 2), Demanding(128, 1), own, GalleryKNN(), _made_by_function]
         + [make_pipeline(StandardScaler(), LogisticRegression()), RandomForestClassifier(5, max_depth=2)]
     )
@@ -175,7 +175,7 @@ def test_names_estimators_modules_and_attackers_mix() -> None:
         attacker.fit(train, val, 0)
         assert roc_auc_score(test.labels, attacker.score(test)) > (0.6 if name == "GalleryKNN" else 0.65), name
     assert torch.equal(module.weight, before) and not hasattr(own, "fitted")  # copies are trained, never the originals
-    assert makers["Demanding"](CONFIG).reads == "g" and list(resolve({"mine": "mlp", "yours": own})) == ["mine", "yours"]
+    assert makers["Demanding"](CONFIG).reads == "g" and list(as_makers({"mine": "mlp", "yours": own})) == ["mine", "yours"]
 
 
 def _made_by_function(config: AuditConfig) -> SklearnAttacker:
@@ -193,7 +193,7 @@ def test_a_module_goes_on_from_the_weights_that_it_has() -> None:
         def forward(self, features: torch.Tensor) -> torch.Tensor:
             return self.scale * features[:, 0] * features[:, 1]
 
-    attacker = resolve([Product()])["Product"](AuditConfig(epochs=2, min_steps=4))
+    attacker = as_makers([Product()])["Product"](AuditConfig(epochs=2, min_steps=4))
     attacker.fit(train, val, 0)
     assert roc_auc_score(test.labels, attacker.score(test)) > 0.95
 
@@ -211,24 +211,18 @@ def test_a_module_goes_on_from_the_weights_that_it_has() -> None:
         ([LinearRegression()], "LinearRegression gives no scores.*predict_proba"),
         ([3], "3 is no attacker.*torch module"),
         ([None], "None is no attacker"),
+        ([SklearnAttacker(LogisticRegression(), reads="pixels")], "SklearnAttacker reads 'pixels'; there are g, features"),
         ({3: "mlp"}, "name must be a text, not 3"),
         ({" ": "mlp"}, "name must be a text"),
     ],
 )
 def test_what_is_no_attacker_is_named(attackers: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolve(attackers)
-
-
-def test_a_module_that_reads_what_is_not_there_is_named() -> None:
-    module = nn.Linear(2, 1)
-    module.reads = "pixels"
-    with pytest.raises(UserError, match="Linear reads 'pixels'; there are g, features"):
-        resolve([module])
+        as_makers(attackers)
 
 
 def test_an_answer_of_the_wrong_shape_is_named() -> None:
     train, val, _ = _sets(60, "linear")
-    attacker = resolve([nn.Linear(128, 3)])["Linear"](AuditConfig(epochs=1, min_steps=1))
+    attacker = as_makers([nn.Linear(128, 3)])["Linear"](AuditConfig(epochs=1, min_steps=1))
     with pytest.raises(ValueError, match=r"one logit an image, shape \(60,\), not \(60, 3\)"):
         attacker.fit(train, val, 0)
