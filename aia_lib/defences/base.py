@@ -20,7 +20,7 @@ class Defence:
     """An anonymizer that is fitted to hide one attribute or several, and is saved and loaded by its parts.
 
     A subclass has `_fit`, and for saving: `parts()`, modules or dictionaries of tensors by name, which loading fills; `describe()`, the
-    arguments that make an anonymizer with parts of these shapes again, as JSON; and `restore(state, base, device, key)`, which makes one
+    arguments that make an anonymizer with parts of these shapes again, as JSON; and `restore(state, base, device)`, which makes one
     of what `describe` gave, around `base`, with fresh parts for `saving.load_anonymizer` to fill.
 
     Attributes:
@@ -74,7 +74,7 @@ class Defence:
         return self.base.decode
 
     def save(self, folder: str | Path) -> None:
-        """Write everything (safetensors) into `folder`, each file atomically. Secret keys are not written."""
+        """Write everything (safetensors) into `folder`, each file atomically."""
         fitted(self, self.attribute)
         save_parts(self, folder)
 
@@ -95,7 +95,7 @@ def with_settings(config: object, settings: dict) -> object:
         raise UserError(f"{type(config).__name__} has no setting of that name ({error}); its settings are {fields}.") from error
 
 
-def recorded(made: type, settings: dict) -> object:
+def from_record(made: type, settings: dict) -> object:
     """`made(**settings)` of settings that may be an older version's: those in `made.REMOVED` count only with the value that did nothing.
 
     Raises:

@@ -15,11 +15,14 @@ def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
     """
     n, _, height, width = images.shape
 
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(images.device)
+
     def draw(scale: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.normal(0, scale, (n, *shape)).astype(np.float32)).to(images.device)
+        return tensor(rng.normal(0, scale, (n, *shape)))
 
     angle, scale = draw(np.radians(5)), draw(0.05).exp()
-    flip = torch.from_numpy(np.where(rng.random(n) < 0.5, -1.0, 1.0).astype(np.float32)).to(images.device)
+    flip = tensor(np.where(rng.random(n) < 0.5, -1.0, 1.0))
     move = draw(0.06, 2)
     rows = [
         torch.stack([flip * scale * angle.cos(), -scale * angle.sin(), move[:, 0]], dim=1),
@@ -27,17 +30,14 @@ def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
     ]
     grid = F.affine_grid(torch.stack(rows, dim=1), [n, 1, height, width], align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    axes = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+    y, x = (place.to(images.device) for place in torch.meshgrid(*axes, indexing="ij"))  # (H, W)
     slope = draw(0.12, 2)[:, :, None, None]
-    light = 1 + slope[:, :1] * x.to(images.device) + slope[:, 1:] * y.to(images.device)  # (N, 1, H, W)
-    noisy = moved * light + draw(1.0, 1, height, width) * torch.from_numpy(rng.uniform(0, 0.04, (n, 1, 1, 1)).astype(np.float32)).to(
-        images.device
-    )
-    centre = torch.from_numpy(rng.uniform(-1, 1, (n, 2, 1, 1)).astype(np.float32)).to(images.device)
-    half = torch.from_numpy(np.where(rng.random(n) < 0.5, rng.uniform(0.1, 0.3, n), 0.0).astype(np.float32)).to(images.device)[
-        :, None, None
-    ]
-    hidden = ((x.to(images.device) - centre[:, 0]).abs() < half) & ((y.to(images.device) - centre[:, 1]).abs() < half)  # (N, H, W)
+    light = 1 + slope[:, :1] * x + slope[:, 1:] * y  # (N, 1, H, W)
+    noisy = moved * light + draw(1.0, 1, height, width) * tensor(rng.uniform(0, 0.04, (n, 1, 1, 1)))
+    centre = tensor(rng.uniform(-1, 1, (n, 2, 1, 1)))
+    half = tensor(np.where(rng.random(n) < 0.5, rng.uniform(0.1, 0.3, n), 0.0))[:, None, None]
+    hidden = ((x - centre[:, 0]).abs() < half) & ((y - centre[:, 1]).abs() < half)  # (N, H, W)
     noisy = torch.where(hidden[:, None], moved.mean((2, 3), keepdim=True), noisy)
     return noisy.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 

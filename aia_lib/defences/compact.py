@@ -19,11 +19,11 @@ from ..anonymizers import Anonymizer
 from ..config import as_dict
 from ..faces import Faces, with_attribute
 from ..losses import adversary_loss, privacy_gain, reconstruction_loss
-from ..machine.device import adam, autocast, build, pick_device, seeded
+from ..machine.device import adam, autocast, build, device_of, pick_device, seeded
 from ..machine.files import UserError
-from ..machine.stage import History, Stage
-from ..training import FaceBatches, stage_settings
-from .base import Defence, fitted, recorded, with_settings
+from ..machine.stage import History
+from ..training import FaceBatches, descend, stage_of
+from .base import Defence, fitted, from_record, with_settings
 from .batches import Memory, Partners, augment
 from .labels import as_attribute, as_names, both_labels, release
 from .networks import CompactEncoder, ConditionalDecoder, VectorAdversary
@@ -48,25 +48,21 @@ class Decoding(Defence):
     """A defence with a decoder that learns from its finished representations, and is told the attributes (`ConditionalDecoder`)."""
 
     decoder: ConditionalDecoder | None = None
+    device: torch.device | None
 
-    def _build_decoder(self, config: CompactConfig, size: int, k: int, attributes: int, device: torch.device) -> None:
-        conditions = int(config.conditional) * attributes
-        self.decoder = build(lambda: ConditionalDecoder(size, k, conditions), device, self.seed, "decoder")
+    def _build_decoder(self, size: int, k: int, attributes: int) -> None:
+        self.decoder = build(lambda: ConditionalDecoder(size, k, attributes), self.device or pick_device(), self.seed, "decoder")
 
     @property
     def decode(self):
-        """decode(g, condition=None): g (N, k) to images (N, 1, H, W) in [0, 1].
-
-        The condition, (N,) or (N, m) for several attributes, is 1, -1, or 0 for "unknown".
-        """
+        """decode(g): g (N, k) to images (N, 1, H, W) in [0, 1], of people whose attributes are unknown."""
         if self.decoder is None:
             raise AttributeError("this anonymizer has no decoder: decoder_epochs is 0, or it has not been fitted")
         return self._decode
 
     @torch.no_grad()
-    def _decode(self, g: Tensor, condition: Tensor | None = None) -> Tensor:
-        device = self.decoder.expand.weight.device
-        return torch.sigmoid(self.decoder.eval()(g.to(device), None if condition is None else condition.to(device)))
+    def _decode(self, g: Tensor) -> Tensor:
+        return torch.sigmoid(self.decoder.eval()(g.to(device_of(self.decoder))))
 
 
 class Compact(Decoding):
@@ -108,11 +104,9 @@ class Compact(Decoding):
 
     def _build(self, size: int, attributes: int = 1) -> None:
         config, device = self.config, self.device or pick_device()
-        self.encoder = build(
-            lambda: CompactEncoder(size, config.k, config.width, config.dropout, config.mirror), device, self.seed, "encoder"
-        )
+        self.encoder = build(lambda: CompactEncoder(size, config.k, config.width, config.dropout), device, self.seed, "encoder")
         if config.decoder_epochs:
-            self._build_decoder(config, size, config.k, attributes, device)
+            self._build_decoder(size, config.k, attributes)
         kinds = config.adversaries if config.privacy != "none" else ()
         self.adversaries = nn.ModuleList(
             build(lambda kind=kind: VectorAdversary(config.k, kind), device, self.seed, "adversary", i)
@@ -129,8 +123,8 @@ class Compact(Decoding):
             )
         encoder.eval()
         with torch.no_grad():
-            where = encoder.head.weight.device
-            return torch.cat([encoder(part.to(where, torch.float32, memory_format=torch.channels_last)) for part in images.split(512)])
+            where, layout = device_of(encoder), torch.channels_last
+            return torch.cat([encoder(part.to(where, torch.float32, memory_format=layout)) for part in images.split(512)])
 
     def parts(self) -> dict[str, nn.Module]:
         parts = {"encoder": self.encoder, "adversaries": self.adversaries}
@@ -140,15 +134,15 @@ class Compact(Decoding):
         return {"config": as_dict(self.config), "size": self.encoder.size}
 
     @classmethod
-    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> Compact:
-        made = cls(recorded(CompactConfig, state["config"]), state["seed"], device)
+    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None) -> Compact:
+        made = cls(from_record(CompactConfig, state["config"]), state["seed"], device)
         made._build(state["size"], max(1, len(as_names(state["attribute"]))))
         return made
 
     def _train(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> History:
         """The stage "compact": see `CompactConfig` for the loss. At the end the encoder holds the running mean of its weights."""
         encoder, adversaries, config, seed = self.encoder, self.adversaries, self.config, self.seed
-        device = encoder.head.weight.device
+        device = device_of(encoder)
         data, table = FaceBatches(faces, device), labels_on(faces, names, device)
         batch = min(config.batch_size, len(data))
         optimizer = torch.optim.AdamW(
@@ -157,18 +151,10 @@ class Compact(Decoding):
         optimizers = {"adamw": optimizer}
         optimizers |= {f"adversary{i}": adam(a.parameters(), config.adversary_learning_rate, device) for i, a in enumerate(adversaries)}
         average, memory = copy.deepcopy(encoder), Memory(MEMORY * 2 * batch, config.k, len(names)).to(device)
-        stage = Stage(
-            "compact",
-            {"encoder": encoder, "average": average, "adversaries": adversaries, "memory": memory},
-            optimizers,
-            images=len(data),
-            batch_size=batch,
-            epochs=max(config.epochs, -(-config.min_steps // max(1, len(data) // batch))),
-            seed=seed,
-            settings={**stage_settings(faces, config), "attribute": as_attribute(names)},
-            folder=folder,
-            progress=progress,
-        )
+        modules = {"encoder": encoder, "average": average, "adversaries": adversaries, "memory": memory}
+        epochs = max(config.epochs, -(-config.min_steps // max(1, len(data) // batch)))
+        attribute = as_attribute(names)
+        stage = stage_of("compact", modules, optimizers, data, config, seed, folder, progress, epochs=epochs, attribute=attribute)
         total = stage.epochs * stage.steps_per_epoch
         partners, identity = Partners(faces.identity), torch.from_numpy(faces.identity).to(device)
         quantile = torch.zeros_like(table)
@@ -194,12 +180,12 @@ class Compact(Decoding):
             if len(adversaries):
                 memory.add(z, labels)
                 if config.renew_every and step and step % config.renew_every == 0:
-                    for attribute in range(len(names)):  # one of each attribute's
-                        number = attribute * each + (step // config.renew_every - 1) % each
-                        _renew(adversaries[number], optimizers[f"adversary{number}"], memory, rng, attribute, seed, number, step)
+                    for first in range(0, len(adversaries), each):  # one of each attribute's
+                        number = first + (step // config.renew_every - 1) % each
+                        _renew(adversaries[number], optimizers[f"adversary{number}"], memory, rng, first // each, seed, number, step)
                 for _ in range(config.adversary_steps):
                     for number, adversary in enumerate(adversaries):
-                        _adversary_step(adversary, optimizers[f"adversary{number}"], *memory.draw(ADVERSARY_BATCH, rng, number // each))
+                        _teach(adversary, optimizers[f"adversary{number}"], memory, rng, number // each)
             if config.alpha:
                 alike = closeness(config.impostors, labels, quantile[rows])
                 task = verification_loss(z, identity[rows], alike, config.temperature)
@@ -210,10 +196,7 @@ class Compact(Decoding):
             if config.matching:
                 gap = sum(distribution_gap(z, label) for label in labels.unbind(1))
             loss = config.alpha * task + config.beta * privacy + config.matching * gap
-            for each_optimizer in optimizers.values():
-                each_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            descend(loss, optimizer)
             _follow(average, encoder, min(config.average, (1 + step) / (10 + step)) if config.average else 0.0)
             stage.log(total=loss, verification=task, adversary=answer, gap=gap)
         encoder.load_state_dict(average.state_dict())
@@ -252,10 +235,9 @@ def one_cycle(share: float) -> float:
     return min(1.0, share / 0.1 + 0.02) * 0.5 * (1 + np.cos(np.pi * share))
 
 
-def _adversary_step(adversary: nn.Module, optimizer: torch.optim.Optimizer, z: Tensor, labels: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    adversary_loss(adversary(z), labels).backward()
-    optimizer.step()
+def _teach(adversary: nn.Module, optimizer: torch.optim.Optimizer, memory: Memory, rng: np.random.Generator, attribute: int) -> None:
+    z, labels = memory.draw(ADVERSARY_BATCH, rng, attribute)
+    descend(adversary_loss(adversary(z), labels), optimizer)
 
 
 def _renew(
@@ -267,7 +249,7 @@ def _renew(
     adversary.load_state_dict(fresh.state_dict())
     optimizer.state.clear()
     for _ in range(RENEWAL_STEPS):
-        _adversary_step(adversary, optimizer, *memory.draw(ADVERSARY_BATCH, rng, attribute))
+        _teach(adversary, optimizer, memory, rng, attribute)
 
 
 @torch.no_grad()
@@ -292,23 +274,14 @@ def train_decoder(
     progress: bool = True,
 ) -> History:
     """The decoder learns from finished representations g (N, k) of `faces`, which do not move, and is told the labels of `names`."""
-    device = next(decoder.parameters()).device
+    device = device_of(decoder)
     data = FaceBatches(faces, device)
     labels, g = labels_on(faces, names, device), g.to(device)
     conditions = torch.where(labels < 0, 0.0, 2 * labels - 1)  # 1 and -1, and 0 for unknown
     optimizer = adam(decoder.parameters(), 2e-3, device)
-    stage = Stage(
-        "decoder",
-        {"decoder": decoder},
-        {"adam": optimizer},
-        images=len(data),
-        batch_size=config.batch_size,
-        epochs=config.decoder_epochs,
-        seed=seed,
-        settings={**stage_settings(faces, config), "attribute": as_attribute(names), "g": f"{float(g.double().abs().sum()):.6g}"},
-        folder=folder,
-        progress=progress,
-    )
+    settings = {"attribute": as_attribute(names), "g": f"{float(g.double().abs().sum()):.6g}"}
+    modules, epochs = {"decoder": decoder}, config.decoder_epochs
+    stage = stage_of("decoder", modules, {"adam": optimizer}, data, config, seed, folder, progress, epochs=epochs, **settings)
     decoder.train()
     for step in stage:
         rows = stage.rows(step)
@@ -316,8 +289,6 @@ def train_decoder(
         with autocast(device):
             logits = decoder(g[rows], conditions[rows])
         loss = reconstruction_loss(logits.float(), images)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer)
         stage.log(reconstruction=loss)
     return stage.history

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ..anonymizers import Anonymizer
 from ..config import as_dict
 from ..faces import Faces
-from .base import Defence, fitted, recorded, with_settings
+from .base import Defence, fitted, from_record, with_settings
 from .compact import Compact, Decoding, train_decoder
-from .erasure import Erased
+from .erasers import Erased
 from .labels import as_names, release
 from .noise import CertifiedNoise
 from .settings import CompactConfig, HardenedConfig
@@ -82,7 +82,7 @@ class HardenedAIA(Decoding):
         self.history = dict(compact.history)
         if config.compact.decoder_epochs:
             g = release(released, faces)
-            self._build_decoder(config.compact, faces.size, g.shape[1], len(names), compact.encoder.head.weight.device)
+            self._build_decoder(faces.size, g.shape[1], len(names))
             self.history["decoder"] = train_decoder(
                 faces, self.decoder, g, config.compact, names, seed=self.seed, folder=folder, progress=progress
             )
@@ -92,28 +92,18 @@ class HardenedAIA(Decoding):
         """Images (N, 1, H, W) in [0, 1] to g (N, k)."""
         return fitted(self, self.base)(images)
 
-    @property
-    def compact(self) -> Compact:
-        """The compact representation below erasers and noise."""
-        part = fitted(self, self.base)
-        while not isinstance(part, Compact):
-            part = part.base
-        return part
-
     def parts(self) -> dict[str, nn.Module]:
         return {} if self.decoder is None else {"decoder": self.decoder}
 
     def describe(self) -> dict:
-        k = self.decoder.expand.in_features - self.decoder.conditions if self.decoder is not None else 0
-        return {"config": as_dict(self.config), "size": self.compact.encoder.size, "decoder_k": k}
+        k = self.decoder.expand.in_features - self.decoder.conditions if self.decoder else 0
+        return {"config": as_dict(self.config), "size": self.decoder.size if self.decoder else 0, "decoder_k": k}
 
     @classmethod
-    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> HardenedAIA:
-        config = {**state["config"], "compact": recorded(CompactConfig, state["config"]["compact"])}
+    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None) -> HardenedAIA:
+        config = {**state["config"], "compact": from_record(CompactConfig, state["config"]["compact"])}
         made = cls(HardenedConfig(**config), state["seed"], device)
         made.base = base
         if state["decoder_k"]:
-            attributes = max(1, len(as_names(state["attribute"])))
-            where = made.compact.encoder.head.weight.device
-            made._build_decoder(made.config.compact, state["size"], state["decoder_k"], attributes, where)
+            made._build_decoder(state["size"], state["decoder_k"], len(as_names(state["attribute"])))
         return made

@@ -16,19 +16,19 @@ class CompactEncoder(nn.Module):
     its local mean removed. Blocks of convolution, batch norm, ReLU and pooling follow until the map is 4 to 7 pixels high, then
     dropout and one linear layer. From 64 pixels on the first convolution has 5 x 5 weights and stride 2, so that the cost grows
     with the detail, not with the pixels. z is centred over the training set (batch norm without weights) and scaled to length k^1/2:
-    its coordinates have about unit size, and its length tells nothing.
+    its coordinates have about unit size, and its length tells nothing. Outside training it is the mean over the image and its mirror
+    image, so that both give the same z.
 
     Args:
         size: height and width of the images, in pixels.
         k: numbers in z.
         width: channels of the first block; the next ones have 2, 3 and 4 times as many.
         dropout: share of the last map's numbers that are dropped in training.
-        mirror: outside training, z is made of the image and its mirror image, so that both give the same z.
     """
 
-    def __init__(self, size: int, k: int, width: int = 32, dropout: float = 0.2, mirror: bool = True) -> None:
+    def __init__(self, size: int, k: int, width: int = 32, dropout: float = 0.2) -> None:
         super().__init__()
-        self.size, self.k, self.mirror = size, k, mirror
+        self.size, self.k = size, k
         layers: list[nn.Module] = []
         channels, side, block = 2, size, 1
         if size >= 64:
@@ -47,7 +47,7 @@ class CompactEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [0, 1] to z (N, k)."""
         z = self._embed(images).float()
-        if self.mirror and not self.training:
+        if not self.training:
             z = (z + self._embed(images.flip(3)).float()) / 2
         return F.normalize(z) * self.k**0.5
 
@@ -68,7 +68,7 @@ class ConditionalDecoder(nn.Module):
     Args:
         size: height and width of the images, in pixels.
         k: numbers in z.
-        conditions: private attributes that it is told; 0 makes it an ordinary decoder.
+        conditions: private attributes that it is told.
     """
 
     CHANNELS = 32
@@ -83,10 +83,8 @@ class ConditionalDecoder(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """z (N, k) and conditions (N, conditions), or (N,) for one, to the logits of the images (N, 1, H, W). None: all unknown."""
-        if self.conditions:
-            condition = z.new_zeros(len(z), self.conditions) if condition is None else condition.to(z).reshape(len(z), self.conditions)
-            z = torch.cat([z, condition], dim=1)
-        h = F.leaky_relu(self.expand(z)).unflatten(1, (self.CHANNELS, self.size // 4, self.size // 4))  # (N, C, H/4, W/4)
+        condition = z.new_zeros(len(z), self.conditions) if condition is None else condition.to(z).reshape(len(z), self.conditions)
+        h = F.leaky_relu(self.expand(torch.cat([z, condition], dim=1))).unflatten(1, (self.CHANNELS, self.size // 4, self.size // 4))
         h = F.leaky_relu(upsample_conv(h, self.conv1))  # (N, C, H/2, W/2)
         return upsample_conv(h, self.conv2)  # (N, 1, H, W)
 
@@ -104,10 +102,7 @@ class VectorAdversary(nn.Module):
 
     def __init__(self, features: int, kind: str = "mlp") -> None:
         super().__init__()
-        if kind not in self.KINDS:
-            raise ValueError(f"kind must be one of {', '.join(self.KINDS)}, not {kind!r}")
         self.kind = kind
-        hidden = {"mlp": (256,), "deep": (256, 128, 64)}.get(kind, ())
         inputs = features
         if kind == "quadratic":
             rows, columns = torch.triu_indices(features, features)
@@ -119,7 +114,7 @@ class VectorAdversary(nn.Module):
             self.register_buffer("frequencies", torch.randn(features, inputs) / (2 * features) ** 0.5)
             self.register_buffer("phases", 2 * torch.pi * torch.rand(inputs))
         layers: list[nn.Module] = []
-        for units in hidden:
+        for units in {"mlp": (256,), "deep": (256, 128, 64)}.get(kind, ()):
             layers += [nn.Linear(inputs, units), nn.ReLU()]
             inputs = units
         self.layers = nn.Sequential(*layers)
