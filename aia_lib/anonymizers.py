@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .config import Profile, SiameseConfig, as_dict, get_profile
+from .config import Profile, SiameseConfig, as_dict, get_profile, with_settings
 from .faces import Faces, with_attribute
 from .machine.device import autocast, build, pick_device
 from .machine.files import UserError
-from .machine.stage import Checkpoint, History
+from .machine.stage import Checkpoint, History, named_tensors
 from .models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork, latent_shape
 from .training import finetune, train_adversary, train_autoencoder, train_siamese
 
@@ -46,6 +46,13 @@ class Anonymizer(Protocol):
     def __call__(self, images: Tensor) -> Tensor:
         """Images float (N, 1, H, W) in [0, 1] to representations g, float (N, k)."""
         ...
+
+
+def check_images(images: Tensor, size: int) -> None:
+    """UserError where `images` are not (N, 1, size, size)."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != (1, size, size):
+        wanted = f"(N, 1, {size}, {size}), not {tuple(images.shape)}; load the faces with size={size}."
+        raise UserError(f"This anonymizer was made for images of shape {wanted}")
 
 
 class Networks:
@@ -82,11 +89,7 @@ class Networks:
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, 1, size, size) to g (N, k), in float32."""
-        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.size):
-            raise UserError(
-                f"This anonymizer was made for images of shape (N, 1, {self.size}, {self.size}), not {tuple(images.shape)}; "
-                f"load the faces with size={self.size}."
-            )
+        check_images(images, self.size)
         with torch.no_grad():
             images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
             return self.encoder.eval()(images)
@@ -120,7 +123,7 @@ class Networks:
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights and buffers, by network and name."""
-        return {f"{name}.{key}": value for name, module in self.modules().items() for key, value in module.state_dict().items()}
+        return named_tensors(self.modules())
 
 
 class PaperMethod:
@@ -227,11 +230,7 @@ class AIA(PaperMethod):
         self, profile: Profile | None = None, seed: int = 0, device: torch.device | None = None, **settings: float | int | str
     ) -> None:
         profile = profile or get_profile()
-        try:
-            config = dataclasses.replace(profile.finetune, **settings)
-        except TypeError as error:
-            fields = ", ".join(field.name for field in dataclasses.fields(profile.finetune))
-            raise UserError(f"AIA has no setting of that name ({error}); its settings are {fields}.") from error
+        config = with_settings(profile.finetune, settings, "AIA")
         super().__init__(dataclasses.replace(profile, finetune=config), seed, device)
 
     @property

@@ -241,6 +241,15 @@ def get_profile(name: str | None = None) -> Profile:
     return PROFILES[name]
 
 
+def with_settings(config: Any, settings: dict, name: str | None = None) -> Any:
+    """`config` with `settings` in the place of its fields. UserError, which calls it `name`, where it has none of such a name."""
+    try:
+        return dataclasses.replace(config, **settings)
+    except TypeError as error:
+        fields = ", ".join(field.name for field in dataclasses.fields(config))
+        raise UserError(f"{name or type(config).__name__} has no setting of that name ({error}); its settings are {fields}.") from error
+
+
 def as_dict(config: object) -> dict:
     """A settings dataclass as plain nested dictionaries, as JSON gives them back (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config)))

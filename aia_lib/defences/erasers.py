@@ -22,7 +22,7 @@ from torch import Tensor
 from ..anonymizers import Anonymizer
 from ..faces import Faces, with_attribute
 from ..machine.files import UserError, whole_number
-from . import labels
+from . import base
 from .base import Defence, fitted, from_record
 from .score import AttributeScore
 
@@ -49,23 +49,21 @@ class Sample:
 
     @classmethod
     def of(cls, anonymizer: Anonymizer, faces: Faces, seed: int = 0, attributes: tuple[str, ...] = ()) -> Sample:
-        """What `anonymizer` makes of `faces`, or of `labels.ENOUGH` of them, drawn at random: more would cost memory and change little."""
-        if len(faces) > labels.ENOUGH:
-            faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), labels.ENOUGH, replace=False)))
+        """What `anonymizer` makes of `faces`, or of `base.ENOUGH` of them, drawn at random: more would cost memory and change little."""
+        if len(faces) > base.ENOUGH:
+            faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), base.ENOUGH, replace=False)))
         table = faces.label_table(attributes or (faces.attribute,))
-        return cls(labels.release(anonymizer, faces).double(), table, faces.identity, faces, seed, attributes)
+        return cls(base.release(anonymizer, faces).double(), table, faces.identity, faces, seed, attributes)
 
 
 class Eraser:
     """What takes something out of representations: a kind (the key of `ERASERS`), settings, and after `fit` the tensors that it applies.
 
-    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'. `REMOVED` are settings of older
-    versions, with the values that did nothing.
+    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'.
     """
 
     kind: ClassVar[str]
     moves_axes: ClassVar[bool] = False
-    REMOVED: ClassVar[dict] = {}
 
     def __init__(self) -> None:
         self.settings: dict[str, int] = {}
@@ -141,7 +139,7 @@ class ScoreErasure(Eraser):
     """
 
     kind = "score"
-    REMOVED = {"anchors": 0, "covariance": True}
+    REMOVED = {"anchors": 0, "covariance": True}  # settings of older versions, with the values that did nothing
 
     def fit(self, sample: Sample) -> ScoreErasure:
         names = sample.attributes or (sample.faces.attribute,)
@@ -261,11 +259,11 @@ class Erased(Defence):
         return " + ".join([getattr(self.base, "name", type(self.base).__name__), *(eraser.kind for eraser in self.erasers)])
 
     def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
-        labels.both_labels(faces, names, 2, "an eraser needs two images of each label")
+        base.both_labels(faces, names, 2, "an eraser needs two images of each label")
         sample = Sample.of(self.base, faces, self.seed, names)
         for eraser in self.erasers:
             eraser.fit(sample)
-            parts = zip(sample.g.split(512), labels.batches(sample.faces), strict=True)
+            parts = zip(sample.g.split(512), base.batches(sample.faces), strict=True)
             sample = dataclasses.replace(sample, g=torch.cat([eraser(g.float(), images).double() for g, images in parts]))
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..anonymizers import Anonymizer
-from ..config import as_dict
+from ..config import as_dict, with_settings
 from ..faces import Faces
-from .base import Defence, fitted, from_record, with_settings
-from .compact import Compact, Decoding, train_decoder
+from .base import Defence, as_names, fitted, from_record, release
+from .compact import Compact, Decoding
 from .erasers import Erased
-from .labels import as_names, release
 from .noise import CertifiedNoise
 from .settings import CompactConfig, HardenedConfig
 
@@ -42,9 +42,8 @@ class HardenedAIA(Decoding):
                                                                               is not found with few examples
     ====================  ==================================================  ==================================================
 
-    The cost is one training of a small network (the adversaries read k numbers and cost little beside it), and seconds for the closed
-    forms. At release, an image costs two passes of the encoder and one product with random features. Nothing at release needs the label;
-    the method estimates it from the image in order to take it out, and lets nothing but g' go.
+    At release, an image costs two passes of the encoder and one product with random features. Nothing at release needs the label; the
+    method estimates it from the image in order to take it out, and lets nothing but g' go.
 
     What is erased is estimated from the people it is fitted on, so it needs them: below `FEW_PEOPLE` it hides less and verifies worse (the
     benchmark `ablation` shows how much). What is left on your faces, an audit tells.
@@ -58,13 +57,7 @@ class HardenedAIA(Decoding):
 
     name = "HardenedAIA"
 
-    def __init__(
-        self,
-        config: HardenedConfig | None = None,
-        seed: int = 0,
-        device: torch.device | None = None,
-        **settings: float | int | str | bool | tuple[str, ...],
-    ) -> None:
+    def __init__(self, config: HardenedConfig | None = None, seed: int = 0, device: torch.device | None = None, **settings: Any) -> None:
         super().__init__(seed)
         config = config or HardenedConfig()
         after = {key: settings.pop(key) for key in ("erasers", "mu") if key in settings}
@@ -83,9 +76,7 @@ class HardenedAIA(Decoding):
         if config.compact.decoder_epochs:
             g = release(released, faces)
             self._build_decoder(faces.size, g.shape[1], len(names))
-            self.history["decoder"] = train_decoder(
-                faces, self.decoder, g, config.compact, names, seed=self.seed, folder=folder, progress=progress
-            )
+            self._fit_decoder(faces, names, g, config.compact, folder, progress)
         self.base = released
 
     def __call__(self, images: Tensor) -> Tensor:

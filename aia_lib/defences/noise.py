@@ -2,8 +2,7 @@
 
 Two Gaussians N(a, sigma^2 I) and N(b, sigma^2 I) whose centres are at most 2 C apart can be told apart no better than N(0, 1) and N(mu, 1),
 mu = 2 C / sigma (Dong, Roth & Su 2022: mu-Gaussian differential privacy). That holds for mixtures of such Gaussians too, and so for the
-representations of any two groups of people: whatever the attacker knows and computes, AUC <= Phi(mu / 2^1/2), balanced accuracy <=
-Phi(mu / 2).
+representations of any two groups of people, whatever the attacker knows and computes.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class CertifiedNoise(Defence):
     """
 
     wraps = True
-    REMOVED = {"fresh": False, "own_key": True}
+    REMOVED = {"fresh": False, "own_key": True}  # settings of older versions, with the values that did nothing
 
     def __init__(self, base: Anonymizer, mu: float = 1.0, clip: float = 0.0, seed: int = 0) -> None:
         super().__init__(seed, base)
