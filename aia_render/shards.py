@@ -65,7 +65,7 @@ def render_shard(settings: Settings, renderer: Any, number: int, tell: Callable[
         part = range(first, min(first + step, wanted.stop))
         people, views = sample_people(len(part), settings.seed, part.start), sample_views(part, settings.images, settings.seed)
         images, regions = renderer.render(people, views)
-        strips += [encode_strip(own) for own in images.reshape(len(part), settings.images, settings.size, settings.size)]
+        strips += [encode_strip(person) for person in images.reshape(len(part), settings.images, settings.size, settings.size)]
         columns["regions"].append(regions)
         columns["nuisance"].append(np.stack(list(views.values.values()), axis=1).astype(np.float32))
         columns["traits"].append(np.concatenate([np.stack(list(people.traits.values()), axis=1), people.shape], axis=1).astype(np.float32))

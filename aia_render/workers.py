@@ -45,7 +45,7 @@ def render_here(folder: Path, settings: Settings, pending: list[int], publish: C
 class _Worker:
     """A process that renders shards, and a thread that passes on what it says: (worker, line), "" when it has ended."""
 
-    def __init__(self, folder: Path, settings: Settings, heard: queue.SimpleQueue) -> None:
+    def __init__(self, folder: Path, settings: Settings, messages: queue.SimpleQueue) -> None:
         environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _CHILD, json.dumps(sys.path)],
@@ -57,12 +57,12 @@ class _Worker:
         )
         self.shard: int | None = None
         self.say(json.dumps({"folder": str(folder.absolute()), "settings": asdict(settings)}))
-        threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
 
-    def _listen(self, heard: queue.SimpleQueue) -> None:
+    def _listen(self, messages: queue.SimpleQueue) -> None:
         for line in self.process.stdout:
-            heard.put((self, line.rstrip("\n")))
-        heard.put((self, ""))
+            messages.put((self, line.rstrip("\n")))
+        messages.put((self, ""))
 
     def say(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has ended: `_listen` tells
@@ -78,12 +78,12 @@ class _Worker:
 def render_in_processes(
     folder: Path, settings: Settings, pending: list[int], workers: int, publish: Callable[[int, str], None], tell: Callable[[int], Any]
 ) -> None:
-    heard: queue.SimpleQueue[tuple[_Worker, str]] = queue.SimpleQueue()
+    messages: queue.SimpleQueue[tuple[_Worker, str]] = queue.SimpleQueue()
     waiting, left = list(reversed(pending)), len(pending)
-    crew = [_Worker(folder, settings, heard)]
+    crew = [_Worker(folder, settings, messages)]
     try:
         while left:
-            worker, line = heard.get()
+            worker, line = messages.get()
             kind, _, rest = line.partition(" ")
             if kind == "images":
                 tell(int(rest))
@@ -99,7 +99,7 @@ def render_in_processes(
                 publish(worker.shard, rest)
                 left -= 1
             if len(crew) == 1 and kind == "ready":  # what the first had to build, in the cache of heads and kernels, the others find there
-                crew += [_Worker(folder, settings, heard) for _ in range(workers - 1)]
+                crew += [_Worker(folder, settings, messages) for _ in range(workers - 1)]
             worker.shard = waiting.pop() if waiting else None
             if worker.shard is not None:
                 worker.say(str(worker.shard))
