@@ -30,41 +30,36 @@ def check_size(size: int) -> int:
     return size
 
 
-def _check(config: object, names: tuple[str, ...], wanted: str, fits: Callable[[Any], bool]) -> None:
-    for name in names:
-        if not fits(value := getattr(config, name)):
-            raise UserError(f"{type(config).__name__}.{name} must be {wanted}, not {value!r}.")
-
-
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _positive(config: object, *names: str) -> None:
-    _check(config, names, "a positive number", lambda value: _number(value) and value > 0)
+def _rule(wanted: str, fits: Callable[[Any], bool]) -> Callable[..., None]:
+    """A check `rule(config, *names)` that raises a UserError where one of these fields does not fit."""
+
+    def check(config: object, *names: str) -> None:
+        for name in names:
+            if not fits(value := getattr(config, name)):
+                raise UserError(f"{type(config).__name__}.{name} must be {wanted}, not {value!r}.")
+
+    return check
 
 
-def _whole(config: object, *names: str) -> None:
-    _check(config, names, "a whole number of at least 1", lambda value: type(value) is int and value >= 1)
-
-
-def _not_negative(config: object, *names: str) -> None:
-    _check(config, names, "a finite number that is not negative", lambda value: _number(value) and value >= 0)
-
-
-def _share(config: object, *names: str) -> None:
-    _check(config, names, "at least 0 and less than 1", lambda value: _number(value) and type(value) is not bool and 0 <= value < 1)
+_positive = _rule("a positive number", lambda value: _number(value) and value > 0)
+_whole = _rule("a whole number of at least 1", lambda value: type(value) is int and value >= 1)
+_not_negative = _rule("a finite number that is not negative", lambda value: _number(value) and value >= 0)
+_share = _rule("at least 0 and less than 1", lambda value: _number(value) and type(value) is not bool and 0 <= value < 1)
 
 
 def _one_of(config: object, name: str, *choices: str) -> None:
-    _check(config, (name,), f"one of {', '.join(choices)}", lambda value: value in choices)
+    _rule(f"one of {', '.join(choices)}", lambda value: value in choices)(config, name)
 
 
 def _several_of(config: object, name: str, choices: tuple[str, ...]) -> None:
     if isinstance(value := getattr(config, name), list):
         object.__setattr__(config, name, tuple(value))  # as JSON gives it back
     wanted = f"a tuple of names out of {', '.join(choices)}"
-    _check(config, (name,), wanted, lambda value: isinstance(value, tuple) and all(item in choices for item in value))
+    _rule(wanted, lambda value: isinstance(value, tuple) and all(item in choices for item in value))(config, name)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""Training: the paper's three stages and its adversarial fine-tuning, each a loop over a `Stage` that can be killed and resumed.
-
-Everything random in step i is drawn from a generator seeded with (seed, stage, i): a resumed run needs no more than the
-weights, the optimisers' state and the number of the step to go on exactly where it was.
-"""
+"""Training: the paper's three stages and its adversarial fine-tuning, each a loop over a `Stage` that can be killed and resumed."""
 
 from __future__ import annotations
 

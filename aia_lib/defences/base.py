@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..anonymizers import Anonymizer
 from ..faces import Faces, with_attribute
 from ..machine.device import to_images
-from ..machine.files import UserError
-from ..machine.stage import History, save_parts
+from ..machine.files import UserError, sha256
+from ..machine.stage import Checkpoint, History
 
 ENOUGH = 20_000
 """Images that the closed forms are fitted on, at most."""
@@ -74,9 +74,26 @@ class Defence:
         return self.base.decode
 
     def save(self, folder: str | Path) -> None:
-        """Write everything (safetensors) into `folder`, each file atomically."""
+        """Write what is wrapped, then the tensors (safetensors), last the index that names both, each file atomically.
+
+        Raises:
+            UserError: it is not fitted, it wraps something that cannot be saved, or the folder cannot be written.
+        """
         fitted(self, self.attribute)
-        save_parts(self, folder)
+        state, base = {}, self.base
+        if base is not None:
+            if not hasattr(base, "save"):
+                raise UserError(
+                    f"{type(base).__name__} has no save(folder), so what wraps it cannot be saved either; save it your own way."
+                )
+            base.save(Path(folder) / "base")
+            state["base"] = sha256(Path(folder) / "base" / "anonymizer.json")
+        tensors: dict[str, Tensor] = {}
+        for name, part in self.parts().items():
+            values = part.state_dict() if isinstance(part, nn.Module) else part
+            tensors |= {f"{name}.{key}": value for key, value in values.items()}
+        state |= {"kind": type(self).__name__, "attribute": self.attribute, "seed": self.seed, "history": self.history}
+        Checkpoint(folder, "anonymizer").save(tensors, **state, **self.describe())
 
 
 def fitted(defence: Defence, part: object) -> object:

@@ -158,9 +158,8 @@ class Compact(Decoding):
         device = device_of(encoder)
         data, table = FaceBatches(faces, device), labels_on(faces, names, device)
         batch = min(config.batch_size, len(data))
-        optimizer = torch.optim.AdamW(
-            encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda") or None
-        )
+        fused = device.type in ("cpu", "cuda") or None
+        optimizer = torch.optim.AdamW(encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=fused)
         optimizers = {"adamw": optimizer}
         optimizers |= {f"adversary{i}": adam(a.parameters(), config.adversary_learning_rate, device) for i, a in enumerate(adversaries)}
         average, memory = copy.deepcopy(encoder), Memory(MEMORY * 2 * batch, config.k, len(names)).to(device)

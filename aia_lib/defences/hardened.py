@@ -25,22 +25,15 @@ FEW_PEOPLE = 300
 class HardenedAIA(Decoding):
     """AIA hardened: its three parts kept, each strengthened, and closed-form erasure of what they leave.
 
-    ====================  ==================================================  ==================================================
-    part of AIA           here                                                why
-    ====================  ==================================================  ==================================================
-    encoder, decoder      k = 32 numbers instead of 0.75 H W; the decoder is  a map of near-pixels can hide nothing
-    verification          contrastive over the batch, impostors alike as far  z that tells people apart within a gender as
-                          as the attribute goes                               labelled has no use for that gender
-    adversary             five kinds, made undecided (not wrong), each        an encoder beats the adversary it meets; so it
-                          renewed in turn; and the labels' distributions      meets new ones all the time
-                          drawn together (maximum mean discrepancy)
-    (none)                Fisher's discriminants between people: 8 of the     what hardly tells people apart may still tell the
-                          32 numbers                                          attribute, and 8 x 8 covariances are known better
-    (none)                score erasure, then LEACE                           means and covariances of what is left are made equal
-                                                                              for every score, on the people of `train`
-    (none)                a little noise (certified, where `mu` is small)     the fine structure that erasure leaves on new people
-                                                                              is not found with few examples
-    ====================  ==================================================  ==================================================
+    * Encoder and decoder: k = 32 numbers instead of 0.75 H W, for a map of near-pixels can hide nothing; the decoder is told the label.
+    * Verification: contrastive over the batch, impostors alike as far as the attribute goes. z that tells people apart within a gender as
+      labelled has no use for that gender.
+    * Adversaries: five kinds, made undecided (not wrong), each renewed in turn: an encoder beats the adversary it meets, so it meets new
+      ones all the time. Beside them the labels' distributions are drawn together (maximum mean discrepancy).
+    * Fisher's discriminants between people, 8 of the 32 numbers: what hardly tells people apart may still tell the attribute, and 8 x 8
+      covariances are known better.
+    * Score erasure, then LEACE: means and covariances of what is left are made equal for every score, on the people of `train`.
+    * A little noise (certified, where `mu` is small): the fine structure that erasure leaves on new people is not found with few examples.
 
     At release, an image costs two passes of the encoder and one product with random features. Nothing at release needs the label; the
     method estimates it from the image in order to take it out, and lets nothing but g' go.

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .device import derive_seed
-from .files import UserError, atomic_write, sha256, write_json
+from .files import UserError, atomic_write, write_json
 
 History = dict[str, list[float]]
 """The mean of every logged value over each epoch."""
@@ -150,12 +149,9 @@ class Stage:
         self._sums: dict[str, Tensor | float] = {}
 
     def __iter__(self) -> Iterator[int]:
-        start = self._restore()
-        total = self.epochs * self.steps_per_epoch
-        if start == total:
-            return
+        start, total = self._restore(), self.epochs * self.steps_per_epoch
         last_save = time.monotonic()
-        bar = tqdm(total=total, initial=start, desc=self.name, unit="step", disable=not self.progress)
+        bar = tqdm(total=total, initial=start, desc=self.name, unit="step", disable=not self.progress or start == total)
         with _deferred_interrupt() as interrupted, bar:
             for step in range(start, total):
                 yield step
@@ -212,8 +208,6 @@ class Stage:
             load_module(module, tensors, name, self.checkpoint.index)
         self.history, self._sums = state["history"], dict(state["sums"])
         if state["step"] == self.epochs * self.steps_per_epoch:
-            for module in self.modules.values():
-                module.eval()
             return state["step"]
         for name, optimizer in self.optimizers.items():
             saved: dict[int, dict[str, Tensor]] = {}
@@ -240,26 +234,6 @@ def load_module(module: nn.Module, tensors: dict[str, Tensor], name: str, source
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{source} does not fit the {name}: {str(error).splitlines()[-1].strip()}") from error
-
-
-def save_parts(anonymizer: Any, folder: str | Path) -> None:
-    """Write an anonymizer that has `parts()` and `describe()`: what it wraps, then its tensors, last the index that names both.
-
-    Raises:
-        UserError: it wraps something that cannot be saved, or the folder cannot be written.
-    """
-    state, base = {}, anonymizer.base
-    if base is not None:
-        if not hasattr(base, "save"):
-            raise UserError(f"{type(base).__name__} has no save(folder), so what wraps it cannot be saved either; save it your own way.")
-        base.save(Path(folder) / "base")
-        state["base"] = sha256(Path(folder) / "base" / "anonymizer.json")
-    tensors: dict[str, Tensor] = {}
-    for name, part in anonymizer.parts().items():
-        values = part.state_dict() if isinstance(part, nn.Module) else part
-        tensors |= {f"{name}.{key}": value for key, value in values.items()}
-    state |= {"kind": type(anonymizer).__name__, "attribute": anonymizer.attribute, "seed": anonymizer.seed, "history": anonymizer.history}
-    Checkpoint(folder, "anonymizer").save(tensors, **state, **anonymizer.describe())
 
 
 @contextlib.contextmanager
