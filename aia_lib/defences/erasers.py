@@ -159,7 +159,7 @@ class ScoreErasure(Eraser):
         for step, axes in enumerate(rounds):
             cells = count if len(axes) == 1 else 2
             anchors = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
-            near = _product([_hats(places[j], anchors) for j in axes])  # (N, J), J = anchors ^ axes
+            near = _near([places[j] for j in axes], anchors)  # (N, J), J = anchors ^ axes
             sums = near.sum(0).clamp(min=1e-9)
             means = (near.T @ g) / sums[:, None]  # (J, k)
             centred = g - near @ means
@@ -187,7 +187,7 @@ class ScoreErasure(Eraser):
         for start in _starts(tensors, "anchors"):
             anchors, means, maps, mean = (tensors[start + name] for name in ("anchors", "means", "maps", "mean"))
             axes = tensors[f"{start}axes"].tolist() if start else [0]
-            near = _product([_hats(places[j], anchors) for j in axes])  # (N, J)
+            near = _near([places[j] for j in axes], anchors)  # (N, J)
             centred = g - near @ means
             g = mean + torch.einsum("nj,nl,jkl->nk", near, centred, maps)
         return g
@@ -294,16 +294,14 @@ class Erased(Defence):
         return cls(base, tuple(made), state["seed"])
 
 
-def _hats(places: Tensor, anchors: Tensor) -> Tensor:
-    """Weights (N, J) of evenly spaced `anchors` (J,) for `places` (N,): linear interpolation, outside the nearest alone; rows sum to 1."""
+def _near(places: list[Tensor], anchors: Tensor) -> Tensor:
+    """Weights (N, J ^ m) of the combinations of evenly spaced `anchors` (J,) for places (N,) along each of m axes; rows sum to 1.
+
+    Along an axis it is linear interpolation, outside the nearest alone.
+    """
     spacing = anchors[1] - anchors[0]
-    inside = places.clamp(anchors[0], anchors[-1])
-    return (1 - (inside[:, None] - anchors).abs() / spacing).clamp(min=0)
-
-
-def _product(weights: list[Tensor]) -> Tensor:
-    """Weights (N, J) along each of several axes to those of their combinations, (N, J ^ axes); rows still sum to 1."""
-    return functools.reduce(lambda near, other: (near[:, :, None] * other[:, None, :]).flatten(1), weights)
+    hats = [(1 - (place.clamp(anchors[0], anchors[-1])[:, None] - anchors).abs() / spacing).clamp(min=0) for place in places]
+    return functools.reduce(lambda near, other: (near[:, :, None] * other[:, None, :]).flatten(1), hats)
 
 
 def _starts(tensors: dict[str, Tensor], end: str) -> list[str]:

@@ -170,12 +170,9 @@ class Partners:
 
     def __init__(self, identity: np.ndarray) -> None:
         self.order = np.argsort(identity, kind="stable")
-        _, start, count = np.unique(identity[self.order], return_index=True, return_counts=True)
-        person = np.empty(len(identity), dtype=np.int64)
-        person[self.order] = np.repeat(np.arange(len(count)), count)
-        self.start, self.count = start[person], count[person]  # of each row's person
-        self.place = np.empty(len(identity), dtype=np.int64)
-        self.place[self.order] = np.arange(len(identity))
+        _, person, count = np.unique(identity, return_inverse=True, return_counts=True)
+        self.start, self.count = (np.cumsum(count) - count)[person], count[person]  # of each row's person, in that order
+        self.place = np.argsort(self.order)
 
     def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         start, count = self.start[rows], self.count[rows]

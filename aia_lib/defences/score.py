@@ -51,7 +51,10 @@ class AttributeScore:
             phases = 2 * math.pi * torch.rand(features, dtype=torch.float64)
         self.tensors = {"mean": mean.float(), "scale": scale.float(), "frequencies": frequencies.float(), "phases": phases.float()}
         phi = torch.cat([self._features(standard.float()).double(), torch.ones(len(standard), 1, dtype=torch.float64)], dim=1)  # (N, D)
-        target, weight = _balanced(np.asarray(faces.labels()))
+        label = torch.from_numpy(np.asarray(faces.labels()))
+        target = torch.where(label == 1, 1.0, -1.0).double()
+        alike = [(label == value).double() for value in (0, 1)]  # both labels count alike, and no label nothing
+        weight = sum(0.5 * len(label) / max(1.0, float(rows.sum())) * rows for rows in alike)
         people, person = np.unique(faces.identity, return_inverse=True)
         folds = range(min(self.FOLDS, len(people)))
         fold = (np.random.default_rng(seed).permutation(len(people)) % len(folds))[person]  # all of a person's rows in one, (N,)
@@ -104,12 +107,3 @@ class AttributeScore:
         frequencies, phases = (self.tensors[name].to(standard.device) for name in ("frequencies", "phases"))
         cosines = torch.cos(standard @ frequencies + phases) * (2 / len(phases)) ** 0.5
         return torch.cat([standard / standard.shape[1] ** 0.5, cosines], dim=1)
-
-
-def _balanced(labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Targets 1, -1 (N,) and weights (N,) under which both labels count alike; weight 0 where the label is unknown."""
-    weight = np.zeros(len(labels))
-    for value in (0, 1):
-        rows = labels == value
-        weight[rows] = 0.5 * len(labels) / max(1, rows.sum())
-    return torch.from_numpy(np.where(labels == 1, 1.0, -1.0)), torch.from_numpy(weight)
