@@ -99,7 +99,15 @@ def train_autoencoder(
 
 
 def train_adversary(
-    faces: Faces, adversary: nn.Module, read: Read, config: AdversaryConfig, seed: int = 0, folder: Folder = None, progress: bool = True
+    faces: Faces,
+    adversary: nn.Module,
+    read: Read,
+    config: AdversaryConfig,
+    *,
+    seed: int = 0,
+    folder: Folder = None,
+    name: str = "adversary",
+    progress: bool = True,
 ) -> History:
     """Stage 2, Eq. 6: the adversary learns the private attribute from what it reads. What it reads does not move."""
     device = device_of(adversary)
@@ -107,7 +115,7 @@ def train_adversary(
     data = FaceBatches(faces, device)
     optimizer = adam(adversary.parameters(), config.learning_rate, device)
     modules, attribute = {"adversary": adversary}, faces.attribute
-    stage = stage_of("adversary", modules, {"adam": optimizer}, data, config, seed, folder, progress, attribute=attribute)
+    stage = stage_of(name, modules, {"adam": optimizer}, data, config, seed, folder, progress, attribute=attribute)
     for step in stage:
         rows = stage.rows(step)
         labels = data.labels[rows]  # (B,)
