@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .config import Profile, SiameseConfig, as_dict, get_profile
+from .config import Profile, SiameseConfig, as_dict, get_profile, with_settings
 from .faces import Faces, with_attribute
 from .machine.device import autocast, build, pick_device
 from .machine.files import UserError
-from .machine.stage import Checkpoint, History
+from .machine.stage import Checkpoint, History, named_tensors
 from .models import CNNAdversary, Decoder, Encoder, MLPAdversary, SiameseNetwork, latent_shape
 from .training import finetune, train_adversary, train_autoencoder, train_siamese
 
@@ -46,6 +46,13 @@ class Anonymizer(Protocol):
     def __call__(self, images: Tensor) -> Tensor:
         """Images float (N, 1, H, W) in [0, 1] to representations g, float (N, k)."""
         ...
+
+
+def check_images(images: Tensor, size: int) -> None:
+    """UserError where `images` are not (N, 1, size, size)."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != (1, size, size):
+        wanted = f"(N, 1, {size}, {size}), not {tuple(images.shape)}; load the faces with size={size}."
+        raise UserError(f"This anonymizer was made for images of shape {wanted}")
 
 
 class Networks:
@@ -82,11 +89,7 @@ class Networks:
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, 1, size, size) to g (N, k), in float32."""
-        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.size):
-            raise UserError(
-                f"This anonymizer was made for images of shape (N, 1, {self.size}, {self.size}), not {tuple(images.shape)}; "
-                f"load the faces with size={self.size}."
-            )
+        check_images(images, self.size)
         with torch.no_grad():
             images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
             return self.encoder.eval()(images)
@@ -99,6 +102,10 @@ class Networks:
     def seen(self, g: Tensor) -> Tensor:
         """What adversary and Siamese read of g: g itself or its reconstruction."""
         return g.to(self.device) if self.attach == "latent" else self.decode(g)
+
+    def read(self, images: Tensor) -> Tensor:
+        """What adversary and Siamese read of images (N, 1, size, size)."""
+        return self.seen(self.encode(images))
 
     def infer(self, g: Tensor) -> Tensor:
         """The adversary's logits (N,) for g (N, k)."""
@@ -116,10 +123,73 @@ class Networks:
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights and buffers, by network and name."""
-        return {f"{name}.{key}": value for name, module in self.modules().items() for key, value in module.state_dict().items()}
+        return named_tensors(self.modules())
 
 
-class Original:
+class PaperMethod:
+    """What the paper's methods share: the networks that `fit`, or loading, gives them, what these compute, and saving."""
+
+    def __init__(self, profile: Profile | None, seed: int, device: torch.device | None) -> None:
+        self.profile, self.seed, self.device = profile or get_profile(), seed, device
+        self.networks: Networks | None = None
+        self.attribute: str | None = None
+        self.history: dict[str, History] = {}
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """The map (12, H/4, W/4) that g flattens."""
+        return fitted_networks(self).map_shape
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1] to g (N, k) in [0, 1]."""
+        return fitted_networks(self).encode(images)
+
+    def decode(self, g: Tensor) -> Tensor:
+        """g (N, k) to reconstructions (N, 1, H, W) in [0, 1]."""
+        return fitted_networks(self).decode(g)
+
+    def adversary(self, g: Tensor) -> Tensor:
+        """Logits (N,) of the adversary trained with this anonymizer."""
+        return fitted_networks(self).infer(g)
+
+    def siamese(self, g: Tensor) -> Tensor:
+        """Embeddings (N, 128) of the Siamese network trained with this anonymizer."""
+        return fitted_networks(self).embed(g)
+
+    def warm_start(self) -> nn.Module | None:
+        """The adversary's network, to be trained on; None where it reads reconstructions, not g."""
+        nets = fitted_networks(self)
+        return nets.adversary if nets.attach == "latent" else None
+
+    def arguments(self) -> dict:
+        """What, beside the networks' shapes and the seed, makes this anonymizer again, as JSON."""
+        return {"profile": self.profile.name}
+
+    def save(self, folder: str | Path, half: bool = False) -> None:
+        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
+        nets = fitted_networks(self)
+        tensors = nets.tensors()
+        if half:
+            tensors = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
+        Checkpoint(folder, "anonymizer").save(
+            tensors,
+            kind=type(self).__name__,
+            networks=nets.describe(),
+            attribute=self.attribute,
+            seed=self.seed,
+            arguments=self.arguments(),
+            history=self.history,
+        )
+
+
+def fitted_networks(method: PaperMethod) -> Networks:
+    """The networks of one of the paper's methods. UserError where it was neither fitted nor loaded."""
+    if method.networks is None:
+        raise UserError(f"This {type(method).__name__} has not been trained: call fit(faces) first, or load_anonymizer(folder).")
+    return method.networks
+
+
+class Original(PaperMethod):
     """No anonymization: g is what the auto-encoder learned. Also trains the paper's adversary and Siamese on it (stages 1 to 3).
 
     Args:
@@ -131,10 +201,7 @@ class Original:
     name = "Original"
 
     def __init__(self, profile: Profile | None = None, seed: int = 0, device: torch.device | None = None) -> None:
-        self.profile, self.seed, self.device = profile or get_profile(), seed, device
-        self.networks: Networks | None = None
-        self.attribute: str | None = None
-        self.history: dict[str, History] = {}
+        super().__init__(profile, seed, device)
 
     def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> Original:
         """Train on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from."""
@@ -143,47 +210,13 @@ class Original:
         nets = Networks(faces.size, profile.finetune.attach, profile.adversary.kind, self.seed, self.device)
         common = {"seed": self.seed, "folder": folder, "progress": progress}
         self.history["autoencoder"] = train_autoencoder(faces, nets.encoder, nets.decoder, profile.autoencoder, **common)
-
-        def read(images: Tensor) -> Tensor:
-            return nets.seen(nets.encode(images))
-
-        self.history["adversary"] = train_adversary(faces, nets.adversary, read, profile.adversary, **common)
-        self.history["siamese"] = train_siamese(faces, nets.siamese, read, profile.siamese, **common)
+        self.history["adversary"] = train_adversary(faces, nets.adversary, nets.read, profile.adversary, **common)
+        self.history["siamese"] = train_siamese(faces, nets.siamese, nets.read, profile.siamese, **common)
         self.networks, self.attribute = nets, faces.attribute
         return self
 
-    @property
-    def map_shape(self) -> tuple[int, int, int]:
-        """The map (12, H/4, W/4) that g flattens."""
-        return fitted(self).map_shape
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 1, H, W) in [0, 1] to g (N, k) in [0, 1]."""
-        return fitted(self).encode(images)
-
-    def decode(self, g: Tensor) -> Tensor:
-        """g (N, k) to reconstructions (N, 1, H, W) in [0, 1]."""
-        return fitted(self).decode(g)
-
-    def adversary(self, g: Tensor) -> Tensor:
-        """Logits (N,) of the adversary trained with this anonymizer."""
-        return fitted(self).infer(g)
-
-    def siamese(self, g: Tensor) -> Tensor:
-        """Embeddings (N, 128) of the Siamese network trained with this anonymizer."""
-        return fitted(self).embed(g)
-
-    def warm_start(self) -> nn.Module | None:
-        """The adversary's network, to be trained on; None where it reads reconstructions, not g."""
-        nets = fitted(self)
-        return nets.adversary if nets.attach == "latent" else None
-
-    def save(self, folder: str | Path, half: bool = False) -> None:
-        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
-        _save(self, folder, {"profile": self.profile.name}, half)
-
-
-class AIA:
+class AIA(PaperMethod):
     """The Adversarial Image Anonymizer: stages 1 to 3, then the adversarial fine-tuning of Eq. 8.
 
     With alpha = 0 it is the paper's AIA\\T, for whose utility a Siamese network is trained afterwards on its finished g.
@@ -197,15 +230,8 @@ class AIA:
         self, profile: Profile | None = None, seed: int = 0, device: torch.device | None = None, **settings: float | int | str
     ) -> None:
         profile = profile or get_profile()
-        try:
-            config = dataclasses.replace(profile.finetune, **settings)
-        except TypeError as error:
-            fields = ", ".join(field.name for field in dataclasses.fields(profile.finetune))
-            raise UserError(f"AIA has no setting of that name ({error}); its settings are {fields}.") from error
-        self.profile, self.seed, self.device = dataclasses.replace(profile, finetune=config), seed, device
-        self.networks: Networks | None = None
-        self.attribute: str | None = None
-        self.history: dict[str, History] = {}
+        config = with_settings(profile.finetune, settings, "AIA")
+        super().__init__(dataclasses.replace(profile, finetune=config), seed, device)
 
     @property
     def name(self) -> str:
@@ -233,7 +259,7 @@ class AIA:
         profile = self.profile
         if start is None:
             start = Original(profile, self.seed, self.device).fit(faces, folder=folder, progress=progress)
-        nets = copy.deepcopy(fitted(start))
+        nets = copy.deepcopy(fitted_networks(start))
         if nets.size != faces.size:
             raise UserError(f"start was trained on images of {nets.size} x {nets.size} pixels, these have {faces.size} x {faces.size}.")
         if nets.attach != profile.finetune.attach:
@@ -249,16 +275,9 @@ class AIA:
         self.networks, self.attribute = nets, faces.attribute
         return self
 
-    map_shape = Original.map_shape
-    __call__ = Original.__call__
-    decode = Original.decode
-    adversary = Original.adversary
-    siamese = Original.siamese
-    warm_start = Original.warm_start
-
-    def save(self, folder: str | Path, half: bool = False) -> None:
-        """Write `anonymizer.json` and the weights (safetensors) into `folder`, atomically; `half` stores them as float16."""
-        _save(self, folder, {"profile": self.profile.name, "finetune": as_dict(self.profile.finetune)}, half)
+    def arguments(self) -> dict:
+        """The profile's name, and all settings of the fine-tuning."""
+        return {**super().arguments(), "finetune": as_dict(self.profile.finetune)}
 
 
 def siamese_without_task(
@@ -266,11 +285,7 @@ def siamese_without_task(
 ) -> History:
     """Give AIA\\T the Siamese network that its fine-tuning left out: a fresh one in `nets`, trained on the finished g (stage 3, Eq. 7)."""
     nets.siamese = build(lambda: SiameseNetwork(nets.siamese.shape), nets.device, seed, "siamese")
-
-    def read(images: Tensor) -> Tensor:
-        return nets.seen(nets.encode(images))
-
-    return train_siamese(faces, nets.siamese, read, config, seed=seed, folder=folder, name="siamese-without-task", progress=progress)
+    return train_siamese(faces, nets.siamese, nets.read, config, seed=seed, folder=folder, name="siamese-without-task", progress=progress)
 
 
 def AIAWithoutTask(profile: Profile | None = None, seed: int = 0, device: torch.device | None = None, **settings: float) -> AIA:
@@ -278,7 +293,7 @@ def AIAWithoutTask(profile: Profile | None = None, seed: int = 0, device: torch.
     return AIA(profile, seed, device, **{**settings, "alpha": 0.0})
 
 
-class RandomMask:
+class RandomMask(PaperMethod):
     """The paper's Random: half of the values of Original's g, chosen at random, become numbers drawn from U[0, 1].
 
     The draw depends on the seed and on the image's pixels alone: an image always gets the same mask, in whatever batch it comes.
@@ -305,7 +320,7 @@ class RandomMask:
     ) -> None:
         if not 0 <= share <= 1:
             raise UserError(f"share must be between 0 and 1, not {share!r}.")
-        self.base = base or Original(profile, seed, device)
+        self.base = base or Original(profile, seed, device)  # its networks, attribute and history are this one's
         self.per_image, self.share, self.seed = per_image, share, seed
 
     def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> RandomMask:
@@ -329,15 +344,9 @@ class RandomMask:
         """The training history of `base`."""
         return self.base.history
 
-    map_shape = Original.map_shape
-    decode = Original.decode
-    adversary = Original.adversary
-    siamese = Original.siamese
-    warm_start = Original.warm_start
-
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [0, 1] to g (N, k) in [0, 1], a `share` of each row replaced."""
-        g = fitted(self).encode(images)  # (N, k)
+        g = fitted_networks(self).encode(images)  # (N, k)
         k = g.shape[1]
         count = round(self.share * k)
         fixed = np.random.default_rng(self.seed).permutation(k)[:count]
@@ -348,29 +357,6 @@ class RandomMask:
             row[torch.from_numpy(places).to(g.device)] = torch.from_numpy(generator.random(count, dtype=np.float32)).to(g.device)
         return g
 
-    def save(self, folder: str | Path, half: bool = False) -> None:
-        """Write `anonymizer.json` and the weights of `base` (safetensors) into `folder`, atomically; `half` stores them as float16."""
-        _save(self, folder, {"profile": self.base.profile.name, "per_image": self.per_image, "share": self.share}, half)
-
-
-def fitted(anonymizer: Original | AIA | RandomMask) -> Networks:
-    """The networks of a fitted anonymizer. UserError where it was neither fitted nor loaded."""
-    if anonymizer.networks is None:
-        raise UserError(f"This {type(anonymizer).__name__} has not been trained: call fit(faces) first, or load_anonymizer(folder).")
-    return anonymizer.networks
-
-
-def _save(anonymizer: Original | AIA | RandomMask, folder: str | Path, arguments: dict, half: bool) -> None:
-    nets = fitted(anonymizer)
-    tensors = nets.tensors()
-    if half:
-        tensors = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
-    Checkpoint(folder, "anonymizer").save(
-        tensors,
-        kind=type(anonymizer).__name__,
-        networks=nets.describe(),
-        attribute=anonymizer.attribute,
-        seed=anonymizer.seed,
-        arguments=arguments,
-        history=anonymizer.history,
-    )
+    def arguments(self) -> dict:
+        """The profile's name, and the mask's settings."""
+        return {"profile": self.base.profile.name, "per_image": self.per_image, "share": self.share}

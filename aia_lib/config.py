@@ -30,41 +30,36 @@ def check_size(size: int) -> int:
     return size
 
 
-def _check(config: object, names: tuple[str, ...], wanted: str, fits: Callable[[Any], bool]) -> None:
-    for name in names:
-        if not fits(value := getattr(config, name)):
-            raise UserError(f"{type(config).__name__}.{name} must be {wanted}, not {value!r}.")
-
-
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _positive(config: object, *names: str) -> None:
-    _check(config, names, "a positive number", lambda value: _number(value) and value > 0)
+def _rule(wanted: str, fits: Callable[[Any], bool]) -> Callable[..., None]:
+    """A check `rule(config, *names)` that raises a UserError where one of these fields does not fit."""
+
+    def check(config: object, *names: str) -> None:
+        for name in names:
+            if not fits(value := getattr(config, name)):
+                raise UserError(f"{type(config).__name__}.{name} must be {wanted}, not {value!r}.")
+
+    return check
 
 
-def _whole(config: object, *names: str) -> None:
-    _check(config, names, "a whole number of at least 1", lambda value: type(value) is int and value >= 1)
-
-
-def _not_negative(config: object, *names: str) -> None:
-    _check(config, names, "a finite number that is not negative", lambda value: _number(value) and value >= 0)
-
-
-def _share(config: object, *names: str) -> None:
-    _check(config, names, "at least 0 and less than 1", lambda value: _number(value) and type(value) is not bool and 0 <= value < 1)
+_positive = _rule("a positive number", lambda value: _number(value) and value > 0)
+_whole = _rule("a whole number of at least 1", lambda value: type(value) is int and value >= 1)
+_not_negative = _rule("a finite number that is not negative", lambda value: _number(value) and value >= 0)
+_share = _rule("at least 0 and less than 1", lambda value: _number(value) and type(value) is not bool and 0 <= value < 1)
 
 
 def _one_of(config: object, name: str, *choices: str) -> None:
-    _check(config, (name,), f"one of {', '.join(choices)}", lambda value: value in choices)
+    _rule(f"one of {', '.join(choices)}", lambda value: value in choices)(config, name)
 
 
 def _several_of(config: object, name: str, choices: tuple[str, ...]) -> None:
     if isinstance(value := getattr(config, name), list):
         object.__setattr__(config, name, tuple(value))  # as JSON gives it back
     wanted = f"a tuple of names out of {', '.join(choices)}"
-    _check(config, (name,), wanted, lambda value: isinstance(value, tuple) and all(item in choices for item in value))
+    _rule(wanted, lambda value: isinstance(value, tuple) and all(item in choices for item in value))(config, name)
 
 
 @dataclass(frozen=True)
@@ -239,6 +234,15 @@ def get_profile(name: str | None = None) -> Profile:
     if name not in PROFILES:
         raise UserError(f"There is no profile {name!r}; choose one of {', '.join(PROFILES)}.")
     return PROFILES[name]
+
+
+def with_settings(config: Any, settings: dict, name: str | None = None) -> Any:
+    """`config` with `settings` in the place of its fields. UserError, which calls it `name`, where it has none of such a name."""
+    try:
+        return dataclasses.replace(config, **settings)
+    except TypeError as error:
+        fields = ", ".join(field.name for field in dataclasses.fields(config))
+        raise UserError(f"{name or type(config).__name__} has no setting of that name ({error}); its settings are {fields}.") from error
 
 
 def as_dict(config: object) -> dict:

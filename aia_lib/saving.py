@@ -21,18 +21,15 @@ PRETRAINED = ("original", "aia")
 """What `load_pretrained` knows."""
 
 
-def load_anonymizer(
-    folder: str | Path, device: torch.device | None = None, key: bytes | None = None
-) -> Original | AIA | RandomMask | Compact | Erased | CertifiedNoise | HardenedAIA:
+def load_anonymizer(folder: str | Path, device: torch.device | None = None) -> Original | AIA | RandomMask | Defence:
     """The anonymizer that `save` wrote into `folder`: one of the paper's four, or a defence.
 
     Args:
         folder: what was passed to `save`.
         device: where its networks live; None takes the best there is.
-        key: that of a `CertifiedNoise` which was made with one; keys are never written.
 
     Raises:
-        UserError: there is none, it was made by something else, its files are truncated or changed (SHA-256), or it needs a key.
+        UserError: there is none, it was made by something else, its files are truncated or changed (SHA-256).
     """
     checkpoint = Checkpoint(folder, "anonymizer")
     loaded = checkpoint.load()
@@ -40,19 +37,19 @@ def load_anonymizer(
         raise UserError(f"There is no saved anonymizer in {folder}: {checkpoint.index.name} is missing. Pass a folder that save() wrote.")
     tensors, state = loaded
     try:
-        return (_defence if state["kind"] in DEFENCES else _papers)(checkpoint, tensors, state, device, key)
+        return (_defence if state["kind"] in DEFENCES else _papers)(checkpoint, tensors, state, device)
     except (KeyError, TypeError) as error:
         raise UserError(f"{checkpoint.index} is not an anonymizer that this version of aia_lib can read ({error!r}).") from error
 
 
-def _defence(checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None, key: bytes | None) -> Defence:
+def _defence(checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None) -> Defence:
     folder, base = checkpoint.folder, None
     if "base" in state:
         index = folder / "base" / "anonymizer.json"
         if not index.exists() or sha256(index) != state["base"]:
             raise UserError(f"{index} is missing or not the one that was saved with {checkpoint.index}. Save the anonymizer again.")
-        base = load_anonymizer(folder / "base", device, key)
-    made = DEFENCES[state["kind"]].restore(state, base, device, key)
+        base = load_anonymizer(folder / "base", device)
+    made = DEFENCES[state["kind"]].restore(state, base, device)
     for name, part in made.parts().items():
         if isinstance(part, dict):
             part |= {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
@@ -65,9 +62,7 @@ def _defence(checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, de
     return made
 
 
-def _papers(
-    checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None, key: None
-) -> Original | AIA | RandomMask:
+def _papers(checkpoint: Checkpoint, tensors: dict[str, Tensor], state: dict, device: torch.device | None) -> Original | AIA | RandomMask:
     kind = {"Original": Original, "AIA": AIA, "RandomMask": RandomMask}[state["kind"]]
     arguments, nets = state["arguments"], Networks(**state["networks"], device=device)
     name = arguments["profile"]  # one of ours, or a user's, of whose settings only the name is kept

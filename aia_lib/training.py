@@ -1,13 +1,10 @@
-"""Training: the paper's three stages and its adversarial fine-tuning, each a loop over a `Stage` that can be killed and resumed.
-
-Everything random in step i is drawn from a generator seeded with (seed, stage, i): a resumed run needs no more than the
-weights, the optimisers' state and the number of the step to go on exactly where it was.
-"""
+"""Training: the paper's three stages and its adversarial fine-tuning, each a loop over a `Stage` that can be killed and resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,13 +31,10 @@ class FaceBatches:
     """Batches of one set of faces as the networks read them; on the accelerator as a whole where that fits."""
 
     def __init__(self, faces: Faces, device: torch.device) -> None:
-        self.faces, self.device = faces, device
+        self.faces, self.device, self.pixels = faces, device, faces.images
         if device.type == "cpu":
             keep_freed_memory()
-        self.pixels = faces.images
-        if isinstance(faces.images, np.ndarray) and not isinstance(faces.images, np.memmap):
-            self.pixels = torch.from_numpy(faces.images)
-        if device.type != "cpu" and len(faces) * faces.images[:1].nbytes <= ON_DEVICE_BYTES:
+        elif len(faces) * faces.images[:1].nbytes <= ON_DEVICE_BYTES:
             self.pixels = torch.from_numpy(np.asarray(faces.images)).to(device)
         self.labels = torch.from_numpy(np.asarray(faces.labels(), dtype=np.float32)).to(device)
 
@@ -52,42 +46,34 @@ class FaceBatches:
         return to_images(self.pixels[rows], self.device)
 
 
-def stage_settings(faces: Faces, config: object) -> dict:
-    """What a stage's checkpoint must have been made with to be taken up again, for `Stage`: the faces and the stage's settings.
-
-    Args:
-        faces: what the stage learns from.
-        config: the stage's settings, a dataclass.
-
-    Returns:
-        The source ("data"), 16 digits of the faces' fingerprint ("faces"), the images' side in pixels ("size"), and each field of
-        `config`. Which attribute is the private one is not told: a stage that learns it adds ``"attribute": faces.attribute``.
-    """
-    return {"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, **as_dict(config)}
-
-
-def _stage(
+def stage_of(
     name: str,
     modules: dict[str, nn.Module],
     optimizers: dict[str, torch.optim.Optimizer],
     data: FaceBatches,
-    config: AutoencoderConfig | AdversaryConfig | SiameseConfig | FinetuneConfig,
+    config: Any,
     seed: int,
     folder: Folder,
     progress: bool,
-    settings: dict | None = None,
+    epochs: int | None = None,
+    pairs: bool = False,
+    **settings: object,
 ) -> Stage:
-    """The stage called `name` of all images of `data`; `settings` are those that its checkpoints need beside `stage_settings`."""
-    pairs = 2 if isinstance(config, FinetuneConfig) else 1  # its batches are pairs: 2 images each
+    """The `Stage` of all images of `data`, with the batch size and, where no other number is named, the epochs of `config`, a dataclass.
+
+    Its checkpoint is taken up again for the same source ("data"), faces, image size, fields of `config` and `settings`. Which attribute
+    is private is not among them: a stage that learns it adds `attribute`. Batches of `pairs` have twice as many images.
+    """
+    faces = data.faces
     return Stage(
         name,
         modules,
         optimizers,
         images=len(data),
-        batch_size=pairs * config.batch_size,
-        epochs=config.epochs,
+        batch_size=(1 + pairs) * config.batch_size,
+        epochs=epochs or config.epochs,
         seed=seed,
-        settings={**stage_settings(data.faces, config), **(settings or {})},
+        settings={"data": faces.source, "faces": faces.fingerprint[:16], "size": faces.size, **as_dict(config), **settings},
         folder=folder,
         progress=progress,
     )
@@ -100,7 +86,8 @@ def train_autoencoder(
     device = device_of(encoder)
     data = FaceBatches(faces, device)
     optimizer = adam([*encoder.parameters(), *decoder.parameters()], config.learning_rate, device)
-    stage = _stage("autoencoder", {"encoder": encoder, "decoder": decoder}, {"adam": optimizer}, data, config, seed, folder, progress)
+    modules = {"encoder": encoder, "decoder": decoder}
+    stage = stage_of("autoencoder", modules, {"adam": optimizer}, data, config, seed, folder, progress)
     for step in stage:
         images = data.images(stage.rows(step))  # (B, 1, H, W)
         with autocast(device):
@@ -127,8 +114,8 @@ def train_adversary(
     adversary.requires_grad_(True)  # a fine-tuning that was interrupted leaves it frozen
     data = FaceBatches(faces, device)
     optimizer = adam(adversary.parameters(), config.learning_rate, device)
-    attribute = {"attribute": faces.attribute}
-    stage = _stage(name, {"adversary": adversary}, {"adam": optimizer}, data, config, seed, folder, progress, attribute)
+    modules, attribute = {"adversary": adversary}, faces.attribute
+    stage = stage_of(name, modules, {"adam": optimizer}, data, config, seed, folder, progress, attribute=attribute)
     for step in stage:
         rows = stage.rows(step)
         labels = data.labels[rows]  # (B,)
@@ -158,7 +145,7 @@ def train_siamese(
     siamese.requires_grad_(True)
     data = FaceBatches(faces, device)
     optimizer = adam(siamese.parameters(), config.learning_rate, device)
-    stage = _stage(name, {"siamese": siamese}, {"adam": optimizer}, data, config, seed, folder, progress)
+    stage = stage_of(name, {"siamese": siamese}, {"adam": optimizer}, data, config, seed, folder, progress)
     draw = PairBatches(faces, stage, stage.batch_size, config.impostors)
     siamese.train()
     for step in stage:
@@ -199,7 +186,7 @@ def finetune(
     data = FaceBatches(faces, take.device)
     optimizers = {"adam": take.optimizer, "adversary": take.adversary_optimizer}
     settings = {"attribute": faces.attribute, **take.settings}
-    stage = _stage(name, networks, optimizers, data, config, seed, folder, progress, settings)
+    stage = stage_of(name, networks, optimizers, data, config, seed, folder, progress, pairs=True, **settings)
     draw = PairBatches(faces, stage, stage.batch_size // 2, siamese_config.impostors)
     for step in stage:
         a, b, different = draw(step)
@@ -260,7 +247,6 @@ class FinetuneStep:
         Returns:
             The losses before the step, and the adversary's accuracy.
         """
-        config = self.config
         with autocast(self.device):
             g = self.encoder(images)  # (2B, k)
             logits = self.decoder(g)  # (2B, 1, H, W)
@@ -281,7 +267,7 @@ class FinetuneStep:
         with autocast(self.device):
             answer = self.adversary(seen)  # (2B,)
         answer = answer.float()
-        gain = self.each(lambda o: privacy_gain(o, labels, config.adversary_loss), answer)
+        gain = self.each(lambda o: privacy_gain(o, labels, self.config.adversary_loss), answer)
         match = torch.zeros((), device=self.device)
         if self.task:
             with autocast(self.device):
@@ -323,19 +309,13 @@ class PairBatches:
         epoch, position = divmod(step, self.stage.steps_per_epoch)
         if epoch != self.epoch:
             count = self.stage.steps_per_epoch * self.per_step
-            self.epoch, self.pairs = epoch, _draw_pairs(self.faces, count, self.impostors, self.stage.generator("pairs", epoch))
-        cut = slice(position * self.per_step, (position + 1) * self.per_step)
-        a, b, different = self.pairs
-        return a[cut], b[cut], different[cut]
-
-
-def _draw_pairs(faces: Faces, count: int, impostors: str, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exactly `count` pairs in random order: where fewer genuine pairs exist than half of that, they come round again."""
-    pairs = faces.pairs(count + count % 2, impostors=impostors, seed=int(generator.integers(2**31)))
-    halves = [np.flatnonzero(pairs.different == value) for value in (0, 1)]
-    rows = np.concatenate([np.resize(generator.permutation(half), (count + 1) // 2) for half in halves])
-    rows = generator.permutation(rows)[:count]
-    return pairs.a[rows], pairs.b[rows], pairs.different[rows].astype(np.float32)
+            generator = self.stage.generator("pairs", epoch)
+            pairs = self.faces.pairs(count + count % 2, impostors=self.impostors, seed=int(generator.integers(2**31)))
+            halves = [np.flatnonzero(pairs.different == value) for value in (0, 1)]  # where genuine pairs are few, they come round again
+            rows = np.concatenate([np.resize(generator.permutation(half), (count + 1) // 2) for half in halves])
+            self.epoch, self.pairs, self.order = epoch, pairs, generator.permutation(rows)[:count]
+        rows = self.order[position * self.per_step : (position + 1) * self.per_step]
+        return self.pairs.a[rows], self.pairs.b[rows], self.pairs.different[rows].astype(np.float32)
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ class Head:
     @functools.cached_property
     def _lids(self) -> list[np.ndarray]:
         """Vertices of the front of the left and of the right socket that lie outside the eyeball."""
-        found = []
+        lids = []
         for eye in self.eyes:
             centre = self.vertices[eye].mean(0)
             out = self.vertices - centre
@@ -170,8 +170,8 @@ class Head:
             radius = distance[eye].max()
             near = (distance > 0.98 * radius) & (distance < 1.35 * radius) & (out[:, 1] < -0.2 * radius)
             near[eye] = False
-            found.append(np.flatnonzero(near))
-        return found
+            lids.append(np.flatnonzero(near))
+        return lids
 
 
 def _combine(terms: Iterable[tuple[float, np.ndarray]], count: int) -> np.ndarray:

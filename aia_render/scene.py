@@ -112,9 +112,9 @@ class Renderer:
         for place, row in enumerate(rows):
             traits = {name: float(value[row]) for name, value in people.traits.items()}
             part = m.join(self._parts(head, traits))
-            own = shaped[place * images : (place + 1) * images]
-            hung = part.attach(own - head.vertices)
-            points.append(np.concatenate([own, hung], 1).reshape(-1, 3))
+            skin = shaped[place * images : (place + 1) * images]
+            hung = part.attach(skin - head.vertices)
+            points.append(np.concatenate([skin, hung], 1).reshape(-1, 3))
             faces.append(np.concatenate([self._faces, part.faces + len(head.vertices)]))
             materials.append(np.concatenate([self._material, part.material]))
             heights.append(np.concatenate([head.vertices[:, 2], part.vertices[:, 2]]))
@@ -254,12 +254,12 @@ def _place(look: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _frame(look: np.ndarray, rest: np.ndarray, head: Head, values: dict[str, np.ndarray]) -> None:
     """Write the scale and shift into the looks, in place, that bring the landmarks of the faces at rest, (N, V, 3), to `LANDMARKS`."""
     mouth = np.flatnonzero(head.masks["lips"] > 0.5)
-    found = np.stack([_place(look, rest[:, rows].mean(1)) for rows in (head.eyes[1], head.eyes[0], mouth)], 1)
-    found = found[:, :, (0, 2)] * (1, -1)  # (N, landmarks, right and down)
+    landmarks = np.stack([_place(look, rest[:, rows].mean(1)) for rows in (head.eyes[1], head.eyes[0], mouth)], 1)
+    landmarks = landmarks[:, :, (0, 2)] * (1, -1)  # (N, landmarks, right and down)
     wanted = np.array(LANDMARKS) - 0.5
-    middle, aim = found.mean(1), wanted.mean(0)
-    found = found - middle[:, None]
-    scale = (found * (wanted - aim)).sum((1, 2)) / (found**2).sum((1, 2)) * values["scale"]
+    middle, aim = landmarks.mean(1), wanted.mean(0)
+    landmarks = landmarks - middle[:, None]
+    scale = (landmarks * (wanted - aim)).sum((1, 2)) / (landmarks**2).sum((1, 2)) * values["scale"]
     shift = aim - scale[:, None] * middle
     look["width"] = 1 / scale
     look["shift_x"] = shift[:, 0] + values["shift_x"]

@@ -86,7 +86,7 @@ def _compare(stage: str, faces: Faces, start: Networks, profile: Profile, shown:
         return own(faces, copy.deepcopy(start), profile)
 
     def in_float32() -> list[float]:
-        with mock.patch("aia_lib.training.autocast", lambda device, enabled=True: contextlib.nullcontext()):
+        with mock.patch("aia_lib.training.autocast", lambda device: contextlib.nullcontext()):
             return library()
 
     def by_hand() -> list[float]:

@@ -1,53 +1,53 @@
-"""What all defences share: `fit` for one attribute or several, and saving and loading by their parts."""
+"""What all defences share: the attributes that they hide, `fit` for one or several, and saving and loading by their parts."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from ..anonymizers import Anonymizer
-from ..faces import Faces
-from ..machine.files import UserError
-from ..machine.stage import History, save_parts
-from .labels import as_attribute, private
+from ..faces import Faces, with_attribute
+from ..machine.device import to_images
+from ..machine.files import UserError, sha256
+from ..machine.stage import Checkpoint, History
 
-AnyDefence = TypeVar("AnyDefence", bound="Defence")
+ENOUGH = 20_000
+"""Images that the closed forms are fitted on, at most."""
 
 
 class Defence:
     """An anonymizer that is fitted to hide one attribute or several, and is saved and loaded by its parts.
 
     A subclass has `_fit`, and for saving: `parts()`, modules or dictionaries of tensors by name, which loading fills; `describe()`, the
-    arguments that make an anonymizer with parts of these shapes again, as JSON; and `restore(state, base, device, key)`, which makes one
+    arguments that make an anonymizer with parts of these shapes again, as JSON; and `restore(state, base, device)`, which makes one
     of what `describe` gave, around `base`, with fresh parts for `saving.load_anonymizer` to fill.
 
     Attributes:
         attribute: what it was fitted to hide: a name, or several.
-        missing: how many images had no label of each: these take no part in hiding that one.
         history: of its trainings, by stage.
     """
 
-    several_attributes = True
     wraps = False
     """Whether `base` is somebody else's anonymizer, which `fit` fits first."""
 
     def __init__(self, seed: int, base: Anonymizer | None = None) -> None:
         self.seed, self.base = seed, base
         self.attribute: str | tuple[str, ...] | None = None
-        self.missing: dict[str, int] = {}
         self.history: dict[str, History] = {}
 
     def fit(
-        self: AnyDefence,
+        self,
         faces: Faces,
         attribute: str | Sequence[str] | None = None,
         *,
         fit_base: bool = True,
         folder: str | Path | None = None,
         progress: bool = True,
-    ) -> AnyDefence:
+    ) -> Defence:
         """Fit on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from.
 
         Args:
@@ -59,10 +59,10 @@ class Defence:
         """
         faces, names = private(faces, attribute)
         if fit_base and self.wraps and hasattr(self.base, "fit"):
-            several = (names,) if len(names) > 1 and getattr(self.base, "several_attributes", False) else ()
+            several = (names,) if len(names) > 1 and isinstance(self.base, Defence) else ()
             self.base.fit(faces, *several, folder=folder, progress=progress)
         self._fit(faces, names, folder, progress)
-        self.attribute, self.missing = as_attribute(names), {name: int((faces.labels(name) < 0).sum()) for name in names}
+        self.attribute = as_attribute(names)
         return self
 
     def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
@@ -74,9 +74,26 @@ class Defence:
         return self.base.decode
 
     def save(self, folder: str | Path) -> None:
-        """Write everything (safetensors) into `folder`, each file atomically. Secret keys are not written."""
+        """Write what is wrapped, then the tensors (safetensors), last the index that names both, each file atomically.
+
+        Raises:
+            UserError: it is not fitted, it wraps something that cannot be saved, or the folder cannot be written.
+        """
         fitted(self, self.attribute)
-        save_parts(self, folder)
+        state, base = {}, self.base
+        if base is not None:
+            if not hasattr(base, "save"):
+                raise UserError(
+                    f"{type(base).__name__} has no save(folder), so what wraps it cannot be saved either; save it your own way."
+                )
+            base.save(Path(folder) / "base")
+            state["base"] = sha256(Path(folder) / "base" / "anonymizer.json")
+        tensors: dict[str, Tensor] = {}
+        for name, part in self.parts().items():
+            values = part.state_dict() if isinstance(part, nn.Module) else part
+            tensors |= {f"{name}.{key}": value for key, value in values.items()}
+        state |= {"kind": type(self).__name__, "attribute": self.attribute, "seed": self.seed, "history": self.history}
+        Checkpoint(folder, "anonymizer").save(tensors, **state, **self.describe())
 
 
 def fitted(defence: Defence, part: object) -> object:
@@ -86,21 +103,8 @@ def fitted(defence: Defence, part: object) -> object:
     return part
 
 
-def with_settings(config: object, settings: dict) -> object:
-    """`config` with `settings` in the place of its fields. UserError where it has none of such a name."""
-    try:
-        return dataclasses.replace(config, **settings)
-    except TypeError as error:
-        fields = ", ".join(field.name for field in dataclasses.fields(config))
-        raise UserError(f"{type(config).__name__} has no setting of that name ({error}); its settings are {fields}.") from error
-
-
-def recorded(made: type, settings: dict) -> object:
-    """`made(**settings)` of settings that may be an older version's: those in `made.REMOVED` count only with the value that did nothing.
-
-    Raises:
-        UserError: a removed setting had an effect.
-    """
+def from_record(made: type, settings: dict) -> object:
+    """`made(**settings)` of settings that may be an older version's. UserError where one in `made.REMOVED` had an effect."""
     removed = getattr(made, "REMOVED", {})
     for name, neutral in removed.items():
         if settings.get(name, neutral) != neutral:
@@ -109,3 +113,46 @@ def recorded(made: type, settings: dict) -> object:
                 "Load it with that version, or train it again."
             )
     return made(**{name: value for name, value in settings.items() if name not in removed})
+
+
+def private(faces: Faces, attribute: str | Sequence[str] | None) -> tuple[Faces, tuple[str, ...]]:
+    """`faces` with the first of the attributes to hide as its private one, and the names of all. UserError where there are none such."""
+    if attribute is None or isinstance(attribute, str):
+        faces = with_attribute(faces, attribute)
+        return faces, (faces.attribute,)
+    names = tuple(attribute)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise UserError(f"attribute must be a name or several different names, not {attribute!r}.")
+    faces.label_table(names)  # says which there are
+    return with_attribute(faces, names[0]), names
+
+
+def as_attribute(names: Sequence[str]) -> str | tuple[str, ...]:
+    """What an anonymizer's `attribute` says: the name, where it hides one, else all of them."""
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+def as_names(attribute: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names in an anonymizer's `attribute`; () where it has none."""
+    return (attribute,) if isinstance(attribute, str) else tuple(attribute or ())
+
+
+def both_labels(faces: Faces, names: tuple[str, ...], images: int, need: str) -> None:
+    """UserError, with what there is `need` of, where fewer than `images` of `faces` have one of the two labels of an attribute."""
+    for name in names:
+        for value in (0, 1):
+            if (faces.labels(name) == value).sum() < images:
+                raise UserError(
+                    f"Too few images of {faces.source} have {name!r} = {value}: {need}. Choose another attribute, or load more people."
+                )
+
+
+def batches(faces: Faces, size: int = 512) -> Iterator[Tensor]:
+    """All images as float32 (512, 1, H, W) in [0, 1], on the CPU."""
+    for start in range(0, len(faces), size):
+        yield to_images(np.asarray(faces.images[start : start + size]), torch.device("cpu"))
+
+
+def release(anonymizer: Anonymizer, faces: Faces) -> Tensor:
+    """What `anonymizer` makes of all `faces`, in batches, float32 (N, k) on the CPU."""
+    return torch.cat([anonymizer(images).detach().cpu().float() for images in batches(faces)])

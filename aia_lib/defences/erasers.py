@@ -1,11 +1,18 @@
-"""Closed forms that take an attribute out of a representation."""
+"""Closed forms that take an attribute out of finished representations, and an anonymizer with some behind it. No gradient, seconds.
+
+Each is fitted on the train split's g and labels, and is then a function of g (and of the image, where it says so) alone: whoever
+releases g does not know the label. Each states which attackers it defeats on the data it was fitted on; on other people it is
+what was estimated from a finite sample, and the audit says how far that carries.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +21,9 @@ from torch import Tensor
 
 from ..anonymizers import Anonymizer
 from ..faces import Faces, with_attribute
-from ..machine.files import UserError
-from . import labels
+from ..machine.files import UserError, whole_number
+from . import base
+from .base import Defence, fitted, from_record
 from .score import AttributeScore
 
 
@@ -39,33 +47,26 @@ class Sample:
     seed: int = 0
     attributes: tuple[str, ...] = ()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The attributes' names, at least one."""
-        return self.attributes or (self.faces.attribute,)
-
     @classmethod
     def of(cls, anonymizer: Anonymizer, faces: Faces, seed: int = 0, attributes: tuple[str, ...] = ()) -> Sample:
-        """What `anonymizer` makes of `faces`, or of `labels.ENOUGH` of them, drawn at random: more would cost memory and change little."""
-        if len(faces) > labels.ENOUGH:
-            faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), labels.ENOUGH, replace=False)))
+        """What `anonymizer` makes of `faces`, or of `base.ENOUGH` of them, drawn at random: more would cost memory and change little."""
+        if len(faces) > base.ENOUGH:
+            faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), base.ENOUGH, replace=False)))
         table = faces.label_table(attributes or (faces.attribute,))
-        return cls(labels.release(anonymizer, faces).double(), table, faces.identity, faces, seed, attributes)
+        return cls(base.release(anonymizer, faces).double(), table, faces.identity, faces, seed, attributes)
 
 
 class Eraser:
     """What takes something out of representations: a kind (the key of `ERASERS`), settings, and after `fit` the tensors that it applies.
 
-    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'. `REMOVED` are settings of older
-    versions, with the values that did nothing.
+    `moves_axes` says that g' lies on other axes than g, so that what reads or decodes g cannot take g'.
     """
 
     kind: ClassVar[str]
     moves_axes: ClassVar[bool] = False
-    REMOVED: ClassVar[dict] = {}
 
-    def __init__(self, **settings: int) -> None:
-        self.settings = settings
+    def __init__(self) -> None:
+        self.settings: dict[str, int] = {}
         self.tensors: dict[str, Tensor] = {}
 
     def fit(self, sample: Sample) -> Eraser:
@@ -88,9 +89,6 @@ class Leace(Eraser):
     """
 
     kind = "leace"
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def fit(self, sample: Sample) -> Leace:
         with warnings.catch_warnings():  # the package compiles a function in a way that recent torch calls old
@@ -134,24 +132,19 @@ class ScoreErasure(Eraser):
     Of several attributes g would have to be independent of all scores together. One transport after another leaves the first undone where
     the scores are correlated, and one over all of them jointly has too few people near each combination. So: two rounds along one score
     after another, which settles means and covariances along each, and then, where `ENOUGH_A_CELL` k people lie near each of the 2^m
-    combinations of low and high scores, one transport along all scores jointly, which takes out what is left of their interaction. (On
-    made-up data with scores correlated by 0.5, k = 16 and a thousand images a cell, the worst of a linear and a Gaussian-kernel attacker
-    reads the first of two attributes with AUC 0.86 before, 0.69 after one round, 0.55 after this; whether the labels agree with 0.69 before
-    and 0.53 after.)
+    combinations of low and high scores, one transport along all scores jointly, which takes out what is left of their interaction.
 
     m and C are estimated at 2 to 6 places, evenly spread over the scores' quantiles: as many as leave each at least 8 k people. In
     between they are interpolated.
     """
 
     kind = "score"
-    REMOVED = {"anchors": 0, "covariance": True}
-
-    def __init__(self) -> None:
-        super().__init__()
+    REMOVED = {"anchors": 0, "covariance": True}  # settings of older versions, with the values that did nothing
 
     def fit(self, sample: Sample) -> ScoreErasure:
-        several = len(sample.names) > 1
-        scores = [AttributeScore().fit(with_attribute(sample.faces, name), sample.seed) for name in sample.names]
+        names = sample.attributes or (sample.faces.attribute,)
+        several = len(names) > 1
+        scores = [AttributeScore().fit(with_attribute(sample.faces, name), sample.seed) for name in names]
         places = [torch.from_numpy(score.train_quantiles) for score in scores]
         g = sample.g
         n, k = g.shape
@@ -160,9 +153,13 @@ class ScoreErasure(Eraser):
         self.tensors = {}
         for j, score in enumerate(scores):
             self.tensors |= {f"score{j if several else ''}.{name}": value for name, value in score.tensors.items()}
-        for step, axes in enumerate(_rounds(len(scores), people >= ENOUGH_A_CELL * k * 2 ** len(scores))):
-            anchors = _anchors(count if len(axes) == 1 else 2)
-            near = _product([_hats(places[j], anchors) for j in axes])  # (N, J), J = anchors ^ axes
+        rounds = [[j] for _ in range(2 if several else 1) for j in range(len(names))]
+        if several and people >= ENOUGH_A_CELL * k * 2 ** len(names):
+            rounds.append(list(range(len(names))))
+        for step, axes in enumerate(rounds):
+            cells = count if len(axes) == 1 else 2
+            anchors = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+            near = _near([places[j] for j in axes], anchors)  # (N, J), J = anchors ^ axes
             sums = near.sum(0).clamp(min=1e-9)
             means = (near.T @ g) / sums[:, None]  # (J, k)
             centred = g - near @ means
@@ -173,24 +170,24 @@ class ScoreErasure(Eraser):
                 count_here = float(sums[j]) * people / n
                 share = count_here / (count_here + k)  # few people for so many numbers: lean on all of them
                 maps[j] = _transport(share * here + (1 - share) * pooled, pooled)
-            made = {"anchors": anchors.float(), "means": means.float(), "maps": maps.float(), "mean": g.mean(0).float()}
-            if not several:
-                self.tensors |= made
-                break
-            self.tensors |= {f"step{step}.{name}": value for name, value in made.items()} | {f"step{step}.axes": torch.tensor(axes)}
+            start = f"step{step}." if several else ""
+            made = {"anchors": anchors, "means": means, "maps": maps, "mean": g.mean(0)}
+            self.tensors |= {start + name: value.float() for name, value in made.items()}
+            if several:
+                self.tensors[f"{start}axes"] = torch.tensor(axes)
             g = g.mean(0) + torch.einsum("nj,nl,jkl->nk", near, centred, maps)
         return self
 
     def __call__(self, g: Tensor, images: Tensor) -> Tensor:
         tensors = {name: value.to(g.device) for name, value in self.tensors.items()}
         places = []
-        for start in _numbered(tensors, "score", "beta") or ["score."]:
+        for start in _starts(tensors, "beta"):
             score = AttributeScore({name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)})
             places.append(score.quantile(score(images.to(g.device))))  # (N,)
-        for start in _numbered(tensors, "step", "anchors") or [""]:
+        for start in _starts(tensors, "anchors"):
             anchors, means, maps, mean = (tensors[start + name] for name in ("anchors", "means", "maps", "mean"))
             axes = tensors[f"{start}axes"].tolist() if start else [0]
-            near = _product([_hats(places[j], anchors) for j in axes])  # (N, J)
+            near = _near([places[j] for j in axes], anchors)  # (N, J)
             centred = g - near @ means
             g = mean + torch.einsum("nj,nl,jkl->nk", near, centred, maps)
         return g
@@ -214,19 +211,17 @@ class Discriminants(Eraser):
     RIDGE = 1e-3  # in units of the mean variance within people: directions that hardly vary do not count as certain
 
     def __init__(self, components: int = 8) -> None:
-        if type(components) is not int or components < 1:
-            raise UserError(f"Discriminants needs a whole number of components, at least 1, not {components!r}.")
-        super().__init__(components=components)
+        super().__init__()
+        self.settings["components"] = whole_number("Discriminants.components", components)
 
     def fit(self, sample: Sample) -> Discriminants:
         centred = sample.g - sample.g.mean(0)
         k = centred.shape[1]
         within = _within(centred, sample.identity)
-        within = torch.eye(k, dtype=torch.float64) if within is None else within
         white = _root(within + self.RIDGE * within.trace() / k * torch.eye(k, dtype=torch.float64), -0.5)
         _, directions = torch.linalg.eigh(white @ (centred.T @ centred / len(centred)) @ white)
-        several = sample.labels.shape[1]
-        kept = directions.flip(1)[:, : self.settings["components"] + several * (several + 1) // 2 - 1]
+        m = sample.labels.shape[1]
+        kept = directions.flip(1)[:, : self.settings["components"] + m * (m + 1) // 2 - 1]
         self.tensors = {"mean": sample.g.mean(0).float(), "projection": (white @ kept).float()}
         return self
 
@@ -239,41 +234,79 @@ ERASERS: dict[str, type[Eraser]] = {eraser.kind: eraser for eraser in (ScoreEras
 """Kind -> eraser."""
 
 
-def moving(erasers: Sequence[Eraser | type[Eraser]]) -> list[str]:
-    """The kinds of those erasers after which g lies on other axes."""
-    return [eraser.kind for eraser in erasers if getattr(eraser, "moves_axes", False)]
+class Erased(Defence):
+    """Any anonymizer, and what an eraser leaves of its g. Several erasers work one after another, each fitted on what the last one left.
+
+    `fit` takes one attribute or several. A base that hides one attribute only (the paper's AIA) is fitted to hide the first.
+
+    Args:
+        base: an anonymizer with `fit`, or a fitted one, or any function of images.
+        erasers: erasers, or names in `ERASERS`.
+        seed: of the attribute score's random features.
+    """
+
+    wraps = True
+
+    def __init__(self, base: Anonymizer, erasers: tuple[Eraser | str, ...] = ("leace",), seed: int = 0) -> None:
+        super().__init__(seed, base)
+        if unknown := [name for name in erasers if isinstance(name, str) and name not in ERASERS]:
+            raise UserError(f"There is no eraser {unknown[0]!r}; there are {', '.join(ERASERS)}.")
+        self.erasers: tuple[Eraser, ...] = tuple(ERASERS[e]() if isinstance(e, str) else e for e in erasers)
+
+    @property
+    def name(self) -> str:
+        """The base's name and the erasers'."""
+        return " + ".join([getattr(self.base, "name", type(self.base).__name__), *(eraser.kind for eraser in self.erasers)])
+
+    def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
+        base.both_labels(faces, names, 2, "an eraser needs two images of each label")
+        sample = Sample.of(self.base, faces, self.seed, names)
+        for eraser in self.erasers:
+            eraser.fit(sample)
+            parts = zip(sample.g.split(512), base.batches(sample.faces), strict=True)
+            sample = dataclasses.replace(sample, g=torch.cat([eraser(g.float(), images).double() for g, images in parts]))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1] to what is left of g, (N, k')."""
+        g = self.base(images)
+        for eraser in self.erasers:
+            fitted(self, eraser.tensors)
+            g = eraser(g, images)
+        return g
+
+    @property
+    def decode(self):
+        """The base's decoder, where there is one and the erasers left g its shape."""
+        for eraser in self.erasers:
+            if eraser.moves_axes:
+                raise AttributeError(f"this anonymizer has no decoder: the eraser {eraser.kind!r} gave g other axes")
+        return self.base.decode
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        return {f"eraser{i}": eraser.tensors for i, eraser in enumerate(self.erasers)}
+
+    def describe(self) -> dict:
+        return {"erasers": [{"kind": eraser.kind, **eraser.settings} for eraser in self.erasers]}
+
+    @classmethod
+    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None) -> Erased:
+        made = [from_record(ERASERS[saved.pop("kind")], saved) for saved in map(dict, state["erasers"])]
+        return cls(base, tuple(made), state["seed"])
 
 
-def _hats(places: Tensor, anchors: Tensor) -> Tensor:
-    """Weights (N, J) of evenly spaced `anchors` (J,) for `places` (N,): linear interpolation, outside the nearest alone; rows sum to 1."""
+def _near(places: list[Tensor], anchors: Tensor) -> Tensor:
+    """Weights (N, J ^ m) of the combinations of evenly spaced `anchors` (J,) for places (N,) along each of m axes; rows sum to 1.
+
+    Along an axis it is linear interpolation, outside the nearest alone.
+    """
     spacing = anchors[1] - anchors[0]
-    inside = places.clamp(anchors[0], anchors[-1])
-    return (1 - (inside[:, None] - anchors).abs() / spacing).clamp(min=0)
+    hats = [(1 - (place.clamp(anchors[0], anchors[-1])[:, None] - anchors).abs() / spacing).clamp(min=0) for place in places]
+    return functools.reduce(lambda near, other: (near[:, :, None] * other[:, None, :]).flatten(1), hats)
 
 
-def _anchors(count: int) -> Tensor:
-    """`count` places (count,), evenly spread over [0, 1]."""
-    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
-
-
-def _product(weights: list[Tensor]) -> Tensor:
-    """Weights (N, J) along each of several axes to those of their combinations, (N, J ^ axes); rows still sum to 1."""
-    near = weights[0]
-    for other in weights[1:]:
-        near = (near[:, :, None] * other[:, None, :]).flatten(1)
-    return near
-
-
-def _rounds(attributes: int, enough: bool) -> list[list[int]]:
-    """Along which scores the transports of `ScoreErasure` go, in their order."""
-    if attributes == 1:
-        return [[0]]
-    return [[j] for _ in range(2) for j in range(attributes)] + ([list(range(attributes))] if enough else [])
-
-
-def _numbered(tensors: dict[str, Tensor], kind: str, one: str) -> list[str]:
-    """ "kind0.", "kind1." … as far as there are tensors of that name; each has one that is called `one`."""
-    return list(itertools.takewhile(lambda start: start + one in tensors, (f"{kind}{i}." for i in itertools.count())))
+def _starts(tensors: dict[str, Tensor], end: str) -> list[str]:
+    """What the names of tensors that end so start with, by number: "step0.", "step1." …; one without a number, where there is one."""
+    return sorted((name.removesuffix(end) for name in tensors if name.endswith(end)), key=lambda start: (len(start), start))
 
 
 def _root(matrix: Tensor, power: float) -> Tensor:
@@ -288,13 +321,13 @@ def _transport(source: Tensor, target: Tensor) -> Tensor:
     return inverse @ _root(root @ target @ root, 0.5) @ inverse
 
 
-def _within(g: Tensor, identity: np.ndarray) -> Tensor | None:
-    """The covariance of g (N, k) within people, (k, k), unbiased; None where nobody has two images."""
+def _within(g: Tensor, identity: np.ndarray) -> Tensor:
+    """The covariance of g (N, k) within people, (k, k), unbiased; the identity where nobody has two images."""
     _, person, count = np.unique(identity, return_inverse=True, return_counts=True)
     person, count = torch.from_numpy(person), torch.from_numpy(count)
     several = (count > 1)[person]
     if not several.any():
-        return None
+        return torch.eye(g.shape[1], dtype=g.dtype)
     means = torch.zeros(len(count), g.shape[1], dtype=g.dtype).index_add_(0, person, g) / count[:, None]
     residual = (g - means[person])[several]
     return residual.T @ residual / (several.sum() - (count > 1).sum())

@@ -2,8 +2,7 @@
 
 Two Gaussians N(a, sigma^2 I) and N(b, sigma^2 I) whose centres are at most 2 C apart can be told apart no better than N(0, 1) and N(mu, 1),
 mu = 2 C / sigma (Dong, Roth & Su 2022: mu-Gaussian differential privacy). That holds for mixtures of such Gaussians too, and so for the
-representations of any two groups of people: whatever the attacker knows and computes, AUC <= Phi(mu / 2^1/2), balanced accuracy <=
-Phi(mu / 2).
+representations of any two groups of people, whatever the attacker knows and computes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import Tensor
 from ..anonymizers import Anonymizer
 from ..faces import Faces
 from ..machine.files import UserError
-from .base import Defence, fitted
+from .base import Defence, fitted, from_record
 from .erasers import Sample
 
 
@@ -50,37 +49,30 @@ class CertifiedNoise(Defence):
     the one who knows this class, c, C and sigma included. It does not depend on c and C being well chosen; only the utility does. What it
     does not cover:
 
-    * m representations of one person, whether of one image with fresh noise each time or of m images, which are correlated: together
-      they have mu m^1/2. Each more image is a query more.
-    * `fresh=False`: the noise follows from the image's pixels and a secret key, so that asking again for the same image returns the
-      same g and averages nothing out. The guarantee then rests on the key staying secret, and on the generator (NumPy's PCG64, seeded
-      by a keyed hash) looking random to the attacker, who gets one query more with each pixel he changes.
+    * m images of one person, which are correlated: together they have mu m^1/2. Each more image is a query more.
+    * Somebody who knows the seed. The noise follows from it and the image's pixels, so that asking again for the same image returns the
+      same g and averages nothing out. Where the guarantee is to count, draw a large seed (`secrets.randbits(128)`) and keep it, and the
+      folder that `save` writes, to yourself. It then rests on the generator (NumPy's PCG64, seeded by a keyed hash) looking random to the
+      attacker, who gets one query more with each pixel he changes.
     * The weights. They were learned from the train split, and the certificate says nothing of the people in it.
 
     Args:
         base: an anonymizer with `fit`, or a fitted one, or any function of images.
         mu: the certificate; smaller is more private. `mu_for_auc` turns a bound into it.
         clip: C; 0 takes the median distance from the mean on the train split.
-        fresh: draw the noise anew at every call, instead of from image and key.
-        key: secret, 16 bytes or more, for `fresh=False`; None derives one from the seed, which is good for experiments only: who knows
-            the seed can subtract the noise.
-        seed: of the fresh noise, or of the key.
+        seed: of the noise; who knows it can subtract the noise.
     """
 
     wraps = True
+    REMOVED = {"fresh": False, "own_key": True}  # settings of older versions, with the values that did nothing
 
-    def __init__(
-        self, base: Anonymizer, mu: float = 1.0, clip: float = 0.0, fresh: bool = False, key: bytes | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, base: Anonymizer, mu: float = 1.0, clip: float = 0.0, seed: int = 0) -> None:
         super().__init__(seed, base)
         if not math.isfinite(clip) or clip < 0:
             raise UserError(f"clip must be a finite number that is not negative, not {clip!r}.")
-        if key is not None and len(key) < 16:
-            raise UserError(f"The key must have at least 16 bytes, not {len(key)}; secrets.token_bytes(32) makes one.")
-        self.mu, self.clip, self.fresh, self.derived = _positive(mu), float(clip), fresh, key is None
-        self.key = hashlib.sha256(f"certified noise:{seed}".encode()).digest() if key is None else key
+        self.mu, self.clip = _positive(mu), float(clip)
+        self.key = hashlib.sha256(f"certified noise:{seed}".encode()).digest()
         self.tensors: dict[str, Tensor] = {}
-        self._generator = np.random.default_rng((seed, 1))
 
     @property
     def name(self) -> str:
@@ -92,11 +84,6 @@ class CertifiedNoise(Defence):
         """Standard deviation of the noise in each coordinate: 2 C / mu."""
         return 2 * self.clip / self.mu
 
-    @property
-    def centre(self) -> Tensor:
-        """c, float32 (k,)."""
-        return fitted(self, self.tensors)["centre"]
-
     def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
         g = Sample.of(self.base, faces).g
         self.tensors["centre"] = g.mean(0).float()
@@ -107,23 +94,18 @@ class CertifiedNoise(Defence):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [0, 1] to clipped and noisy g (N, k)."""
-        centre = self.centre
+        centre = fitted(self, self.tensors)["centre"]  # (k,)
         g = self.base(images)
         centre = centre.to(g.device)
-        g = self.clipped(g - centre)
+        g = g - centre
+        g = g * (self.clip / g.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
         return centre + g + self.sigma * self._noise(images, g.shape[1]).to(g.device)
 
-    def clipped(self, g: Tensor) -> Tensor:
-        """Centred g (N, k), shortened to length C where it is longer."""
-        return g * (self.clip / g.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
-
     def _noise(self, images: Tensor, k: int) -> Tensor:
-        if self.fresh:
-            return torch.from_numpy(self._generator.standard_normal((len(images), k), dtype=np.float32))
         pixels = (images.detach().cpu() * 255).round().to(torch.uint8).contiguous().numpy()
         rows = np.zeros((len(pixels), k), dtype=np.float32)
         for row, image in zip(rows, pixels, strict=True):
-            digest = hashlib.blake2b(image.tobytes(), key=self.key[:64], digest_size=32).digest()
+            digest = hashlib.blake2b(image.tobytes(), key=self.key, digest_size=32).digest()
             row[:] = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32)).standard_normal(k, dtype=np.float32)
         return torch.from_numpy(rows)
 
@@ -131,13 +113,12 @@ class CertifiedNoise(Defence):
         return {"noise": self.tensors}
 
     def describe(self) -> dict:
-        return {"mu": self.mu, "clip": self.clip, "fresh": self.fresh, "own_key": self.derived}
+        return {"mu": self.mu, "clip": self.clip}
 
     @classmethod
-    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> CertifiedNoise:
-        if not state["own_key"] and not state["fresh"] and key is None:
-            raise UserError("This noise was made with a secret key, which is never written: load_anonymizer(folder, key=...).")
-        return cls(base, state["mu"], state["clip"], state["fresh"], None if state["own_key"] else key, state["seed"])
+    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None) -> CertifiedNoise:
+        settings = {name: state[name] for name in ("mu", "clip", "fresh", "own_key", "seed") if name in state}
+        return from_record(cls, {"base": base, **settings})
 
 
 def _positive(mu: float) -> float:

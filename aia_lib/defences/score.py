@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..faces import Faces
 from ..machine.device import seeded
-from . import labels
+from . import base
 
 
 class AttributeScore:
@@ -31,16 +31,16 @@ class AttributeScore:
         self.train_scores: np.ndarray | None = None
 
     def fit(self, faces: Faces, seed: int = 0) -> AttributeScore:
-        """Learn from `faces` (the train split), from at most `labels.ENOUGH` images of it. Sets `train_scores`, float64 (N,)."""
-        if len(faces) > labels.ENOUGH:
+        """Learn from `faces` (the train split), from at most `base.ENOUGH` images of it. Sets `train_scores`, float64 (N,)."""
+        if len(faces) > base.ENOUGH:
             people, count = np.unique(faces.identity, return_counts=True)
             order = np.random.default_rng(seed).permutation(len(people))
-            rows = np.isin(faces.identity, people[order[np.cumsum(count[order]) <= labels.ENOUGH]])
+            rows = np.isin(faces.identity, people[order[np.cumsum(count[order]) <= base.ENOUGH]])
             out_of_fold = self.fit(faces.subset(rows), seed).train_scores
-            self.train_scores = torch.cat([self(images) for images in labels.batches(faces)]).double().numpy()
+            self.train_scores = torch.cat([self(images) for images in base.batches(faces)]).double().numpy()
             self.train_scores[rows] = out_of_fold
             return self
-        pixels = torch.cat([self._pixels(images) for images in labels.batches(faces)]).double()  # (N, p)
+        pixels = torch.cat([self._pixels(images) for images in base.batches(faces)]).double()  # (N, p)
         mean, scale = pixels.mean(0), pixels.std(0).clamp(min=1e-6)
         standard = (pixels - mean) / scale
         with seeded(seed, "attribute score"):
@@ -51,9 +51,13 @@ class AttributeScore:
             phases = 2 * math.pi * torch.rand(features, dtype=torch.float64)
         self.tensors = {"mean": mean.float(), "scale": scale.float(), "frequencies": frequencies.float(), "phases": phases.float()}
         phi = torch.cat([self._features(standard.float()).double(), torch.ones(len(standard), 1, dtype=torch.float64)], dim=1)  # (N, D)
-        target, weight = _balanced(np.asarray(faces.labels()))
-        fold = _folds(faces.identity, self.FOLDS, seed)
-        folds = range(int(fold.max()) + 1)
+        label = torch.from_numpy(np.asarray(faces.labels()))
+        target = torch.where(label == 1, 1.0, -1.0).double()
+        alike = [(label == value).double() for value in (0, 1)]  # both labels count alike, and no label nothing
+        weight = sum(0.5 * len(label) / max(1.0, float(rows.sum())) * rows for rows in alike)
+        people, person = np.unique(faces.identity, return_inverse=True)
+        folds = range(min(self.FOLDS, len(people)))
+        fold = (np.random.default_rng(seed).permutation(len(people)) % len(folds))[person]  # all of a person's rows in one, (N,)
         grams = [(phi[fold == f] * weight[fold == f, None]).T @ phi[fold == f] for f in folds]
         rights = [phi[fold == f].T @ (weight * target)[fold == f] for f in folds]
         gram, right = sum(grams), sum(rights)
@@ -82,7 +86,11 @@ class AttributeScore:
 
     def quantile(self, scores: Tensor) -> Tensor:
         """Scores (N,) as their place in [0, 1] among the training images' scores."""
-        return _place(scores, self.tensors["quantiles"].to(scores.device))
+        quantiles = self.tensors["quantiles"].to(scores.device)
+        right = torch.searchsorted(quantiles, scores.contiguous()).clamp(1, len(quantiles) - 1)
+        low, high = quantiles[right - 1], quantiles[right]
+        share = ((scores - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+        return (right - 1 + share) / (len(quantiles) - 1)
 
     @property
     def train_quantiles(self) -> np.ndarray:
@@ -99,27 +107,3 @@ class AttributeScore:
         frequencies, phases = (self.tensors[name].to(standard.device) for name in ("frequencies", "phases"))
         cosines = torch.cos(standard @ frequencies + phases) * (2 / len(phases)) ** 0.5
         return torch.cat([standard / standard.shape[1] ** 0.5, cosines], dim=1)
-
-
-def _balanced(labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Targets 1, -1 (N,) and weights (N,) under which both labels count alike; weight 0 where the label is unknown."""
-    weight = np.zeros(len(labels))
-    for value in (0, 1):
-        rows = labels == value
-        weight[rows] = 0.5 * len(labels) / max(1, rows.sum())
-    return torch.from_numpy(np.where(labels == 1, 1.0, -1.0)), torch.from_numpy(weight)
-
-
-def _folds(identity: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Which fold each row is in, int (N,): all of a person's rows in one, as many people in each."""
-    people, person = np.unique(identity, return_inverse=True)
-    folds = min(folds, len(people))
-    return (np.random.default_rng(seed).permutation(len(people)) % folds)[person]
-
-
-def _place(values: Tensor, quantiles: Tensor) -> Tensor:
-    """Where `values` (N,) lie among sorted `quantiles` (Q,), in [0, 1], linear in between."""
-    right = torch.searchsorted(quantiles, values.contiguous()).clamp(1, len(quantiles) - 1)
-    low, high = quantiles[right - 1], quantiles[right]
-    share = ((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
-    return (right - 1 + share) / (len(quantiles) - 1)

@@ -10,10 +10,6 @@ from ..machine.files import UserError
 from .erasers import ERASERS
 from .networks import VectorAdversary
 
-IMPOSTORS = ("free", "same", "matched")
-
-PRIVACY = ("maxent", "none")
-
 
 @dataclass(frozen=True)
 class CompactConfig:
@@ -25,7 +21,6 @@ class CompactConfig:
         k: numbers in z.
         width: channels of the encoder's first block.
         dropout: share of the encoder's last map that is dropped in training.
-        mirror: z is the mean over an image and its mirror image.
         augment: training images are mirrored, moved, turned, scaled, lit from a side, made noisy and partly hidden at random.
         impostors: whom the verification loss tells a person from: "free" (everybody), "same" (those with the same label), or "matched"
             (those that look alike as far as the attribute goes: a classifier's score weighs them).
@@ -37,7 +32,6 @@ class CompactConfig:
         adversaries: kinds of adversary, see `networks.VectorAdversary`; a kind may come more than once.
         adversary_steps: steps of each adversary per encoder step.
         renew_every: after so many steps one adversary, each in its turn, starts again from fresh weights; 0 renews none.
-        conditional: the decoder is told the attribute (Moyer et al. 2018).
         epochs: passes over the train split.
         min_steps: steps that the epochs must hold at least; with few images there are more epochs.
         decoder_epochs: passes of the decoder over the finished representations; 0 trains none (then there is no `decode`).
@@ -50,7 +44,6 @@ class CompactConfig:
     k: int = 32
     width: int = 32
     dropout: float = 0.2
-    mirror: bool = True
     augment: bool = True
     impostors: str = "matched"
     temperature: float = 0.1
@@ -61,7 +54,6 @@ class CompactConfig:
     adversaries: tuple[str, ...] = VectorAdversary.KINDS
     adversary_steps: int = 3
     renew_every: int = 60
-    conditional: bool = True
     epochs: int = 30
     min_steps: int = 600
     decoder_epochs: int = 10
@@ -71,7 +63,7 @@ class CompactConfig:
     adversary_learning_rate: float = 2e-3
     average: float = 0.99
 
-    REMOVED: ClassVar[dict] = {"gamma": 0.0, "kl": 0.0}
+    REMOVED: ClassVar[dict] = {"gamma": 0.0, "kl": 0.0, "mirror": True, "conditional": True}
     """Settings of older versions, with the values that did nothing."""
 
     def __post_init__(self) -> None:
@@ -82,8 +74,8 @@ class CompactConfig:
         _positive(self, "temperature", "learning_rate", "adversary_learning_rate")
         _not_negative(self, "alpha", "beta", "matching", "weight_decay")
         _share(self, "dropout", "average")
-        _one_of(self, "impostors", *IMPOSTORS)
-        _one_of(self, "privacy", *PRIVACY)
+        _one_of(self, "impostors", "free", "same", "matched")
+        _one_of(self, "privacy", "maxent", "none")
         _several_of(self, "adversaries", VectorAdversary.KINDS)
         if self.privacy != "none" and not self.adversaries:
             raise UserError(f"CompactConfig.adversaries is empty, but privacy={self.privacy!r} needs at least one; or set privacy='none'.")

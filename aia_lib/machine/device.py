@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from .files import UserError
 
-# --- device and precision ---------------------------------------------------------------------------------------------
-
 
 def pick_device(name: str | None = None) -> torch.device:
     """CUDA where there is one, else Apple's MPS, else the CPU; or the device called `name`.
@@ -36,13 +34,13 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
-def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractContextManager:
+def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """bfloat16 arithmetic where the hardware has it (recent NVIDIA cards, CPUs with AVX512-BF16 or AMX), else float32."""
     if device.type == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported()
     else:
         has_bf16 = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled) if has_bf16 else contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if has_bf16 else contextlib.nullcontext()
 
 
 @functools.cache

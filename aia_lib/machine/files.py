@@ -12,13 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-# RLIMIT_FSIZE and quotas answer with other codes than a full disk; to the user all three are one problem.
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-_WRONG_KIND = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-
 
 class UserError(Exception):
     """Something the user can mend. Its one-line message names the value and the way out.
@@ -38,14 +31,14 @@ def explain_os_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a full disk, a quota, RLIMIT_FSIZE: one problem to the user
             raise UserError(
                 f"{path}: no space left on the device ({os.strerror(error.errno)}). "
                 "Free some, or choose another folder; what was finished before is kept."
             ) from error
-        if error.errno in _NOT_WRITABLE:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"{error.filename or path}: permission denied. Choose a folder that you can write.") from error
-        if error.errno in _WRONG_KIND:
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
             raise UserError(f"{path}: there is a file in the place of a folder, or the other way round. Choose another place.") from error
         raise
 
@@ -68,7 +61,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private; results are meant to be read
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes files private; results are meant to be read
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -96,21 +91,14 @@ def locked(folder: str | os.PathLike, message: str) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(message) from error
-        except OSError:  # some network file systems have no locks
-            pass
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(message) from error
         yield
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -16,12 +16,9 @@ def fit_best(
     Args:
         network: put into training mode before each round; the judge sets evaluation mode itself, where it needs it.
         learn: trains for round i = 0, 1, …: an epoch, or some steps.
-        judge: the score on val after a round; higher is better.
+        judge: the score on val after a round; higher is better, and the best is returned.
         rounds: at most so many, at least one.
         patience: stop after more than so many rounds without a better score; None never stops early.
-
-    Returns:
-        The best score.
 
     Raises:
         ValueError: no round had a score above minus infinity: all were NaN.

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +24,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .device import derive_seed
-from .files import UserError, atomic_write, sha256, write_json
+from .files import UserError, atomic_write, write_json
 
 History = dict[str, list[float]]
 """The mean of every logged value over each epoch."""
 
 SAVE_EVERY = 30.0
 """Seconds between two checkpoints of one stage: what a machine that disappears can cost."""
-
-
-# --- a stage that can be killed ---------------------------------------------------------------------------------------
 
 
 class Checkpoint:
@@ -55,7 +51,7 @@ class Checkpoint:
             UserError: the disk is full or the folder cannot be written; the last checkpoint is still there.
         """
         content = save_tensors({key: value.detach().to("cpu").contiguous() for key, value in tensors.items()})
-        digest = _sha256(content)
+        digest = hashlib.sha256(content).hexdigest()
         # Two different states have different hashes, so a new file never overwrites the one the index still names.
         path = self.folder / f"{self.name}-{digest[:16]}.safetensors"
         with atomic_write(path) as file:
@@ -81,7 +77,7 @@ class Checkpoint:
                 raise ValueError("its own SHA-256 differs from the recorded one")
             path = self.folder / state["file"]
             content = path.read_bytes()
-            if _sha256(content) != state["sha256"]:
+            if hashlib.sha256(content).hexdigest() != state["sha256"]:
                 raise ValueError(f"the SHA-256 of {path.name} differs from the recorded one")
             tensors = load_tensors(content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
@@ -89,36 +85,25 @@ class Checkpoint:
                 f"The checkpoint {self.index} is damaged ({type(error).__name__}: {error}). "
                 "Remove that file to make it again; all else is kept."
             ) from error
-        if settings is not None:
-            self._same_settings(state.get("settings") or {}, json.loads(json.dumps(settings)))
-        return tensors, state
-
-    def _same_settings(self, saved: dict, wanted: dict) -> None:
-        if saved != wanted:
+        saved, wanted = state.get("settings") or {}, json.loads(json.dumps(settings))
+        if wanted is not None and saved != wanted:
             keys = sorted(saved.keys() | wanted.keys())
             other = [f"{key} was {saved.get(key)!r}, is {wanted.get(key)!r}" for key in keys if saved.get(key) != wanted.get(key)]
             raise UserError(
                 f"The checkpoint {self.index} is of other settings ({'; '.join(other)}). Use the old settings or another output folder."
             )
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+        return tensors, state
 
 
 def signed(index: dict) -> dict:
     """A checkpoint's index with the SHA-256 of all else in it, which `Checkpoint.load` checks."""
     index = {key: value for key, value in index.items() if key != "index_sha256"}
-    return {**index, "index_sha256": _sha256(json.dumps(index, sort_keys=True).encode())}
+    return {**index, "index_sha256": hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()}
 
 
-def weights_digest(modules: dict[str, nn.Module]) -> str:
-    """16 hexadecimal digits that name the weights and buffers of `modules`."""
-    digest = hashlib.sha256()
-    for module in modules.values():
-        for value in module.state_dict().values():
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def named_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """All weights and buffers of `modules`, as "<module's name>.<key>"."""
+    return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
 
 
 class Stage:
@@ -155,18 +140,18 @@ class Stage:
         self.images, self.batch_size = images, min(batch_size, images)
         self.steps_per_epoch = max(1, images // self.batch_size)
         self.epochs, self.progress = epochs, progress
-        self.settings = {"stage": name, "seed": seed, "images": images, "start": weights_digest(modules), **settings}
+        start = hashlib.sha256()
+        for value in named_tensors(modules).values():
+            start.update(value.detach().cpu().contiguous().numpy().tobytes())
+        self.settings = {"stage": name, "seed": seed, "images": images, "start": start.hexdigest()[:16], **settings}
         self.checkpoint = Checkpoint(folder, name) if folder is not None else None
         self.history: History = {}
         self._sums: dict[str, Tensor | float] = {}
 
     def __iter__(self) -> Iterator[int]:
-        start = self._restore()
-        total = self.epochs * self.steps_per_epoch
-        if start == total:
-            return
+        start, total = self._restore(), self.epochs * self.steps_per_epoch
         last_save = time.monotonic()
-        bar = tqdm(total=total, initial=start, desc=self.name, unit="step", disable=not self.progress)
+        bar = tqdm(total=total, initial=start, desc=self.name, unit="step", disable=not self.progress or start == total)
         with _deferred_interrupt() as interrupted, bar:
             for step in range(start, total):
                 yield step
@@ -190,7 +175,7 @@ class Stage:
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
 
     def generator(self, *parts: int | str) -> np.random.Generator:
-        """A generator of its own for `parts` of this stage, whatever was drawn before."""
+        """A generator for `parts` of this stage alone, whatever was drawn before."""
         return np.random.default_rng(derive_seed(self.seed, self.name, *parts))
 
     def log(self, **values: Tensor | float) -> None:
@@ -205,7 +190,7 @@ class Stage:
         bar.set_postfix({key: f"{values[-1]:.4f}" for key, values in self.history.items()})
 
     def _save(self, done: int, finished: bool) -> None:
-        tensors = {f"{name}.{key}": value for name, module in self.modules.items() for key, value in module.state_dict().items()}
+        tensors = named_tensors(self.modules)
         if not finished:  # the optimisers' state is three quarters of the bytes and of no use once the stage has ended
             for name, optimizer in self.optimizers.items():
                 for index, state in optimizer.state_dict()["state"].items():
@@ -223,8 +208,6 @@ class Stage:
             load_module(module, tensors, name, self.checkpoint.index)
         self.history, self._sums = state["history"], dict(state["sums"])
         if state["step"] == self.epochs * self.steps_per_epoch:
-            for module in self.modules.values():
-                module.eval()
             return state["step"]
         for name, optimizer in self.optimizers.items():
             saved: dict[int, dict[str, Tensor]] = {}
@@ -233,10 +216,10 @@ class Stage:
                     index, field = key.removeprefix(f"optimizer.{name}.").split(".")
                     saved.setdefault(int(index), {})[field] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": saved})
-            for parameter, own in optimizer.state.items():
-                for key, value in own.items():
+            for parameter, moments in optimizer.state.items():
+                for key, value in moments.items():
                     if value.shape == parameter.shape:  # the fused kernel goes through memory: moments must lie there as the weights do
-                        own[key] = torch.empty_like(parameter).copy_(value)
+                        moments[key] = torch.empty_like(parameter).copy_(value)
         return state["step"]
 
 
@@ -246,39 +229,11 @@ def load_module(module: nn.Module, tensors: dict[str, Tensor], name: str, source
     Raises:
         UserError: a tensor is missing or has another shape than the module's.
     """
-    own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+    weights = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
     try:
-        module.load_state_dict(own)
+        module.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{source} does not fit the {name}: {str(error).splitlines()[-1].strip()}") from error
-
-
-def save_parts(anonymizer: Any, folder: str | Path) -> None:
-    """Write an anonymizer that has `parts()` and `describe()`: what it wraps, then its tensors, last the index that names both.
-
-    Raises:
-        UserError: it wraps something that cannot be saved, or the folder cannot be written.
-    """
-    folder, state = Path(folder), {}
-    tensors: dict[str, Tensor] = {}
-    for name, part in anonymizer.parts().items():
-        values = part.state_dict() if isinstance(part, nn.Module) else part
-        tensors |= {f"{name}.{key}": value for key, value in values.items()}
-    base = getattr(anonymizer, "base", None)
-    if base is not None:
-        if not hasattr(base, "save"):
-            raise UserError(f"{type(base).__name__} has no save(folder), so what wraps it cannot be saved either; save it your own way.")
-        base.save(folder / "base")
-        state["base"] = sha256(folder / "base" / "anonymizer.json")
-    Checkpoint(folder, "anonymizer").save(
-        tensors,
-        kind=type(anonymizer).__name__,
-        attribute=anonymizer.attribute,
-        seed=anonymizer.seed,
-        history=getattr(anonymizer, "history", {}),
-        **anonymizer.describe(),
-        **state,
-    )
 
 
 @contextlib.contextmanager

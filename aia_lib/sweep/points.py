@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..anonymizers import AIA, Original, fitted, siamese_without_task
+from ..anonymizers import AIA, Original, fitted_networks, siamese_without_task
 from ..attackers import ATTACKERS
 from ..audit import AuditReport, audit
 from ..faces import Faces
@@ -70,7 +70,7 @@ def train_stack(shared: Shared, job: Job) -> list[AIA]:
     made = [AIA(profile, seed, shared.device, alpha=point.alpha, beta=point.beta) for point in job.points]
     configs = [method.profile.finetune for method in made]
     stacked, history = finetune_stack(
-        train, fitted(job.start), configs, profile.adversary, profile.siamese, seed=seed, folder=job.folder, progress=False
+        train, fitted_networks(job.start), configs, profile.adversary, profile.siamese, seed=seed, folder=job.folder, progress=False
     )
     for method, nets in zip(made, stacked, strict=True):
         method.networks, method.attribute = nets, train.attribute

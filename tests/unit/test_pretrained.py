@@ -9,7 +9,7 @@ import torch
 
 import aia_lib
 from aia_lib import UserError, load_faces, load_pretrained
-from aia_lib.anonymizers import fitted
+from aia_lib.anonymizers import fitted_networks
 from aia_lib.audit import represent
 from aia_lib.machine.files import sha256
 from aia_lib.saving import PRETRAINED
@@ -47,7 +47,7 @@ def test_both_are_of_the_run_that_the_manifest_tells_of():
     assert MANIFEST["provenance"]["data"]["source"] == "embedded" and MANIFEST["provenance"]["seeds"] == [0]
     for name in PRETRAINED:
         assert sha256(ROOT / MANIFEST["methods"][name]["file"]) == MANIFEST["methods"][name]["sha256"]
-        assert fitted(load_pretrained(name)).size == 64
+        assert fitted_networks(load_pretrained(name)).size == 64
     assert sum(path.stat().st_size for path in ROOT.rglob("*.safetensors")) < 10_000_000
 
 
