@@ -1,14 +1,15 @@
 """The book's exercises check themselves, and its quizzes: `check("03.1", answer)`, `quiz("03")`.
 
-Each chapter has a module of its own here, `chapter_NN`, with EXERCISES: number to a function that takes the reader's answer. It stops at
-the first line that knows the answer: `accept(condition)` where it is right, `hint(condition, words)` where it is not, or a hint that it
-returns; at the end without one the answer is right. A hint says what to look at next; it never says the answer. The quizzes are JSON
-files beside them, in jupyterquiz's format.
+Each chapter has a module of its own here, `chapter_NN`, with one function for each exercise, in their order, that takes the reader's
+answer. It stops at the first line that knows the answer: `accept(condition)` where it is right, `hint(condition, words)` where it is not,
+or a hint that it returns; at the end without one the answer is right. A hint says what to look at next; it never says the answer. The
+quizzes are JSON files beside them, in jupyterquiz's format.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -56,9 +57,8 @@ def returned(answer: Answer, *arguments: object) -> Any:
 def array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A value as a float array of this shape; a hint where it has another one."""
     value = np.asarray(value, dtype=float)
-    hint(
-        value.shape != shape, f"{f'an array of shape {shape}' if shape else 'one number'} is asked for; yours has the shape {value.shape}."
-    )
+    wanted = f"an array of shape {shape}" if shape else "one number"
+    hint(value.shape != shape, f"{wanted} is asked for; yours has the shape {value.shape}.")
     return value
 
 
@@ -113,8 +113,9 @@ def exercises(chapter: str) -> dict[str, Callable[..., str | None]]:
         except Verdict as verdict:
             return verdict.args[0]
 
-    checkers = import_module(f".chapter_{chapter}", __name__).EXERCISES
-    return {number: functools.partial(judge, checker) for number, checker in checkers.items()}
+    module = import_module(f".chapter_{chapter}", __name__)
+    checkers = [part for part in vars(module).values() if inspect.isfunction(part) and part.__module__ == module.__name__]
+    return {f"{chapter}.{number}": functools.partial(judge, checker) for number, checker in enumerate(checkers, start=1)}
 
 
 def questions(chapter: str) -> list[dict]:

@@ -51,6 +51,3 @@ def _block_means(answer: Answer) -> str | None:
     hint(close(g, images[:, 0, ::4, ::4].flatten(1), 1e-5), "that is one pixel of each block. Take the mean of all sixteen.")
     hint(close(g, 16 * right, 1e-4), "that is the sum of each block. Take the mean.")
     return "the shape is right and the values are not: each number has to be the mean of a block of 4 x 4 pixels, row by row."
-
-
-EXERCISES = {"00.1": _majority_rate, "00.2": _leak_removed, "00.3": _block_means}

@@ -91,6 +91,3 @@ def _same_label_impostors(answer: Answer) -> str | None:
         return "the same seed must give the same pairs: make a generator from the seed and draw from nothing else."
     other = answer(identity, labels, 200, 1)
     hint(all(np.array_equal(one, two) for one, two in zip((a, b), other, strict=True)), "another seed must give other pairs: where is it?")
-
-
-EXERCISES = {"01.1": _count_pairs, "01.2": _share_seen, "01.3": _label_accuracy, "01.4": _same_label_impostors}

@@ -90,6 +90,3 @@ def _linear_attack(answer: Answer) -> str | None:
     w, c = (np.asarray(part, dtype=float) for part in answer(wide, rng.random((5, 20)), 1e-3))
     if not (np.isfinite(w).all() and np.isfinite(c).all()):
         return "with fewer images than numbers in g it is not finite. Where does the ridge enter?"
-
-
-EXERCISES = {"02.1": _latent_length, "02.2": _receptive_field, "02.3": _psnr, "02.4": _linear_attack}

@@ -81,6 +81,3 @@ def _person_interval(answer: Answer) -> str | None:
     pair = answer(np.array([0.9, 0.1, 0.2, 0.3]), lopsided, np.arange(4), 50, 0)
     if not np.isfinite(np.asarray(pair, dtype=float)).all():
         return "some draws hold people of one label only; they have no AUC: leave them out."
-
-
-EXERCISES = {"03.1": _one_logit, "03.2": _sign_free, "03.3": _accuracies, "03.4": _person_interval}

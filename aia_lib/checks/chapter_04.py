@@ -82,6 +82,3 @@ def _mixture(answer: Answer) -> str | None:
     if close([first, second], [1 - right[1], 1 - right[2]], 1e-6):
         return "below 0.5: which pairs should have the higher score, if the score is a distance?"
     return "q is right. Each AUC compares *all* genuine pairs with one of the two kinds of impostors: which rows does it need?"
-
-
-EXERCISES = {"04.1": _loss_of_lfw_pairs, "04.2": _tar, "04.3": _mixture}

@@ -83,6 +83,3 @@ def _reverse(answer: Answer) -> str | None:
         hint(torch.allclose(back, beta * weights), "the gradient is scaled but not turned round.")
         hint(torch.allclose(back, -weights), "turned round, but not scaled: where does beta go?")
         return "for a gradient of 1 behind the layer, which number must arrive before it?"
-
-
-EXERCISES = {"05.1": _leak, "05.2": _gain, "05.3": _reverse}

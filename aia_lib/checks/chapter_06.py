@@ -79,6 +79,3 @@ def _people_interval(answer: Answer) -> str | None:
     hint(width > 1.2 * wanted, "too wide for 95 %: which two quantiles leave 2.5 % on each side?")
     if max(abs(low - right[0]), abs(high - right[1])) > 0.35 * wanted:
         return "the width is right, the place is not: is the AUC of each resample computed on the resampled scores *and* labels?"
-
-
-EXERCISES = {"06.1": _exchange, "06.2": _figures, "06.3": _people_interval}

@@ -116,6 +116,3 @@ def _choice(answer: Answer) -> str | None:
     one_margin = out[2] != right[2] and [*out[:2], *out[3:]] == [*right[:2], *right[3:]]
     hint(one_margin, "each setting has a margin of its own: yours seems to use one for all.")
     return "two steps: keep the settings whose leak with its margin is at most the limit; of these take the most useful, or None."
-
-
-EXERCISES = {"07.1": _front, "07.2": _hypervolume, "07.3": _choice}

@@ -73,6 +73,3 @@ def _common_hole(answer: Answer) -> str | None:
     if (out == (often < 0.5)).all() or (out == (often <= 0.5)).all():
         return "true and false are exchanged: the hole is where the region is often."
     return "for each pixel: in which share of the N images does the region cover it?"
-
-
-EXERCISES = {"08.1": _stretch, "08.2": _density, "08.3": _common_hole}

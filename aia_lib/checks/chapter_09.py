@@ -113,6 +113,3 @@ def _cheat(answer: Answer) -> str | None:
     if by_neighbours < 0.6:
         return "neither of the two reads anything. Then it is no cheat: is the label still in there, and within reach of neighbours?"
     hint(by_neighbours < 0.9, f"the line reads nothing, the neighbours only a part (AUC {by_neighbours:.2f}): there should be less noise.")
-
-
-EXERCISES = {"09.1": _bits, "09.2": _best_of_many, "09.3": _dealt, "09.4": _cheat}

@@ -103,6 +103,3 @@ def _sigma(answer: Answer) -> str | None:
             return f"{releases} releases do not need {releases} times the noise: how does the noise of a mean of m numbers fall?"
         hint(close(out, sigma / math.sqrt(releases)), "more releases tell more, so each of them needs more noise, not less.")
         return f"bound {bound}, C = {clip}, {releases} release(s): solve Phi(mu / 2^1/2) = bound for mu, then mu = 2 C / sigma for sigma."
-
-
-EXERCISES = {"10.1": _erased, "10.2": _optimal_map, "10.3": _new_people, "10.4": _sigma}

@@ -94,6 +94,3 @@ def _group_errors(answer: Answer) -> str | None:
     if close(out, [rates(group == 0), rates(group != 0)]) or close(out, [rates(group != 1), rates(group == 1)]):
         return "pairs of no group (-1) went into one of the groups."
     return "for one group at a time: of its impostor pairs, the share with distance <= threshold; of its genuine pairs, the share above it."
-
-
-EXERCISES = {"11.1": _cells, "11.2": _gap, "11.3": _most_unequal, "11.4": _group_errors}

@@ -96,6 +96,3 @@ def _devices_needed(answer: Answer) -> str | None:
         if out == math.inf or hours(int(out)) > limit:
             return f"for a limit of {limit:g} h you say {out:g}, which is not enough. Note that *at most* the limit is allowed."
         return f"for a limit of {limit:g} h you say {out:g}, and fewer would do: is every number tried?"
-
-
-EXERCISES = {"12.1": _speedup, "12.2": _exponent, "12.3": _gradients, "12.4": _devices_needed}
