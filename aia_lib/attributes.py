@@ -13,6 +13,7 @@ from .faces import Faces
 from .losses import adversary_loss
 from .machine.device import adam, derive_seed, pick_device, seeded
 from .machine.files import UserError
+from .machine.fit_best import fit_best
 from .machine.stage import Checkpoint, load_module
 from .statistics import roc_auc
 
@@ -103,9 +104,8 @@ def train_reader(anonymizer: object, faces: Faces, seed: int = 0) -> AttributeRe
         reader.scale.copy_(1 / (g["attack"].std(0) + 1e-4))
         optimizer = adam(reader.parameters(), 1e-3, device)
         targets = torch.from_numpy(labels["attack"].astype(np.float32)).to(device)
-        best, best_auc = None, -1.0
-        for epoch in range(EPOCHS):
-            reader.train()
+
+        def learn(epoch: int) -> None:
             order = np.random.default_rng(derive_seed(seed, "reader", epoch)).permutation(len(targets))
             for start in range(0, len(order), BATCH):
                 rows = order[start : start + BATCH]
@@ -113,10 +113,8 @@ def train_reader(anonymizer: object, faces: Faces, seed: int = 0) -> AttributeRe
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            auc = float(np.mean(list(_auc_by_attribute(reader, g["val"], labels["val"]).values())))
-            if auc > best_auc:
-                best, best_auc = {key: value.clone() for key, value in reader.state_dict().items()}, auc
-    reader.load_state_dict(best)
+
+        fit_best(reader, learn, lambda: float(np.mean(list(_auc_by_attribute(reader, g["val"], labels["val"]).values()))), EPOCHS)
     reader.test_auc = _auc_by_attribute(reader, g["test"], labels["test"])
     return reader.eval()
 

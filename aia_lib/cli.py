@@ -112,8 +112,6 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 # --- the commands -----------------------------------------------------------------------------------------------------
 
-_say = functools.partial(print, flush=True)
-
 
 def _settings(options: argparse.Namespace, size: int) -> dict:
     """The arguments of `load_faces`; `size` is the images' side where --size says nothing."""
@@ -155,31 +153,28 @@ def _profile(options: argparse.Namespace, *weights: str) -> Profile:
     return dataclasses.replace(profile, finetune=dataclasses.replace(profile.finetune, **values))
 
 
+def _surroundings(options: argparse.Namespace) -> dict:
+    """What a long run takes of the command line beside its settings: the device, progress bars, the command, and where words go."""
+    from .machine.device import pick_device
+
+    say = functools.partial(print, flush=True)
+    return {"device": pick_device(options.device), "progress": not options.quiet, "command": options.argv, "say": say}
+
+
 def _run(options: argparse.Namespace) -> None:
     profile = _profile(options, "alpha", "beta")
     _settings(options, profile.size)  # what cannot be is refused before anything is imported or read
     _check_place(options.out)
 
     from .defences.settings import HardenedConfig
-    from .machine.device import pick_device
     from .machine.workfolder import WorkFolder
     from .report.ledger import table
     from .run import run_paper
 
     WorkFolder(options.out, "run").check(options.resume)
-    device = pick_device(options.device)
-    report = run_paper(
-        _load(options, profile.size),
-        profile,
-        options.out,
-        seeds=options.seeds,
-        resume=options.resume,
-        harden=HardenedConfig() if options.harden else None,
-        device=device,
-        progress=not options.quiet,
-        command=options.argv,
-        say=_say,
-    )
+    surroundings = _surroundings(options)
+    faces, harden = _load(options, profile.size), HardenedConfig() if options.harden else None
+    report = run_paper(faces, profile, options.out, seeds=options.seeds, resume=options.resume, harden=harden, **surroundings)
     print(f"\n{table(report)}")
 
 
@@ -188,7 +183,6 @@ def _sweep(options: argparse.Namespace) -> None:
     _settings(options, profile.size)
     _check_place(options.out)
 
-    from .machine.device import pick_device
     from .machine.workfolder import WorkFolder
     from .report.plots import save_picture
     from .sweep import SweepConfig, get_engine, parse_range, run_sweep
@@ -199,18 +193,8 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.max_leak is not None:
         check_max_leak(options.max_leak)
     WorkFolder(options.out, "sweep").check()
-    device = pick_device(options.device)
-    result = run_sweep(
-        _load(options, profile.size),
-        config,
-        options.out,
-        engine=engine,
-        stack=options.stack,
-        device=device,
-        progress=not options.quiet,
-        command=options.argv,
-        say=_say,
-    )
+    surroundings = _surroundings(options)
+    result = run_sweep(_load(options, profile.size), config, options.out, engine=engine, stack=options.stack, **surroundings)
     print(f"\n{result.summary()}")
     if options.max_leak is not None:
         print(result.recommend(options.max_leak))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import PROFILES
 from .datasets import SOURCES
@@ -15,17 +14,16 @@ Options = dict[str, dict[str, Any]]
 """Option or argument to what argparse's add_argument takes of it."""
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command: one line, the help, the examples, and its options by the title of their group."""
 
     summary: str
     text: str
     examples: str
-    groups: dict[str, Options] = field(default_factory=dict)
+    groups: dict[str, Options] = {}
 
 
-def seeds(text: str) -> list[int]:
+def seed_list(text: str) -> list[int]:
     """The seeds that --seeds names: "3" is 0, 1 and 2, "4,7" these two. ArgumentTypeError for anything else."""
     try:
         numbers = [int(part) for part in text.split(",")]
@@ -52,12 +50,8 @@ def _how(count: int) -> Options:
     return {
         "--profile": _option("NAME", profiles, choices=tuple(PROFILES)),
         "--device": _option("NAME", "cuda, mps or cpu (default: the best there is)"),
-        "--seeds": {"metavar": "N", "help": words, "type": seeds, "default": list(range(count))},
+        "--seeds": {"metavar": "N", "help": words, "type": seed_list, "default": list(range(count))},
     }
-
-
-def _out(folder: str) -> Options:
-    return {"--out": _option("FOLDER", "where everything is written", default=folder)}
 
 
 QUIET = {"--quiet": _flag("no progress bars")}
@@ -80,12 +74,6 @@ METHOD = {
     "--adversary": _option("HOW", _ADVERSARY, choices=("alternating", "frozen")),
     "--adversary-loss": _option("LOSS", _LOSS, choices=("literal", "capped", "maxent")),
     "--attach": _option("WHERE", _ATTACH, choices=("latent", "image")),
-}
-
-RAY = {
-    "--ray-address": _option(
-        "HOST:PORT", "a Ray cluster's head node, or auto for the Ray that runs here (default RAY_ADDRESS, else Ray is started here)"
-    )
 }
 
 HELP = "Hide an attribute in face representations, then measure what still leaks."
@@ -125,7 +113,7 @@ examples:
             },
             "how long, and where to": {
                 **_how(3),
-                **_out("runs/aia"),
+                "--out": _option("FOLDER", "where everything is written", default="runs/aia"),
                 "--resume": _flag("go on with the run that --out holds"),
                 "--harden": _flag("also the method that this library recommends, HardenedAIA"),
             },
@@ -158,10 +146,13 @@ examples:
                 **_how(3),
                 "--engine": _option("NAME", "where the points are done: local, in processes here, or ray", default="local"),
                 "--workers": _option("N", "points at once (default: one for each core)", type=int),
-                **RAY,
+                "--ray-address": _option(
+                    "HOST:PORT",
+                    "a Ray cluster's head node, or auto for the Ray that runs here (default RAY_ADDRESS, else Ray is started here)",
+                ),
                 "--stack": _option("P", "train P points as one program (default: 1, on a GPU 24)", type=int),
                 "--max-leak": _option("AUC", "name the setting with the most utility that leaks at most this", type=float),
-                **_out("runs/sweep"),
+                "--out": _option("FOLDER", "where everything is written", default="runs/sweep"),
             },
         },
     ),

@@ -94,14 +94,16 @@ def gradcam(
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     if images.ndim != 4 or not len(images):
         raise UserError(f"Grad-CAM needs images of shape (N, C, H, W) with N > 0, not {tuple(images.shape)}.")
-    layer = last_convolution(model) if layer is None else layer
-    place = next((name for name, module in model.named_modules() if module is layer), None)
-    if place is None:
+    if layer is None:
+        layer = next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Conv2d)), None)
+    if layer is None:
+        raise UserError(f"{type(model).__name__} has no convolution: Grad-CAM needs a map to look at. Name a `layer` that gives one.")
+    if not any(module is layer for module in model.modules()):
         raise UserError(f"The layer {type(layer).__name__} is not a module of {type(model).__name__}.")
 
     # The package sets eval(), hooks the layer and writes gradients; a copy spares the caller all three.
-    model = copy.deepcopy(model)
-    cam = METHODS[method](model=model, target_layers=[model.get_submodule(place)])
+    model, layer = copy.deepcopy((model, layer))
+    cam = METHODS[method](model=model, target_layers=[layer])
     # Asking for the input's gradient makes frozen models work.
     with torch.enable_grad():
         parts = [_explain(cam, batch.detach().to(cam.device, copy=True).requires_grad_(), label) for batch in images.split(batch_size)]
@@ -133,11 +135,3 @@ def _explain(cam: BaseCAM, images: Tensor, label: int | None) -> tuple[np.ndarra
     stretched = cam.aggregate_multi_layers([scale_cam_image(maps, cam.get_target_width_height(images))[:, None]])  # (N, H, W)
     drawn = F.interpolate(torch.from_numpy(maps)[:, None], size=images.shape[2:], mode="bilinear")[:, 0]
     return drawn.numpy(), stretched, logit.float().cpu().flatten().numpy()
-
-
-def last_convolution(model: nn.Module) -> nn.Module:
-    """The two-dimensional convolution that `model` registered last. Raises UserError where it has none."""
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    if not convolutions:
-        raise UserError(f"{type(model).__name__} has no convolution: Grad-CAM needs a map to look at. Name a `layer` that gives one.")
-    return convolutions[-1]

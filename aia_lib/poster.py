@@ -52,7 +52,7 @@ def show_attributes(images: Sequence[str], run: str | Path, only: str | None, ou
     size, source = report["settings"]["size"], report["provenance"]["data"]["source"]
     pixels = np.stack([_photograph(path, size, source, say) for path in images])[:, None]  # (N, 1, size, size)
     faces = to_images(pixels, pick_device())
-    probabilities, readers, rebuilt = read_attributes(run, faces)
+    probabilities, readers, rebuilt = before_and_after(run, faces)
     names = _chosen(only, readers["before"])
     chosen = {which: probabilities[which][:, [reader.attributes.index(name) for name in names]] for which, reader in readers.items()}
     aucs = [tuple(reader.test_auc[name] for reader in readers.values()) for name in names]  # before, after
@@ -95,7 +95,7 @@ def finished_report(run: str | Path) -> dict:
     return report
 
 
-def read_attributes(run: str | Path, images: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, AttributeReader], torch.Tensor]:
+def before_and_after(run: str | Path, images: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, AttributeReader], torch.Tensor]:
     """What attackers read off images before and after anonymization, with the models of a finished run.
 
     Args:

@@ -1,13 +1,15 @@
 """The book's exercises check themselves, and its quizzes: `check("03.1", answer)`, `quiz("03")`.
 
-Each chapter has a module of its own here, `chapter_NN`, with EXERCISES: number to a function that takes the reader's answer. It returns
-None where the answer is right; where it is not, it returns a hint or stops at a line of the form `hint(condition, words)`. A hint says what
-to look at next; it never says the answer. The quizzes are JSON files beside them, in jupyterquiz's format.
+Each chapter has a module of its own here, `chapter_NN`, with one function for each exercise, in their order, that takes the reader's
+answer. It stops at the first line that knows the answer: `accept(condition)` where it is right, `hint(condition, words)` where it is not,
+or a hint that it returns; at the end without one the answer is right. A hint says what to look at next; it never says the answer. The
+quizzes are JSON files beside them, in jupyterquiz's format.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -21,20 +23,30 @@ from ..machine.files import UserError
 FIGURES = "application/vnd.aia.figures+json"
 """Media type of the output in which `compare` leaves a chapter's figures, for programs that execute it."""
 
-Checker = Callable[..., "str | None"]
+Answer = Any
+"""What a reader hands in: a number, an array, a text, or a function."""
 
 
-class Hint(Exception):
-    """What is wrong with an answer, in words for the reader."""
+class Verdict(Exception):
+    """The end of a check: with a hint, or with None where the answer is right."""
 
 
-def hint(condition: object, words: str) -> None:
+def hint(condition: object, words: str | None) -> None:
     """End the check with these words where the condition is true."""
     if condition:
-        raise Hint(words)
+        raise Verdict(words)
 
 
-def call(answer: Any, *arguments: object) -> Any:
+accept = functools.partial(hint, words=None)
+"""End the check where the condition is true: the answer is right."""
+
+
+def matcher(value: Any, atol: float = 1e-8) -> Callable[..., None]:
+    """`like(other, words)`, which ends the check with these words where `value` is close to `other`; without words, as right."""
+    return lambda other, words=None: hint(close(value, other, atol), words)
+
+
+def returned(answer: Answer, *arguments: object) -> Any:
     """What the reader's function returns for these arguments; a hint where it is no function, or returns nothing."""
     hint(not callable(answer), "pass the function itself, not a value of it.")
     value = answer(*arguments)
@@ -45,9 +57,8 @@ def call(answer: Any, *arguments: object) -> Any:
 def array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A value as a float array of this shape; a hint where it has another one."""
     value = np.asarray(value, dtype=float)
-    hint(
-        value.shape != shape, f"{f'an array of shape {shape}' if shape else 'one number'} is asked for; yours has the shape {value.shape}."
-    )
+    wanted = f"an array of shape {shape}" if shape else "one number"
+    hint(value.shape != shape, f"{wanted} is asked for; yours has the shape {value.shape}.")
     return value
 
 
@@ -63,14 +74,6 @@ def close(a: Any, b: Any, atol: float = 1e-8) -> bool:
     return np.shape(a) == np.shape(b) and bool(np.allclose(a, b, atol=atol))
 
 
-def judge(checker: Checker, *answer: object) -> str | None:
-    """The hint of a checker to an answer; None where it is right."""
-    try:
-        return checker(*answer)
-    except Hint as words:
-        return str(words)
-
-
 def check(number: str, *answer: object) -> bool:
     """Say whether the answer to an exercise is right, with a hint where it is not.
 
@@ -84,30 +87,35 @@ def check(number: str, *answer: object) -> bool:
     Raises:
         UserError: there is no such exercise.
     """
-    checker = exercises(number[:2]).get(number)
-    if checker is None:
-        known = ", ".join(exercises(number[:2])) or "none in that chapter"
+    checkers = exercises(number[:2])
+    if number not in checkers:
+        known = ", ".join(checkers) or "none in that chapter"
         raise UserError(f"There is no exercise {number!r} with a checker; there are {known}.")
     if any(value is None or value is ... for value in answer):
-        hint = "replace the ... by your answer."
+        words = "replace the ... by your answer."
     else:
         try:
-            hint = checker(*answer)
+            words = checkers[number](*answer)
         except Exception as error:  # the reader's function, or an answer of another shape: theirs to see, not a failure of the book
-            hint = f"your answer could not be used ({type(error).__name__}: {error})."
-    print(f"Exercise {number}: {'right.' if hint is None else 'not yet: ' + hint}")
-    return hint is None
+            words = f"your answer could not be used ({type(error).__name__}: {error})."
+    print(f"Exercise {number}: {'right.' if words is None else 'not yet: ' + words}")
+    return words is None
 
 
-def exercises(chapter: str) -> dict[str, Checker]:
+def exercises(chapter: str) -> dict[str, Callable[..., str | None]]:
     """The checkers of a chapter ("03") by number, each returning a hint or None; empty where the chapter has none."""
-    try:
-        checkers = import_module(f".chapter_{chapter}", __name__).EXERCISES
-        return {number: functools.partial(judge, checker) for number, checker in checkers.items()}
-    except ModuleNotFoundError as error:
-        if error.name == f"{__name__}.chapter_{chapter}":
-            return {}
-        raise
+    if not (resources.files(__name__) / f"chapter_{chapter}.py").is_file():
+        return {}
+
+    def judge(checker: Callable[..., str | None], *answer: Answer) -> str | None:
+        try:
+            return checker(*answer)
+        except Verdict as verdict:
+            return verdict.args[0]
+
+    module = import_module(f".chapter_{chapter}", __name__)
+    checkers = [part for part in vars(module).values() if inspect.isfunction(part) and part.__module__ == module.__name__]
+    return {f"{chapter}.{number}": functools.partial(judge, checker) for number, checker in enumerate(checkers, start=1)}
 
 
 def questions(chapter: str) -> list[dict]:

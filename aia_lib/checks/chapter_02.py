@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from . import close, hint
+from . import Answer, accept, close, hint, matcher
 
 
-def _latent_length(answer: Callable) -> str | None:
+def _latent_length(answer: Answer) -> str | None:
     """`latent_length(height, width)`: k, the length of g."""
     sizes = [(64, 64), (32, 32), (48, 64), (66, 50)]
+    h, w = np.array(sizes).T
     out = [float(answer(*size)) for size in sizes]
-    if out == [12 * (h // 4) * (w // 4) for h, w in sizes]:
-        return None
-    if out == [0.75 * h * w for h, w in sizes]:
+    like = matcher(out)
+    like(12 * (h // 4) * (w // 4))
+    if close(out, 0.75 * h * w):
         return "right where both sides are multiples of 4. What does a pooling of 2 do with an odd row? Try 66 x 50 on the encoder."
-    hint(out == [12 * h * w for h, w in sizes], "you have the channels; what happened to height and width on the way?")
-    hint(out == [12 * (h // 2) * (w // 2) for h, w in sizes], "the image is pooled once in each block. How many blocks are there?")
-    hint(out == [8 * (h // 4) * (w // 4) for h, w in sizes], "8 is the channels of the first block; what does the second one give?")
-    hint(out == [(h // 4) * (w // 4) for h, w in sizes], "this is one channel of the map. How many does the last block have?")
+    like(12 * h * w, "you have the channels; what happened to height and width on the way?")
+    like(12 * (h // 2) * (w // 2), "the image is pooled once in each block. How many blocks are there?")
+    like(8 * (h // 4) * (w // 4), "8 is the channels of the first block; what does the second one give?")
+    like((h // 4) * (w // 4), "this is one channel of the map. How many does the last block have?")
     hint(all(close(value, 0.75) for value in out[:3]), "this is the share of the pixels. How many numbers is that?")
     return "follow one image through the two blocks and write the shape down after each line."
 
@@ -38,12 +37,11 @@ def _receptive_field(answer: float) -> str | None:
         100.0: "that is the area; give the side.",
         64.0: "two small convolutions cannot see the whole picture.",
     }
-    if value == 10:
-        return None
+    accept(value == 10)
     return hints.get(value, "go backwards from one number of g: which square of the map before the last pooling does it read, and so on.")
 
 
-def _psnr(answer: Callable) -> str | None:
+def _psnr(answer: Answer) -> str | None:
     """`psnr(images, rebuilt)`: peak signal-to-noise ratio of each image, in dB; values in [0, 1]."""
     rng = np.random.default_rng(0)
     images = rng.random((3, 1, 8, 8))
@@ -56,8 +54,7 @@ def _psnr(answer: Callable) -> str | None:
             return "this is one number for all images together. Take the mean over the pixels of each image, not over the images."
         hint(out.size == 1 and np.isclose(out, truth.mean()).all(), "you averaged at the end. Return one number for each image.")
         return f"return one number for each of the 3 images, shape (3,); yours has shape {out.shape}."
-    if close(out, truth):
-        return None
+    accept(close(out, truth))
     hint(close(out, -truth), "the sign: a smaller error must give a higher PSNR.")
     hint(close(out, -10 * np.log(error)), "decibels are made with another logarithm.")
     hint(close(out, truth / 2), "10 log10 belongs to the squared error; you took it of its root.")
@@ -67,7 +64,7 @@ def _psnr(answer: Callable) -> str | None:
     return "begin with the mean squared error of each image, then take 10 log10 of peak squared over it."
 
 
-def _linear_attack(answer: Callable) -> str | None:
+def _linear_attack(answer: Answer) -> str | None:
     """`linear_attack(g, images, ridge)`: weights (k, pixels) and offset (pixels,) of ridge regression, the offset not penalised."""
     rng = np.random.default_rng(0)
     g, weights, offset = rng.random((60, 8)), rng.normal(size=(8, 20)), 3 + rng.random(20)
@@ -92,6 +89,3 @@ def _linear_attack(answer: Callable) -> str | None:
     w, c = (np.asarray(part, dtype=float) for part in answer(wide, rng.random((5, 20)), 1e-3))
     if not (np.isfinite(w).all() and np.isfinite(c).all()):
         return "with fewer images than numbers in g it is not finite. Where does the ridge enter?"
-
-
-EXERCISES = {"02.1": _latent_length, "02.2": _receptive_field, "02.3": _psnr, "02.4": _linear_attack}

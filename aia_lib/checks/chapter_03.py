@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from . import close, hint, numbers
+from . import Answer, accept, close, hint, numbers
 
 
-def _one_logit(answer: Callable) -> str | None:
+def _one_logit(answer: Answer) -> str | None:
     """`one_logit(two)`: logits of a two-way softmax (N, 2) to the one logit (N,) whose sigmoid is the probability of class 1."""
     two = np.array([[0.0, 0.0], [1.0, 3.0], [2.0, -1.0], [-4.0, -4.5], [800.0, 802.0]])
     truth = two[:, 1] - two[:, 0]
@@ -18,8 +16,7 @@ def _one_logit(answer: Callable) -> str | None:
         softmax = np.exp(two)[:, 1] / np.exp(two).sum(1)
     hint(out.shape != (5,), f"one number an image, shape (5,) for these five; yours has shape {out.shape}.")
     hint(not np.isfinite(out).all(), "a logit of 800 makes exp overflow. Divide numerator and denominator by the same thing first.")
-    if close(out, truth):
-        return None
+    accept(close(out, truth))
     hint(close(out, -truth), "the sign: which of the two classes should a positive logit speak for?")
     hint(close(out, two[:, 1]), "adding one number to both logits changes no probability. Does it change your answer?")
     hint(close(out[:4], softmax[:4]), "that is the probability; the logit is what goes into the sigmoid.")
@@ -27,35 +24,29 @@ def _one_logit(answer: Callable) -> str | None:
     return "write e^a1 / (e^a0 + e^a1), divide by e^a1, and compare with 1 / (1 + e^-a)."
 
 
-def _sign_free(answer: Callable) -> str | None:
+def _sign_free(answer: Answer) -> str | None:
     """`sign_free_auc(scores, labels)`: max(A, 1 - A), ties counting one half."""
-    cases = {
-        "up": (np.array([0.1, 0.4, 0.35, 0.8, 0.9]), np.array([0, 0, 1, 1, 1]), 5 / 6),
-        "down": (-np.array([0.1, 0.4, 0.35, 0.8, 0.9]), np.array([0, 0, 1, 1, 1]), 5 / 6),
-        "ties": (np.array([1.0, 1.0, 1.0, 0.0, 1.0]), np.array([1, 1, 1, 0, 0]), 0.75),
-        "flat": (np.zeros(6), np.array([1, 0, 1, 0, 0, 0]), 0.5),
-    }
-    out = {name: float(answer(scores, labels)) for name, (scores, labels, _) in cases.items()}
-    right = {name: close(out[name], truth) for name, (_, _, truth) in cases.items()}
-    if all(right.values()):
-        return None
-    hint(close(out["down"], 1 / 6), "scores turned round give you less than 0.5: is that attacker harmless? It can turn its answers.")
-    if all(close(out[name], truth - 0.5) for name, (_, _, truth) in cases.items()):
-        return "that is the distance from chance. The sign-free AUC lies between 0.5 and 1."
-    hint(right["up"] and right["down"], "right as long as no two scores are equal. A tie is neither won nor lost: how much does it count?")
-    hint(right["up"], "right for scores that point the right way only; try the negative scores.")
+    up, labels = np.array([0.1, 0.4, 0.35, 0.8, 0.9]), np.array([0, 0, 1, 1, 1])
+    ties = np.array([1.0, 1.0, 1.0, 0.0, 1.0]), np.array([1, 1, 1, 0, 0])
+    flat = np.zeros(6), np.array([1, 0, 1, 0, 0, 0])
+    out = np.array([float(answer(*case)) for case in ((up, labels), (-up, labels), ties, flat)])
+    truth = np.array([5 / 6, 5 / 6, 0.75, 0.5])
+    accept(close(out, truth))
+    hint(close(out[1], 1 / 6), "scores turned round give you less than 0.5: is that attacker harmless? It can turn its answers.")
+    hint(close(out, truth - 0.5), "that is the distance from chance. The sign-free AUC lies between 0.5 and 1.")
+    hint(close(out[:2], truth[:2]), "right as long as no two scores are equal. A tie is neither won nor lost: how much does it count?")
+    hint(close(out[0], truth[0]), "right for scores that point the right way only; try the negative scores.")
     return "compare every positive with every negative: the share of these pairs in which the positive scores higher is the AUC."
 
 
-def _accuracies(answer: Callable) -> str | None:
+def _accuracies(answer: Answer) -> str | None:
     """`accuracies(guess, labels)`: accuracy, majority rate and balanced accuracy over the labelled images (-1 is missing)."""
     labels = np.array([0] * 16 + [1] * 4 + [-1] * 5)
     guess = np.array([0] * 14 + [1] * 2 + [1] * 1 + [0] * 3 + [1] * 5)
     truth = np.array([15 / 20, 16 / 20, (14 / 16 + 1 / 4) / 2])
     out = numbers(answer(guess, labels), 3, "numbers (accuracy, majority rate, balanced accuracy)")
     other = np.ravel(np.asarray(answer(1 - guess, np.where(labels >= 0, 1 - labels, -1)), dtype=float))
-    if close(out, truth) and close(other, truth):
-        return None
+    accept(close(out, truth) and close(other, truth))
     if close(out[0], 15 / 25) or close(out[1], 16 / 25):
         return "you count images without a label (-1). Nobody knows whether such an answer is right."
     hint(close(out[0], 20 / 25), "an image without a label counts as right in your accuracy.")
@@ -67,7 +58,7 @@ def _accuracies(answer: Callable) -> str | None:
     return "balanced accuracy: the accuracy within label 0, the accuracy within label 1, and their mean."
 
 
-def _person_interval(answer: Callable) -> str | None:
+def _person_interval(answer: Answer) -> str | None:
     """`person_interval(scores, labels, people, resamples, seed)`: 95 % interval of the AUC, people resampled."""
     from ..statistics import Scored, interval, roc_auc
 
@@ -90,6 +81,3 @@ def _person_interval(answer: Callable) -> str | None:
     pair = answer(np.array([0.9, 0.1, 0.2, 0.3]), lopsided, np.arange(4), 50, 0)
     if not np.isfinite(np.asarray(pair, dtype=float)).all():
         return "some draws hold people of one label only; they have no AUC: leave them out."
-
-
-EXERCISES = {"03.1": _one_logit, "03.2": _sign_free, "03.3": _accuracies, "03.4": _person_interval}

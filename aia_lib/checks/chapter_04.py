@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ..statistics import roc_auc, tar_at_far
-from . import close, hint, numbers
+from . import Answer, accept, close, hint, numbers
 
 
 def _loss_of_lfw_pairs(answer: float) -> str | None:
@@ -21,8 +19,7 @@ def _loss_of_lfw_pairs(answer: float) -> str | None:
     right = mean_loss(two)
     hint(np.ndim(answer), "one number is asked for, the mean over the four pairs.")
     value = float(answer)
-    if close(value, right):
-        return None
+    accept(close(value, right))
     hint(close(value, mean_loss(1 - two)), "which value of y pulls a pair together in Eq. 7? Compare it with what scikit-learn's 1 means.")
     hint(close(value, 4 * right), "this is the sum over the pairs; a mean is asked for.")
     hint(close(value, mean_loss(two, half=1)), "look at the factors in front of both squares of Eq. 7.")
@@ -32,7 +29,7 @@ def _loss_of_lfw_pairs(answer: float) -> str | None:
     return "write down, for each of the four pairs, whether it shows one person or two, and which of the two terms of Eq. 7 it pays."
 
 
-def _tar(answer: Callable) -> str | None:
+def _tar(answer: Answer) -> str | None:
     """`tar(distances, different, far)`: genuine pairs accepted where at most `far` of the impostors are."""
     rng = np.random.default_rng(4)
     distances = np.concatenate([rng.gamma(16, 1 / 16, 500), rng.gamma(4, 0.5, 900)])
@@ -40,20 +37,18 @@ def _tar(answer: Callable) -> str | None:
     fars = (0.1, 0.05, 0.3)
     out = [float(answer(distances, different, far)) for far in fars]
 
-    def near(other: list[float], tolerance: float = 0.005) -> bool:
-        return bool(np.allclose(out, other, rtol=0, atol=tolerance))
-
     right = [tar_at_far(distances, different, far) for far in fars]
     genuine, impostor = distances[different == 0], distances[different == 1]
-    if not near(right):
-        hint(near([1 - value for value in right]), "this is the share of the genuine pairs that is turned away.")
-        if near([float((genuine >= np.quantile(impostor, 1 - far)).mean()) for far in fars], 0.01):
+    if not close(out, right, 0.005):
+        hint(close(out, [1 - value for value in right], 0.005), "this is the share of the genuine pairs that is turned away.")
+        thresholds = np.quantile(impostor, 1 - np.array(fars))
+        if close(out, [(genuine >= threshold).mean() for threshold in thresholds], 0.01):
             return "you accept the pairs that are far apart. Which pairs are more likely to show one person?"
-        if near([float((genuine <= np.quantile(impostor, 1 - far)).mean()) for far in fars], 0.01):
+        if close(out, [(genuine <= threshold).mean() for threshold in thresholds], 0.01):
             return "your threshold turns a share `far` of the impostors away; it should let that share in."
-        if near([float((impostor <= np.quantile(genuine, far)).mean()) for far in fars], 0.01):
+        if close(out, [(impostor <= np.quantile(genuine, far)).mean() for far in fars], 0.01):
             return "you have exchanged the two kinds of pairs: from which of them does FAR speak?"
-        hint(near(list(fars), 0.02), "this is the share of the pairs that sets the threshold; report that of the other kind there.")
+        hint(close(out, fars, 0.02), "this is the share of the pairs that sets the threshold; report that of the other kind there.")
         return "first find the threshold from the impostor pairs alone, then count the genuine pairs below it."
     few = np.array([0.1, 0.2, 0.3, 0.5, 0.5, 0.5, 0.7, 0.8, 0.9, 1.0, *np.linspace(0.5, 2.0, 15)]), np.repeat([0, 1], [10, 15])
     if abs(float(answer(*few, 0.01)) - tar_at_far(*few, 0.01)) > 1e-6:
@@ -63,7 +58,7 @@ def _tar(answer: Callable) -> str | None:
         )
 
 
-def _mixture(answer: Callable) -> str | None:
+def _mixture(answer: Answer) -> str | None:
     """`mixture(distances, different, agree)`: share of agreeing impostors, and the AUCs against the two kinds."""
     rng = np.random.default_rng(5)
     genuine, agreeing, differing = rng.gamma(4, 0.25, 400), rng.gamma(6, 0.25, 280), rng.gamma(9, 0.25, 120)
@@ -79,8 +74,7 @@ def _mixture(answer: Callable) -> str | None:
 
     values = q, first, second = numbers(answer(distances, different, agree), 3, "numbers, q and two AUCs,")
     right = 280 / 400, auc(True), auc(False)
-    if close(values, right, 1e-6):
-        return None
+    accept(close(values, right, 1e-6))
     hint(close(q, agree.mean()), "your q counts genuine pairs too, whose labels always agree. It is a share of the impostor pairs.")
     hint(close(q, 1 - right[0]), "your q is the share whose labels differ.")
     hint(not close(q, right[0]), "q is the share of the impostor pairs whose labels agree.")
@@ -88,6 +82,3 @@ def _mixture(answer: Callable) -> str | None:
     if close([first, second], [1 - right[1], 1 - right[2]], 1e-6):
         return "below 0.5: which pairs should have the higher score, if the score is a distance?"
     return "q is right. Each AUC compares *all* genuine pairs with one of the two kinds of impostors: which rows does it need?"
-
-
-EXERCISES = {"04.1": _loss_of_lfw_pairs, "04.2": _tar, "04.3": _mixture}

@@ -7,25 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from ..sweep.tradeoff import REFERENCE, hypervolume, pareto_front
-from . import close, hint
-
-SETTINGS = {
-    "A": (0.60, 0.62),
-    "B": (0.70, 0.80),
-    "C": (0.70, 0.76),
-    "D": (0.75, 0.80),
-    "E": (0.80, 0.78),
-    "F": (0.85, 0.88),
-    "G": (0.90, 0.92),
-    "H": (0.92, 0.90),
-}
-"""The table of exercise 07.1: name to (leak, utility)."""
+from . import Answer, accept, close, hint
 
 
-def _front(answer: object) -> str | None:
+def _front(answer: Answer) -> str | None:
     """The names of the settings that no other one beats."""
-    names = np.array(list(SETTINGS))
-    leak, utility = np.array(list(SETTINGS.values())).T
+    names = np.array(list("ABCDEFGH"))
+    leak = np.array([0.60, 0.70, 0.70, 0.75, 0.80, 0.85, 0.90, 0.92])
+    utility = np.array([0.62, 0.80, 0.76, 0.80, 0.78, 0.88, 0.92, 0.90])
 
     def front(x: np.ndarray, y: np.ndarray) -> set[str]:
         return set(names[pareto_front(x, y)])
@@ -33,15 +22,13 @@ def _front(answer: object) -> str | None:
     out = {str(name).strip().upper() for name in answer if str(name).strip(" ,")}  # "ABC", "A, B" and ["A", "B"] alike
     hint(not out or not out <= set(names), f"name settings out of {''.join(names)}, as in 'ACE'.")
     right = front(leak, utility)
-    if out == right:
-        return None
+    accept(out == right)
     if out in (front(-leak, utility), front(leak, -utility), front(-leak, -utility)):
         return "which way is better? An attacker should read little (left), a verifier much (up)."
     if out == {names[leak.argmin()], names[utility.argmax()]}:
         return "these are the two ends. Between them, too, there are settings that no single other one beats."
-    strictly = {
-        name for name, x, y in zip(names, leak, utility, strict=True) if not ((leak < x) & (utility > y)).any()
-    }  # beaten only by what is better in both
+    beaten = [((leak < x) & (utility > y)).any() for x, y in zip(leak, utility, strict=True)]  # only by what is better in both
+    strictly = set(names[~np.array(beaten)])
     hint(out == strictly, "a setting is beaten, too, by one that is equal in one figure and better in the other. Look for equal figures.")
     if extra := sorted(out - right):
         return f"{extra[0]} is beaten: another setting leaks no more and verifies no worse."
@@ -50,7 +37,7 @@ def _front(answer: object) -> str | None:
     return "an end is missing: the setting with the least leak is on the front however badly it verifies. And the best verifier?"
 
 
-def _hypervolume(answer: Callable) -> str | None:
+def _hypervolume(answer: Answer) -> str | None:
     """`hypervolume(leak, utility)`: the area between the front and the reference (1, 0.5)."""
     sets = {
         "one": ([0.7], [0.8]),
@@ -89,7 +76,7 @@ def _hypervolume(answer: Callable) -> str | None:
         return "a setting that verifies worse than chance is no better than the reference: it adds nothing."
 
 
-def _choice(answer: Callable) -> str | None:
+def _choice(answer: Answer) -> str | None:
     """`choice(leak_val, utility_val, margin, max_leak)`: the index of the setting to take, or None."""
     leak = np.array([0.70, 0.58, 0.52, 0.61, 0.56])
     utility = np.array([0.90, 0.72, 0.60, 0.80, 0.66])
@@ -101,34 +88,31 @@ def _choice(answer: Callable) -> str | None:
 
     cases = [(0.60, margin), (0.65, margin), (0.60, uneven), (0.56, margin), (0.50, margin)]
     out = []
-    for limit, own in cases:
-        index = answer(leak.copy(), utility.copy(), own.copy(), limit)
+    for limit, margins in cases:
+        index = answer(leak.copy(), utility.copy(), margins.copy(), limit)
         if index is not None:
             index = np.asarray(index)
             hint(index.shape != () or index.dtype.kind not in "iu", "return one whole number, the setting's index in the arrays, or None.")
             index = int(index)
         out.append(index)
 
-    def rule(function: Callable) -> list[int | None]:
-        return [function(limit, own) for limit, own in cases]
+    def rule(kept: Callable, choose: Callable = best) -> list[int | None]:
+        return [choose(kept(margins, limit)) for limit, margins in cases]
 
-    def position(limit: float, own: np.ndarray) -> int | None:
-        kept = leak + own <= limit
-        return int(utility[kept].argmax()) if kept.any() else None
+    def safe(margins: np.ndarray, limit: float) -> np.ndarray:
+        return leak + margins <= limit
 
-    right = rule(lambda limit, own: best(leak + own <= limit))
-    if out == right:
-        return None
-    if out == rule(lambda limit, own: best(leak <= limit)):
+    right = rule(safe)
+    accept(out == right)
+    if out == rule(lambda margins, limit: leak <= limit):
         return "the margin plays no part: yours takes a setting that only just keeps the limit on val, and may well break it on new people."
-    hint(out == rule(lambda limit, own: best(leak - own <= limit)), "the margin has the wrong sign: it is there to be on the safe side.")
-    hint(out == rule(position), "you give the place among the settings that are left. Which index has it in the arrays that came in?")
-    if out == rule(lambda limit, own: int((leak + own).argmin()) if (leak + own).min() <= limit else None):
-        return "the limit is kept, but at a price: among those that keep it, which one is the most useful?"
+    wrong_sign = rule(lambda margins, limit: leak - margins <= limit)
+    hint(out == wrong_sign, "the margin has the wrong sign: it is there to be on the safe side.")
+    position = rule(safe, lambda kept: int(utility[kept].argmax()) if kept.any() else None)
+    hint(out == position, "you give the place among the settings that are left. Which index has it in the arrays that came in?")
+    safest = [int((leak + margins).argmin()) if safe(margins, limit).any() else None for limit, margins in cases]
+    hint(out == safest, "the limit is kept, but at a price: among those that keep it, which one is the most useful?")
     hint(out[:-1] == right[:-1] and right[-1] is None, "with a limit of 0.5 no setting here keeps it. What should be recommended then?")
-    if out[2] != right[2] and [*out[:2], *out[3:]] == [*right[:2], *right[3:]]:
-        return "each setting has a margin of its own: yours seems to use one for all."
+    one_margin = out[2] != right[2] and [*out[:2], *out[3:]] == [*right[:2], *right[3:]]
+    hint(one_margin, "each setting has a margin of its own: yours seems to use one for all.")
     return "two steps: keep the settings whose leak with its margin is at most the limit; of these take the most useful, or None."
-
-
-EXERCISES = {"07.1": _front, "07.2": _hypervolume, "07.3": _choice}

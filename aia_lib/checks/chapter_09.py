@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from ..statistics import roc_auc
-from . import close, hint, numbers
+from . import Answer, accept, close, hint, numbers
 
 
-def _bits(answer: Callable) -> str | None:
+def _bits(answer: Answer) -> str | None:
     """`bits(probabilities, labels)`: H(S) - CE in bits, from the probabilities of label 1."""
     rng = np.random.default_rng(0)
     labels = (rng.random(4000) < 0.3).astype(int)
@@ -42,23 +40,19 @@ def _bits(answer: Callable) -> str | None:
         return "right where the attacker is of use. For one who is worse than a guess the difference is below 0: leave it so."
 
 
-ATTACKERS_TRIED, OF_EACH_LABEL, LOOKS_GOOD = 20, 50, 0.6
-"""Exercise 09.2: useless attackers, test people of each label (one image each), and the AUC from which one looks good."""
-
-
-def _best_of_many(answer: object) -> str | None:
+def _best_of_many(answer: Answer) -> str | None:
     """Shares of the worlds in which the best of useless attackers looks good on test, chosen on test and on val."""
     values = numbers(answer, 2, "shares, chosen on test and chosen on val,")
-    deviation = np.sqrt((2 * OF_EACH_LABEL + 1) / (12 * OF_EACH_LABEL**2))  # of an AUC without a difference, Mann and Whitney
-    one = float(norm.sf((LOOKS_GOOD - 0.5) / deviation))
-    best = 1 - (1 - one) ** ATTACKERS_TRIED
+    tried, of_each_label, looks_good = 20, 50, 0.6  # useless attackers, test people (one image each), the AUC from which one looks good
+    deviation = np.sqrt((2 * of_each_label + 1) / (12 * of_each_label**2))  # of an AUC without a difference, Mann and Whitney
+    one = float(norm.sf((looks_good - 0.5) / deviation))
+    best = 1 - (1 - one) ** tried
 
     def near(first: float, second: float) -> list[bool]:
         return [abs(values[0] - first) < (0.06 if first == best else 0.025), abs(values[1] - second) < (0.06 if second == best else 0.025)]
 
     (first_right, second_right), (first_single, second_best) = near(best, one), near(one, best)
-    if first_right and second_right:
-        return None
+    accept(first_right and second_right)
     hint(values.max() > 1, "shares lie between 0 and 1. (A sum over twenty attackers may be above 1; it is not the share of the worlds.)")
     hint(first_single and second_best, "the two are in the wrong order: chosen on test comes first.")
     if first_single and second_right:
@@ -71,7 +65,7 @@ def _best_of_many(answer: object) -> str | None:
     return "in each world, draw twenty AUCs on val and twenty on test; count the worlds in which the reported one is above the line."
 
 
-def _dealt(answer: Callable) -> str | None:
+def _dealt(answer: Answer) -> str | None:
     """`two_audits(g, labels, identity)`: the AUC with the images dealt out, and with the people dealt out."""
     aucs = {}
     for kind in ("person", "label"):
@@ -100,7 +94,7 @@ def _dealt(answer: Callable) -> str | None:
     hint(min(aucs["label"]) < 0.8, "where g does tell the label, both audits should find it: are scores and labels of the same rows?")
 
 
-def _cheat(answer: Callable) -> str | None:
+def _cheat(answer: Answer) -> str | None:
     """`cheat(labels, rng)`: representations of which a linear attacker reads nothing and another nearly all."""
     rng = np.random.default_rng(5)
     labels = rng.permutation(np.arange(1200) % 2)
@@ -119,6 +113,3 @@ def _cheat(answer: Callable) -> str | None:
     if by_neighbours < 0.6:
         return "neither of the two reads anything. Then it is no cheat: is the label still in there, and within reach of neighbours?"
     hint(by_neighbours < 0.9, f"the line reads nothing, the neighbours only a part (AUC {by_neighbours:.2f}): there should be less noise.")
-
-
-EXERCISES = {"09.1": _bits, "09.2": _best_of_many, "09.3": _dealt, "09.4": _cheat}

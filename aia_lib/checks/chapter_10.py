@@ -5,46 +5,27 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.linalg import fractional_matrix_power as power
 from scipy.stats import norm
 
-from . import array, call, close, hint
-
-SEEDS = range(4)
-"""Repetitions of the experiment of 10.3, whose mean is judged."""
+from . import Answer, accept, array, close, hint, returned
 
 
-def _power(matrix: np.ndarray, power: float) -> np.ndarray:
-    """The symmetric power of a positive definite matrix."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * values**power) @ vectors.T
-
-
-def _leace(g: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """g (N, k) after LEACE for one attribute s (N,): Belrose et al. 2023, theorem 4.3."""
-    centred = g - g.mean(0)
-    white = _power(centred.T @ centred / len(g), -0.5)
-    u = white @ (centred.T @ (s - s.mean()) / len(g))
-    u /= np.linalg.norm(u)
-    return g - np.outer(centred @ white @ u, np.linalg.inv(white) @ u)
-
-
-def leace(answer: object) -> str | None:
-    """10.1: `leace(g, s)`, the erased g (N, k)."""
+def _erased(answer: Answer) -> str | None:
+    """`leace(g, s)`, the erased g (N, k)."""
     rng = np.random.default_rng(3)
     s = (rng.random(400) < 0.4).astype(float)
     g = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)) + np.outer(s, [1.0, -2.0, 0.5, 0.0, 1.0]) + 3.0
-    out = array(call(answer, g.copy(), s.copy()), g.shape)
-    right, centred = _leace(g, s), g - g.mean(0)
-    if close(out, right, 1e-6):
-        return None
+    out = array(returned(answer, g.copy(), s.copy()), g.shape)
+    centred = g - g.mean(0)
+    white, cross = power(centred.T @ centred / len(g), -0.5), centred.T @ (s - s.mean())
+    u, flat = white @ cross / np.linalg.norm(white @ cross), centred @ white
+    right = g - np.outer(flat @ u, np.linalg.inv(white) @ u)  # Belrose et al. 2023, theorem 4.3
+    accept(close(out, right, 1e-6))
     hint(close(out, g), "g came back as it went in.")
     hint(close(out, right - g.mean(0), 1e-6), "almost: the mean of g is lost. LEACE moves an image at the mean by nothing.")
-    cross = centred.T @ (s - s.mean())
     if close(out, g - np.outer(centred @ cross, cross) / (cross @ cross), 1e-6):
         return "the labels' means are equal now, and more was changed than need be. In which coordinates is that projection orthogonal?"
-    white = _power(centred.T @ centred / len(g), -0.5)
-    u = white @ cross / np.linalg.norm(white @ cross)
-    flat = centred @ white
     if any(close(out, flat - np.outer(flat @ u, u) + shift, 1e-6) for shift in (0, g.mean(0), white @ g.mean(0))):
         return "right in whitened coordinates: the way back is missing."
     gap = out[s == 1].mean(0) - out[s == 0].mean(0)
@@ -54,19 +35,14 @@ def leace(answer: object) -> str | None:
     return "the labels' means are equal; but a smaller change of g would have done. What does whitening do to lengths?"
 
 
-def _transport(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The optimal transport map from N(0, source) to N(0, target)."""
-    root, inverse = _power(source, 0.5), _power(source, -0.5)
-    return inverse @ _power(root @ target @ root, 0.5) @ inverse
-
-
-def transport(answer: object) -> str | None:
-    """10.2: `transport(source, target)`, the matrix (k, k) of the optimal transport map."""
+def _optimal_map(answer: Answer) -> str | None:
+    """`transport(source, target)`, the matrix (k, k) of the optimal transport map."""
     rng = np.random.default_rng(4)
     for _ in range(3):
         source, target = (m @ m.T / 4 + 0.2 * np.eye(4) for m in rng.normal(size=(2, 4, 4)))
-        out = array(call(answer, source.copy(), target.copy()), (4, 4))
-        right = _transport(source, target)
+        out = array(returned(answer, source.copy(), target.copy()), (4, 4))
+        root, inverse = power(source, 0.5), power(source, -0.5)
+        right = inverse @ power(root @ target @ root, 0.5) @ inverse
         if close(out, right, 1e-6):
             continue
         hint(close(out, np.linalg.inv(right), 1e-6), "that is the way back, from the target to the source.")
@@ -81,21 +57,21 @@ def transport(answer: object) -> str | None:
         return f"A S A^T should be T; yours is off by {off:.3f}. Check first that S^1/2 times S^1/2 gives S, by the matrix product."
 
 
-def new_people(answer: object) -> str | None:
-    """10.3: `my_trial(k, n, rng)`, the AUCs of a linear attacker (on the people LEACE was fitted on, on new ones)."""
+def _new_people(answer: Answer) -> str | None:
+    """`my_trial(k, n, rng)`, the AUCs of a linear attacker (on the people LEACE was fitted on, on new ones)."""
     for k, n in ((20, 200), (4, 200), (20, 1000)):
-        trials = [array(call(answer, k, n, np.random.default_rng(seed)), (2,)) for seed in SEEDS]
-        own, new = np.mean(trials, axis=0)
+        trials = [array(returned(answer, k, n, np.random.default_rng(seed)), (2,)) for seed in range(4)]
+        seen, new = np.mean(trials, axis=0)
         where, expected = f"k = {k}, n = {n}: ", float(norm.cdf(math.sqrt(2 * (k - 1) / n)))
-        if not (0 <= own <= 1 and 0 <= new <= 1):
-            return where + f"AUCs lie between 0 and 1, not at {own:.3f} and {new:.3f}."
-        if own > 0.75 and new > 0.75:
-            return where + f"both attackers read it ({own:.3f}, {new:.3f}): do they get the erased g?"
-        if own > 0.56 and abs(new - 0.5) < 0.03:
-            return where + f"the first AUC ({own:.3f}) is above the second ({new:.3f}). The people it was fitted on come first."
-        if abs(own - 0.5) > 0.06:
+        if not (0 <= seen <= 1 and 0 <= new <= 1):
+            return where + f"AUCs lie between 0 and 1, not at {seen:.3f} and {new:.3f}."
+        if seen > 0.75 and new > 0.75:
+            return where + f"both attackers read it ({seen:.3f}, {new:.3f}): do they get the erased g?"
+        if seen > 0.56 and abs(new - 0.5) < 0.03:
+            return where + f"the first AUC ({seen:.3f}) is above the second ({new:.3f}). The people it was fitted on come first."
+        if abs(seen - 0.5) > 0.06:
             return where + (
-                f"on its own people a linear attacker should be at chance; yours has {own:.3f}. Is the eraser fitted on the same rows?"
+                f"on its own people a linear attacker should be at chance; yours has {seen:.3f}. Is the eraser fitted on the same rows?"
             )
         if expected > 0.6 and new < 0.55:
             return where + f"on new people yours is at chance ({new:.3f}). Was the eraser fitted again, on the new rows?"
@@ -108,10 +84,10 @@ def new_people(answer: object) -> str | None:
             )
 
 
-def noise(answer: object) -> str | None:
-    """10.4: `my_sigma(bound, clip, releases)`, the noise under which no attacker's AUC exceeds `bound` after so many releases."""
+def _sigma(answer: Answer) -> str | None:
+    """`my_sigma(bound, clip, releases)`, the noise under which no attacker's AUC exceeds `bound` after so many releases."""
     for bound, clip, releases in ((0.6, 1.0, 1), (0.75, 2.5, 1), (0.6, 1.0, 9)):
-        out = float(array(call(answer, bound, clip, releases), ()))
+        out = float(array(returned(answer, bound, clip, releases), ()))
         mu = math.sqrt(2) * float(norm.ppf(bound))
         sigma = 2 * clip / mu
         if close(out, sigma * math.sqrt(releases)):
@@ -127,6 +103,3 @@ def noise(answer: object) -> str | None:
             return f"{releases} releases do not need {releases} times the noise: how does the noise of a mean of m numbers fall?"
         hint(close(out, sigma / math.sqrt(releases)), "more releases tell more, so each of them needs more noise, not less.")
         return f"bound {bound}, C = {clip}, {releases} release(s): solve Phi(mu / 2^1/2) = bound for mu, then mu = 2 C / sigma for sigma."
-
-
-EXERCISES = {"10.1": leace, "10.2": transport, "10.3": new_people, "10.4": noise}

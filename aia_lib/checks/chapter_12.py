@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from . import array, call, close, hint
+from . import Answer, accept, array, close, hint, returned
 
 
-def speedup(answer: object) -> str | None:
-    """12.1: a sweep on several workers against one, from the seconds of what comes first and of a point."""
+def _speedup(answer: Answer) -> str | None:
+    """A sweep on several workers against one, from the seconds of what comes first and of a point."""
     for shared, point, points, workers in ((30.0, 10.0, 22, 4), (5.0, 8.0, 22, 64), (0.0, 2.0, 6, 3)):
         one, many = shared + points * point, shared + math.ceil(points / workers) * point
-        out = float(array(call(answer, shared, point, points, workers), ()))
+        out = float(array(returned(answer, shared, point, points, workers), ()))
         if close(out, one / many):
             continue
         hint(close(out, many), "those are the seconds with several workers. How many times longer does one worker take?")
@@ -30,14 +29,14 @@ def speedup(answer: object) -> str | None:
         return f"with {shared:g} s of shared stages and {points} points of {point:g} s: how long on one worker, how long on {workers}?"
 
 
-def exponent(answer: object) -> str | None:
-    """12.2: b of seconds = a N^b."""
+def _exponent(answer: Answer) -> str | None:
+    """The exponent b of seconds = a N^b."""
     counts = np.array([1e3, 3e3, 1e4, 5e4, 2e5])
     noise = np.exp([0.1, -0.2, 0.15, -0.1, 0.05])
     for b, a in ((1.3, 2e-3), (0.8, 0.1)):
         seconds = a * counts**b * noise
         right = np.polyfit(np.log(counts), np.log(seconds), 1)
-        out = call(answer, counts.copy(), seconds.copy())
+        out = returned(answer, counts.copy(), seconds.copy())
         hint(np.shape(out) == (2,), "those are both coefficients of the line; asked for is the exponent, one number. Which one is it?")
         out = float(array(out, ()))
         if close(out, right[0], 1e-6):
@@ -54,8 +53,8 @@ def exponent(answer: object) -> str | None:
         return "take the logarithm of both, lay a straight line through the points, and return its slope."
 
 
-def gradients(answer: object) -> str | None:
-    """12.3: each model's own gradient, out of one backward pass for all."""
+def _gradients(answer: Answer) -> str | None:
+    """Each model's own gradient, out of one backward pass for all."""
     generator = torch.Generator().manual_seed(0)
     weights, x = torch.randn(4, 3, generator=generator), torch.randn(10, 3, generator=generator)
     y = (torch.rand(10, generator=generator) > 0.4).float()
@@ -63,8 +62,7 @@ def gradients(answer: object) -> str | None:
     out = answer(weights.clone(), x.clone(), y.clone())
     hint(out is None or out is ..., "your function returns nothing yet; if it ends in `weights.grad`, did `weights` require a gradient?")
     out = np.asarray(out.detach() if isinstance(out, torch.Tensor) else out, dtype=np.float32)
-    if close(out, right):
-        return None
+    accept(close(out, right))
     if close(out, right / len(weights)):
         return "each is too small by the number of models: you took the mean over them too. Which reduction leaves each its own?"
     hint(close(out, right * len(x)), "each is too large by the number of images: the loss of a model is a mean over its images.")
@@ -75,24 +73,17 @@ def gradients(answer: object) -> str | None:
     return "the loss of model p is the mean cross entropy of the logits x @ weights[p]; sum the losses, and go backwards once."
 
 
-def devices_needed(answer: object) -> str | None:
-    """12.4: the smallest number of devices with which the hours are at most `limit`; infinity where none of 1 to `most` does."""
+def _devices_needed(answer: Answer) -> str | None:
+    """The smallest number of devices with which the hours are at most `limit`; infinity where none of 1 to `most` does."""
 
     def hours(devices: int) -> float:
         if devices != int(devices) or devices < 1:
             raise ValueError(f"there is no sweep on {devices} devices")
         return 2.0 + math.ceil(60 / int(devices)) * 1.5
 
-    cases: tuple[tuple[Callable[[int], float], float, int, float], ...] = (
-        (hours, 17.0, 100, 6),
-        (hours, 16.9, 100, 7),
-        (hours, 92.0, 100, 1),
-        (hours, 3.4, 100, math.inf),
-        (hours, 5.0, 29, math.inf),
-        (hours, 3.5, 100, 60),
-    )
-    for function, limit, most, right in cases:
-        out = answer(function, limit, most)
+    cases = ((17.0, 100, 6), (16.9, 100, 7), (92.0, 100, 1), (3.4, 100, math.inf), (5.0, 29, math.inf), (3.5, 100, 60))
+    for limit, most, right in cases:
+        out = answer(hours, limit, most)
         if out is None or out is ...:
             hint(right == math.inf, f"with a limit of {limit:g} h and {most} devices at most none is enough; then math.inf is asked for.")
             return "your function returns nothing yet."
@@ -100,11 +91,8 @@ def devices_needed(answer: object) -> str | None:
         if out == right:
             continue
         hint(right == math.inf, f"a limit of {limit:g} h, {most} devices at most: you say {out:g}, which does not do; return math.inf.")
-        if out == math.ceil(function(1) / limit):
+        if out == math.ceil(hours(1) / limit):
             return "you divide the hours of one device by the limit. Some of the work does not get quicker: ask the function itself."
-        if out == math.inf or function(int(out)) > limit:
+        if out == math.inf or hours(int(out)) > limit:
             return f"for a limit of {limit:g} h you say {out:g}, which is not enough. Note that *at most* the limit is allowed."
         return f"for a limit of {limit:g} h you say {out:g}, and fewer would do: is every number tried?"
-
-
-EXERCISES = {"12.1": speedup, "12.2": exponent, "12.3": gradients, "12.4": devices_needed}

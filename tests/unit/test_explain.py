@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from aia_lib.explain import gradcam, last_convolution
+from aia_lib.explain import gradcam
 from aia_lib.machine.files import UserError
 from aia_lib.models import CNNAdversary, Encoder
 
@@ -241,4 +241,5 @@ def test_bad_input_is_named(trained: CNNAdversary) -> None:
     for call, words in cases:
         with pytest.raises(UserError, match=words):
             call()
-    assert last_convolution(trained) is trained.convs[-1]
+    last = gradcam(trained, images, layer=trained.convs[-1])
+    assert np.array_equal(gradcam(trained, images).raw, last.raw), "the last convolution, where none is named"

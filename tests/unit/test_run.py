@@ -28,7 +28,7 @@ from aia_lib.machine import stage
 from aia_lib.machine.device import to_images
 from aia_lib.machine.files import UserError, locked
 from aia_lib.machine.stage import Stage
-from aia_lib.poster import finished_report, read_attributes
+from aia_lib.poster import before_and_after, finished_report
 from aia_lib.run import FOLDERS, run_paper
 from aia_lib.saving import load_anonymizer
 
@@ -197,12 +197,12 @@ def test_more_seeds_are_added_to_those_there_are(finished, faces, tmp_path, with
     assert both["methods"]["Original"]["seeds"][0]["retrained"] != both["methods"]["Original"]["seeds"][1]["retrained"]
 
     images = to_images(faces.images[:3], CPU)
-    before = read_attributes(out, images)[0]
+    before = before_and_after(out, images)[0]
     paper(faces, out, seeds=(1,), resume=True)
-    _, readers, rebuilt = read_attributes(out, images)
+    _, readers, rebuilt = before_and_after(out, images)
     assert torch.equal(rebuilt, decoded(out / "seed-1" / "AIA", images)), "of another first seed, other models ..."
     g = load_anonymizer(out / "seed-1" / "AIA", CPU)(images)
-    assert np.array_equal(read_attributes(out, images)[0]["after"], readers["after"].probabilities(g))
+    assert np.array_equal(before_and_after(out, images)[0]["after"], readers["after"].probabilities(g))
     assert readers["after"].test_auc["glasses"] != 0 and not np.array_equal(before["after"], readers["after"].probabilities(g))
     assert (out / "seed-1" / "readers" / "after.json").exists(), "... and the readers that were trained on what they release"
 
@@ -372,7 +372,7 @@ def test_attributes_are_read_with_the_models_of_a_finished_run(finished, faces):
     out = finished[0]
     assert finished_report(out)["settings"]["size"] == 16
     images = to_images(faces.images[:5], CPU)
-    probabilities, readers, rebuilt = read_attributes(out, images)
+    probabilities, readers, rebuilt = before_and_after(out, images)
     assert list(probabilities) == list(readers) == ["before", "after"]
     for which, reader in readers.items():
         assert reader.attributes == ("gender", "glasses") and set(reader.test_auc) == {"gender", "glasses"}
@@ -384,12 +384,12 @@ def test_attributes_are_read_with_the_models_of_a_finished_run(finished, faces):
 def test_attributes_are_not_read_without_a_finished_run(finished, tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match="holds no finished run .no report.json.; make one with: aia run"):
-            read_attributes(folder, torch.zeros(1, 1, 16, 16))
+            before_and_after(folder, torch.zeros(1, 1, 16, 16))
     shutil.copy(finished[0] / "run.json", tmp_path)
     with pytest.raises(UserError, match="is not finished .no report.json.; go on with it"):
         finished_report(tmp_path)
     shutil.copy(finished[0] / "report.json", tmp_path)
     with pytest.raises(UserError, match="There is no saved anonymizer"):
-        read_attributes(tmp_path, torch.zeros(1, 1, 16, 16))
+        before_and_after(tmp_path, torch.zeros(1, 1, 16, 16))
     with pytest.raises(UserError, match=r"images of shape \(N, 1, 16, 16\)"):
-        read_attributes(finished[0], torch.zeros(1, 1, 32, 32))
+        before_and_after(finished[0], torch.zeros(1, 1, 32, 32))
