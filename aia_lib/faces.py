@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .config import SPLIT_FRACTIONS
-from .machine.files import UserError
+from .machine.files import UserError, whole_number
 
 SPLIT_NAMES = ("train", "attack", "val", "test")
 
@@ -62,15 +62,12 @@ class RowView:
         return len(self.rows)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
         if isinstance(first, slice):  # a slice must stay a slice beside index arrays, hence the two steps
-            rows = np.asarray(self.base[self.rows[first]])
-            return rows[(slice(None), *rest)] if rest else rows
-        if first is Ellipsis or first is None or isinstance(first, (bool, np.bool_, tuple)) or np.ndim(first) > 1:
-            return np.asarray(self)[key]  # rare forms: numpy decides
-        if isinstance(first, list) and not first:
-            first = np.zeros(0, dtype=np.int64)
-        return np.asarray(self.base[(self.rows[first], *rest)])
+            return np.asarray(self.base[self.rows[first]])[(slice(None), *rest)]
+        if isinstance(first, (int, np.integer, list, np.ndarray)) and not isinstance(first, bool):
+            return np.asarray(self.base[(self.rows[first], *rest)])
+        return np.asarray(self)[key]  # rare forms: numpy decides
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -85,6 +82,10 @@ class RowView:
 def _rows_of(base: Any, rows: np.ndarray) -> Any:
     """`base[rows]`: a view of what is mapped, a copy of what is in memory."""
     return RowView(base, rows) if isinstance(base, (np.memmap, RowView)) else base[rows]
+
+
+def _form(values: Any) -> tuple[tuple[int, ...], np.dtype | None]:
+    return getattr(values, "shape", ()), getattr(values, "dtype", None)
 
 
 class Pairs(NamedTuple):
@@ -115,9 +116,19 @@ def _by_person(identity: np.ndarray, rows: np.ndarray) -> _People:
     return _People(rows, starts, counts, codes)
 
 
-def _check_shape(name: str, values: Any, shape: tuple[int, ...]) -> None:
-    if np.shape(values) != shape:
-        raise UserError(f"Faces.{name} must have shape {shape}, not {np.shape(values)}.")
+def majority_labels(person: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label that most of each person's images have, int8 (people,): a tie goes to the first labelled image, -1 where none is labelled.
+
+    Args:
+        person: number of the person on each image, int64 (N,), from 0.
+        labels: 1, 0 or -1 (missing), int8 (N,).
+    """
+    people = int(person.max(initial=-1)) + 1
+    ones, zeros = (np.bincount(person[labels == value], minlength=people) for value in (1, 0))
+    first = np.full(people, -1, dtype=np.int8)
+    known = np.flatnonzero(labels >= 0)[::-1]  # backwards, so that the first image is written last
+    first[person[known]] = labels[known]
+    return np.where(ones > zeros, 1, np.where(zeros > ones, 0, first)).astype(np.int8)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,39 +170,38 @@ class Faces:
     traits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shape, dtype = getattr(self.images, "shape", None), getattr(self.images, "dtype", None)
-        if shape is None or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3] or dtype != np.uint8:
+        shape, dtype = _form(self.images)
+        if len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3] or dtype != np.uint8:
             raise UserError(f"Faces.images must be uint8 of shape (N, 1, H, H), not {dtype} of shape {shape}.")
         identity = np.asarray(self.identity)
-        if identity.shape != (shape[0],) or identity.dtype.kind not in "iu" or (len(identity) and identity.min() < 0):
+        if identity.shape != shape[:1] or identity.dtype.kind not in "iu" or identity.min(initial=0) < 0:
             raise UserError(
                 f"Faces.identity must hold {shape[0]} integers, none negative; it is {identity.dtype} of shape {identity.shape}."
             )
-        attributes = {}
-        for name, values in self.attributes.items():
-            values = np.asarray(values)
-            _check_shape(f"attributes[{name!r}]", values, identity.shape)
+        identity = identity.astype(np.int64, copy=False)
+        last = identity.max(initial=-1)
+        if self.names and last >= len(self.names):
+            raise UserError(f"Faces.names has {len(self.names)} names, but the identity codes go up to {last}.")
+        attributes = {name: np.asarray(values) for name, values in self.attributes.items()}
+        nuisance, traits = ({name: np.asarray(of[name], dtype=np.float32) for name in of} for of in (self.nuisance, self.traits))
+        for what, columns in (("attributes", attributes), ("nuisance", nuisance)):
+            for name, values in columns.items():
+                if values.shape != identity.shape:
+                    raise UserError(f"Faces.{what}[{name!r}] must have shape {identity.shape}, not {values.shape}.")
+        for name, values in attributes.items():
             if len(values) and not (values.dtype.kind in "iub" and values.max() <= 1 and np.min(values) >= -1):
                 raise UserError(f"Faces.attributes[{name!r}] must hold 1, 0 and -1 (missing) only.")
             attributes[name] = values.astype(np.int8, copy=False)
-        if self.names and len(identity) and identity.max() >= len(self.names):
-            raise UserError(f"Faces.names has {len(self.names)} names, but the identity codes go up to {identity.max()}.")
-        if self.regions is not None:
-            of_regions, kind = getattr(self.regions, "shape", None), getattr(self.regions, "dtype", None)
-            if of_regions != (shape[0], *shape[2:]) or kind != np.uint8:
-                raise UserError(f"Faces.regions must be uint8 of shape {(shape[0], *shape[2:])}, not {kind} of shape {of_regions}.")
-        for name, values in self.nuisance.items():
-            _check_shape(f"nuisance[{name!r}]", values, identity.shape)
-        for name, values in self.traits.items():
-            if np.ndim(values) != 1 or (len(identity) and identity.max() >= len(values)):
+        for name, values in traits.items():
+            if values.ndim != 1 or last >= len(values):
                 raise UserError(
-                    f"Faces.traits[{name!r}] must hold one number a person, up to the identity code {identity.max(initial=-1)}; "
-                    f"its shape is {np.shape(values)}."
+                    f"Faces.traits[{name!r}] must hold one number a person, up to the identity code {last}; its shape is {values.shape}."
                 )
-        object.__setattr__(self, "identity", identity.astype(np.int64, copy=False))
-        object.__setattr__(self, "attributes", attributes)
-        for name in ("nuisance", "traits"):
-            object.__setattr__(self, name, {key: np.asarray(values, dtype=np.float32) for key, values in getattr(self, name).items()})
+        wanted, (masks, kind) = (shape[0], *shape[2:]), _form(self.regions)
+        if self.regions is not None and (masks != wanted or kind != np.uint8):
+            raise UserError(f"Faces.regions must be uint8 of shape {wanted}, not {kind} of shape {masks}.")
+        for name, values in {"identity": identity, "attributes": attributes, "nuisance": nuisance, "traits": traits}.items():
+            object.__setattr__(self, name, values)
         self._check_attribute(self.attribute)
 
     def __len__(self) -> int:
@@ -247,20 +257,8 @@ class Faces:
         return np.stack([self.labels(name) for name in names], axis=1)
 
     def person_labels(self, attribute: str | None = None) -> np.ndarray:
-        """Each person's label, int8 (people,), in the order of their identity codes: the majority of their images' labels.
-
-        A tie goes to the person's first labelled image; -1 where none of the images is labelled.
-        """
-        people, labels = self._people, self.labels(attribute)[self._people.rows]
-        if not len(labels):
-            return np.zeros(0, dtype=np.int8)
-        ones = np.add.reduceat((labels == 1).astype(np.int64), people.starts)
-        zeros = np.add.reduceat((labels == 0).astype(np.int64), people.starts)
-        majority = np.where(ones > zeros, 1, np.where(ones < zeros, 0, -1)).astype(np.int8)
-        for i in np.flatnonzero((ones == zeros) & (ones > 0)):
-            images = labels[people.starts[i] : people.starts[i] + people.counts[i]]
-            majority[i] = images[images >= 0][0]
-        return majority
+        """Each person's label, int8 (people,), in the order of their identity codes: see `majority_labels`."""
+        return majority_labels(np.searchsorted(self._people.codes, self.identity), self.labels(attribute))
 
     def subset(self, rows: np.ndarray | Sequence[int] | slice) -> Faces:
         """The faces in `rows` (integers, a boolean mask or a slice), in that order; identity codes are kept.
@@ -359,8 +357,7 @@ class Faces:
         """
         if impostors not in ("free", "same"):
             raise UserError(f"Impostors are 'free' or 'same', not {impostors!r}.")
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 2:
-            raise UserError(f"The number of pairs must be a whole number of at least 2, not {count!r}.")
+        whole_number("The number of pairs", count, 2)
         people = self._people
         groups = [people]
         if impostors == "same":
@@ -377,7 +374,7 @@ class Faces:
             raise UserError(
                 f"No impostor pair: there are no two people{same} among the {self.people}. Load more people, or raise the limit."
             )
-        half = min(int(count) // 2, genuine, sum(possible))
+        half = min(count // 2, genuine, sum(possible))
         rng = np.random.default_rng(seed)
         genuine_a, genuine_b = _draw_genuine(people, half, rng)
         wanted = [half]
@@ -431,10 +428,9 @@ def _draw_genuine(people: _People, count: int, rng: np.random.Generator) -> tupl
     m, k = available[person], quota[person]
     start, end = rank * m // k, (rank + 1) * m // k
     number = (rng.integers(start, end) + offset[person]) % m
-    later = ((1 + np.sqrt(1 + 8 * number.astype(np.float64))) // 2).astype(np.int64)  # number = later (later - 1) / 2 + earlier
-    later -= later * (later - 1) // 2 > number  # the square root may round across a whole number
-    later += later * (later + 1) // 2 <= number
-    earlier = number - later * (later - 1) // 2
+    triangle = np.arange(people.counts.max()) * np.arange(1, people.counts.max() + 1) // 2  # number = later (later - 1) / 2 + earlier
+    later = np.searchsorted(triangle, number, side="right")
+    earlier = number - triangle[later - 1]
     first = people.starts[person]
     return people.rows[first + earlier], people.rows[first + later]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,8 +12,8 @@ from ..config import check_size
 from ..faces import SPLIT_NAMES, Faces
 from ..machine.files import UserError
 from . import celeba, embedded, folder, lfw, vggface, vggface2
-from .cache import build_entry, cache_folder, cache_key, read_entry
-from .common import choose_people, scan
+from .cache import cache_folder, cache_key, cached, read_entry, write_entry
+from .common import Layout, WrongLayout, check_root, check_zip, choose_people, scan
 from .download import download_celeba
 
 __all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "summarise"]
@@ -65,24 +66,25 @@ def load_faces(
         raise UserError(f"The seed must be a whole number that is not negative, not {seed!r}.")
     limit, seed = limit if limit is None else int(limit), int(seed)
     module = SOURCES[source]
-    layout = module.locate(root)
+    layout = _locate(source, root)
     place = cache_folder(cache)
     if place.resolve().is_relative_to(layout.base.resolve()):
         raise UserError(
             f"The cache {place} lies inside the data set {layout.base}, which is only read. Name another folder with cache= or AIA_CACHE."
         )
     if module is embedded:  # no image files: shards, which are decoded anew unless there are many
-        return embedded.load(layout, size, attribute, limit, seed, place, progress)
+        return embedded.load_rendered(layout, size, attribute, limit, seed, place, progress)
     listing = scan(layout)
     key = cache_key(layout, listing, size, limit, seed)
-    entry_folder = place / f"{source}-{size}-{key[:20]}"
-    entry = read_entry(entry_folder)
-    if entry is None:
+
+    def write(folder: Path) -> None:
         index = module.index(layout, listing.paths)
         _check_attribute(attribute, index.attributes, index.left_out, source)  # before decoding, which may take long
         if limit is not None and limit < len(index.paths):
             index = index.subset(choose_people(index.identity, limit, seed))
-        entry = build_entry(entry_folder, layout, index, size, progress)
+        write_entry(folder, layout, index, size, progress)
+
+    entry = cached(place / f"{source}-{size}-{key[:20]}", read_entry, write)
     _check_attribute(attribute, entry.attributes, entry.left_out, source)
     return Faces(
         images=entry.images,
@@ -96,6 +98,34 @@ def load_faces(
         names=entry.names,
         cache_key=entry.content,
     )
+
+
+def _locate(source: str, root: str | os.PathLike | None) -> Layout:
+    """The layout of `root`; the error of a wrong one names the source that it resembles, or an archive to unpack."""
+    if source == "embedded" and root is None:
+        return embedded.locate(None)
+    root = check_root(source, root)
+    try:
+        return SOURCES[source].locate(root)
+    except WrongLayout as error:
+        other = next((name for name in SOURCES if name != source and _resembles(name, root)), None)
+        archives = sorted(root.glob("*.zip"))
+        if other:
+            raise UserError(f"{error} It looks like {other!r}: choose that source.") from error
+        if archives:
+            check_zip(archives[0])
+            raise UserError(f"{error} Unpack {archives[0].name} first.") from error
+        raise
+
+
+def _resembles(source: str, root: Path) -> bool:
+    try:
+        SOURCES[source].locate(root)
+    except WrongLayout:
+        return False
+    except UserError:  # something is missing from this source's layout
+        return True
+    return True
 
 
 def _check_attribute(attribute: str, attributes: dict[str, np.ndarray], left_out: dict[str, str], source: str) -> None:

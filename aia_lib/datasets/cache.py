@@ -10,19 +10,18 @@ import contextlib
 import errno
 import functools
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import time
 import uuid
 import warnings
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import PIL
@@ -30,7 +29,9 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..machine.files import UserError, cores, explain_os_errors, sha256
-from .common import WHOLE, Crop, Index, Layout, Listing, some
+from .common import WHOLE, Crop, Index, Layout, Listing, read_bytes, some
+
+T = TypeVar("T")
 
 CODE_VERSION = 1
 """Part of every key: raise it when decoding or indexing changes what it gives."""
@@ -178,17 +179,77 @@ def cache_key(layout: Layout, listing: Listing, size: int, limit: int | None, se
         "crop": [layout.crop.side, layout.crop.x, layout.crop.y],
         "size": size,
         "limit": None if limit is None else [limit, seed],
-        "labels": {what: _label_digest(path) for what, path in sorted(layout.labels.items())},
+        "labels": {what: hashlib.sha256(read_bytes(path)).hexdigest() for what, path in sorted(layout.labels.items())},
         "images": listing.digest,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _label_digest(path: Path) -> str:
+def cached(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
+    """What `read` makes of the cache's entry `folder`. Where that is None, there is none or it is damaged, and it is made first.
+
+    Args:
+        folder: of the entry.
+        read: is given the folder of an entry.
+        write: fills the folder that it is given, which is renamed to `folder` when it is whole.
+
+    Raises:
+        UserError: the disk is full, or the cache cannot be written. Nothing is left behind.
+    """
+    if (content := read(folder)) is not None:
+        return content
     try:
-        return sha256(path)
+        with explain_os_errors(folder), _temporary(folder) as temporary:
+            write(temporary)
+            _publish(temporary, folder, read)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+        raise UserError(
+            f"{folder}: the cache cannot be written ({error.strerror}). Name another folder with cache= or AIA_CACHE."
+        ) from error
+    for _ in range(20):
+        if (content := read(folder)) is not None:
+            return content
+        time.sleep(0.05)  # another loader may be replacing a damaged entry at this moment
+    raise UserError(
+        f"{folder}: the cache was written but cannot be read back. Is the disk sound? Name another folder with cache= or AIA_CACHE."
+    )
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, removed at the end unless it was renamed. Old ones of killed processes are removed too."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > 86400:  # nobody has written to it for a day
+                shutil.rmtree(left, ignore_errors=True)
+    temporary = _beside(folder)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
+
+
+def _publish(temporary: Path, folder: Path, read: Callable[[Path], Any]) -> None:
+    """Rename `temporary` to `folder`. A damaged entry there gives way; a sound one, just made by another loader, stays."""
+    for attempt in range(20):
+        try:
+            os.rename(temporary, folder)
+            return
+        except OSError:
+            if attempt == 19 or not folder.exists():
+                raise
+        if read(folder) is not None:
+            return
+        aside = _beside(folder)
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker to move it
+            os.rename(folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_entry(folder: Path) -> Entry | None:
@@ -213,65 +274,46 @@ def read_entry(folder: Path) -> Entry | None:
         return None
 
 
-def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool = True) -> Entry:
-    """Decode the images of `index` into the cache's entry `folder`, and read it back.
-
-    Unusable images are skipped; how many, and why, is in the notes.
-
-    Args:
-        folder: of the entry.
-        layout, index: where the images lie and who is on them.
-        size: side of the squares, in pixels.
-        progress: show a progress bar.
+def write_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool) -> None:
+    """Decode the images of `index` into a new entry in the empty `folder`. Unusable ones are skipped; how many, and why, is in the notes.
 
     Raises:
-        UserError: more than `MAX_SKIPPED` of the images are unusable, the disk is full, or the cache cannot be written. Nothing is left
-            behind.
+        UserError: more than `MAX_SKIPPED` of the images are unusable.
+        OSError: the disk is full.
     """
-    with _explain(folder), _temporary(folder) as temporary:
-        needed = len(index.paths) * size * size
-        free = shutil.disk_usage(temporary).free
-        if free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with open(temporary / "images.npy", "wb") as file:
-            # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
-            _write_header(file, len(index.paths), size)
-            kept, notes = _decode_all(file, layout, index, size, progress)
-            file.seek(0)
-            _write_header(file, len(kept), size)
-            file.flush()
-            os.fsync(file.fileno())
-        if len(kept) < len(index.paths):
-            index = index.subset(kept)
-        np.save(temporary / "identity.npy", index.identity)
-        np.save(temporary / "attributes.npy", np.array(list(index.attributes.values()), dtype=np.int8).reshape(-1, len(kept)))
-        arrays = [sha256(temporary / f"{name}.npy") for name in ("images", "identity", "attributes")]
-        meta = {
-            "content": hashlib.sha256(json.dumps([*arrays, *index.attributes]).encode()).hexdigest(),
-            "count": len(kept),
-            "size": size,
-            "bytes": (temporary / "images.npy").stat().st_size,
-            "source": layout.source,
-            "licence": layout.licence,
-            "attributes": list(index.attributes),
-            "left_out": index.left_out,
-            "notes": [*index.notes, *notes],
-            "names": index.names,
-        }
-        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        _publish(temporary, folder)
-    for _ in range(20):
-        entry = read_entry(folder)
-        if entry is not None:
-            return entry
-        time.sleep(0.05)  # another loader may be replacing a damaged entry at this moment
-    raise UserError(
-        f"{folder}: the cache was written but cannot be read back. Is the disk sound? Name another folder with cache= or AIA_CACHE."
-    )
+    if shutil.disk_usage(folder).free < len(index.paths) * size * size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with open(folder / "images.npy", "wb") as file:
+        # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
+        write_header(file, (len(index.paths), 1, size, size))
+        kept, notes = _decode_all(file, layout, index, size, progress)
+        file.seek(0)
+        write_header(file, (len(kept), 1, size, size))
+        file.flush()
+        os.fsync(file.fileno())
+    if len(kept) < len(index.paths):
+        index = index.subset(kept)
+    np.save(folder / "identity.npy", index.identity)
+    np.save(folder / "attributes.npy", np.array(list(index.attributes.values()), dtype=np.int8).reshape(-1, len(kept)))
+    arrays = [sha256(folder / f"{name}.npy") for name in ("images", "identity", "attributes")]
+    meta = {
+        "content": hashlib.sha256(json.dumps([*arrays, *index.attributes]).encode()).hexdigest(),
+        "count": len(kept),
+        "size": size,
+        "bytes": (folder / "images.npy").stat().st_size,
+        "source": layout.source,
+        "licence": layout.licence,
+        "attributes": list(index.attributes),
+        "left_out": index.left_out,
+        "notes": [*index.notes, *notes],
+        "names": index.names,
+    }
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def _write_header(file, count: int, size: int) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, 1, size, size)})
+def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Begin an .npy file of uint8 in `shape`."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progress: bool) -> tuple[np.ndarray, list[str]]:
@@ -280,6 +322,8 @@ def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progre
     peculiar: Counter[str] = Counter()
     kept: list[int] = []
     total = len(index.paths)
+    workers = min(32, cores())
+    window = 4 * workers * _BATCH  # only so many wait in memory
 
     def batch(start: int) -> list[tuple[np.ndarray, tuple[str, ...]] | str]:
         results = []
@@ -290,20 +334,14 @@ def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progre
                 results.append(str(reason))
         return results
 
-    workers = min(32, cores())
-    pool = ThreadPoolExecutor(workers)
     _formats()  # before any threads: Pillow loads its readers without a lock
-    try:
-        with warnings.catch_warnings(), tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress) as bar:
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; a huge image stays an error
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            starts = iter(range(0, total, _BATCH))
-            waiting = deque((start, pool.submit(batch, start)) for start in itertools.islice(starts, 4 * workers))
-            while waiting:
-                start, future = waiting.popleft()
-                results = future.result()
-                for i in itertools.islice(starts, 1):  # one for each that is done, so that only a few wait in memory
-                    waiting.append((i, pool.submit(batch, i)))
+    bar = tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress)
+    with warnings.catch_warnings(), bar, ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; a huge image stays an error
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for first in range(0, total, window):
+            starts = range(first, min(first + window, total), _BATCH)
+            for start, results in zip(starts, pool.map(batch, starts), strict=True):
                 for row, result in enumerate(results, start=start):
                     if isinstance(result, str):
                         skipped.setdefault(result, []).append(index.paths[row])
@@ -314,8 +352,6 @@ def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progre
                         peculiar.update(remarks)
                 bar.update(len(results))
                 _refuse_too_many(skipped, start + len(results), total, layout)
-    finally:
-        pool.shutdown(cancel_futures=True)
     notes = [f"Images that {remark}: {count:,}." for remark, count in sorted(peculiar.items())]
     notes += [f"Images skipped because they are {reason}: {len(paths):,} ({some(paths)})." for reason, paths in sorted(skipped.items())]
     return np.array(kept, dtype=np.int64), notes
@@ -330,48 +366,3 @@ def _refuse_too_many(skipped: dict[str, list[str]], seen: int, total: int, layou
             f"{layout.base}: {bad:,} of the first {seen:,} of {total:,} images cannot be used, more than {MAX_SKIPPED:.0%}: {kinds}. "
             "Mend or remove them."
         )
-
-
-@contextlib.contextmanager
-def _explain(folder: Path) -> Iterator[None]:
-    """Turn an OSError in writing the cache into a `UserError`."""
-    try:
-        with explain_os_errors(folder):
-            yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: the cache cannot be written ({error.strerror}). Name another folder with cache= or AIA_CACHE."
-        ) from error
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, removed at the end unless it was renamed. Old ones of killed processes are removed too."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > 86400:  # nobody has written to it for a day
-                shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
-    temporary.mkdir()
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`. A damaged entry there gives way; a sound one, just made by another loader, stays."""
-    for attempt in range(20):
-        try:
-            os.rename(temporary, folder)
-            return
-        except OSError:
-            if attempt == 19 or not folder.exists():
-                raise
-        if read_entry(folder) is not None:
-            return
-        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker to move it
-            os.rename(folder, aside)
-            shutil.rmtree(aside, ignore_errors=True)

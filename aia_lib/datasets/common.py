@@ -1,14 +1,14 @@
 """What the sources share: where files lie, who is on them, and what is said when they are wrong.
 
-A source is a module with two functions. `locate(root)` finds the folders and label files and reads none of them, so that a second load
-costs no parsing; `index(layout, paths)` reads the label files and says who is on each image.
+A source is a module with two functions. `locate(root)` finds the folders and label files in a folder and reads none of them, so that a
+second load costs no parsing. `index(layout, paths)` reads the label files and says who is on each image. Both raise `UserError`:
+`WrongLayout` where the folder holds something else, others where a label file is missing, malformed, or lacks what is on the disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -53,20 +53,20 @@ class Layout:
     Attributes:
         source: its name in `SOURCES`.
         base: the folder that image paths are relative to.
+        labels: label files by what they say ("attributes", "identity", …).
+        licence: the terms of the data, in words.
         folders: image folders, relative to `base` ("" is `base` itself).
         nested: True where each image folder holds one folder a person, False where it holds the images.
-        labels: label files by what they say ("attributes", "identity", …).
         crop: the square that is cut out of each image.
-        licence: the terms of the data, in words.
     """
 
     source: str
     base: Path
-    folders: tuple[str, ...]
-    nested: bool
     labels: dict[str, Path]
-    crop: Crop
     licence: str
+    folders: tuple[str, ...] = ("",)
+    nested: bool = True
+    crop: Crop = WHOLE
 
 
 @dataclass(frozen=True)
@@ -135,22 +135,31 @@ def some(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; a `UserError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+
+
 def check_root(source: str, root: str | os.PathLike | None) -> Path:
     """`root` as a path, if it is a folder that can be listed; else a `UserError`."""
     if root is None:
         raise UserError(f"The source {source!r} needs root=, the folder that holds its images.")
+    way_out = f"Give the folder that holds the data set {source!r}."
     try:
         root = Path(root).expanduser()
         exists = root.exists()
     except (OSError, RuntimeError) as error:  # a folder above it is closed, or there is no such home
-        raise UserError(f"{root} cannot be opened ({error}). Give the folder that holds the data set {source!r}.") from error
+        raise UserError(f"{root} cannot be opened ({error}). {way_out}") from error
     if not exists:
-        raise UserError(f"{root}: there is no such folder. Give the folder that holds the data set {source!r}.")
+        raise UserError(f"{root}: there is no such folder. {way_out}")
+    if root.is_file() and root.suffix.lower() == ".zip":
+        check_zip(root)
+        raise UserError(f"{root} is an archive; unpack it and give the folder.")
     if not root.is_dir():
-        if root.suffix.lower() == ".zip":
-            check_zip(root)
-            raise UserError(f"{root} is an archive; unpack it and give the folder.")
-        raise UserError(f"{root} is a file, not a folder. Give the folder that holds the data set {source!r}.")
+        raise UserError(f"{root} is a file, not a folder. {way_out}")
     subfolders(root)  # says so if it cannot be listed
     return root
 
@@ -180,60 +189,16 @@ def subfolders(folder: Path) -> list[str]:
         raise UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.") from error
 
 
-def find_file(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
+def find_file(folders: Iterable[Path], *names: str) -> Path | None:
     """The first of `names` that exists as a file in one of `folders`; earlier folders first."""
-    for folder in folders:
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-    return None
+    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
 
 
-def looks_like(root: Path) -> str | None:
-    """The source whose layout `root` seems to have, judged by names alone; None where it resembles none."""
-    folders = subfolders(root)
+class WrongLayout(UserError):
+    """`root` does not have the layout of `source`, which is `expected` to show by that."""
 
-    def has(*names: str) -> bool:
-        return any((root / name).exists() for name in names)
-
-    if has("img_align_celeba", "celeba/img_align_celeba", "list_attr_celeba.txt", "list_attr_celeba.csv", "Img/img_align_celeba"):
-        return "celeba"
-    classes = [folder for place in ("", "train", "test") for folder in subfolders(root / place)[:50]]
-    if has("identity_meta.csv", "meta/identity_meta.csv") or any(re.fullmatch(r"n\d{6}", folder) for folder in classes):
-        return "vggface2"
-    if has("lfw_funneled", "lfw-deepfunneled", "male_names.txt", "pairs.txt") or any(
-        (root / folder / f"{folder}_0001.jpg").exists() for folder in folders[:50]
-    ):
-        return "lfw"
-    if has("labels.csv"):
-        return "folder"
-    if (root / "files").is_dir() or (folders and any(is_name_gender(path) for path in root.glob("*.csv"))):
-        return "vggface"
-    return None
-
-
-def is_name_gender(path: Path) -> bool:
-    """Whether `path` is a CSV whose header has the columns name and gender."""
-    try:
-        with open(path, "rb") as file:
-            header = file.readline(1000).decode("utf-8-sig", "replace").lower()
-    except OSError:  # a folder or an unreadable file: not the table that is looked for
-        return False
-    fields = {name.strip(' "\r\n') for name in re.split("[,;\t]", header)}
-    return {"name", "gender"} <= fields
-
-
-def wrong_layout(source: str, root: Path, expected: str) -> UserError:
-    """The error for a root that does not have the layout of `source`; names the source it resembles, or an archive to unpack."""
-    message = f"{root} does not hold the layout of {source!r}: {expected}."
-    other = looks_like(root)
-    archives = sorted(path.name for path in root.glob("*.zip"))
-    if other and other != source:
-        message += f" It looks like {other!r}: choose that source."
-    elif archives:
-        check_zip(root / archives[0])
-        message += f" Unpack {archives[0]} first."
-    return UserError(message)
+    def __init__(self, source: str, root: Path, expected: str) -> None:
+        super().__init__(f"{root} does not hold the layout of {source!r}: {expected}.")
 
 
 def scan(layout: Layout) -> Listing:
