@@ -5,7 +5,6 @@ numpy only: nothing here needs torch, so a data set can be looked at without loa
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import numpy as np
 
 from .config import SPLIT_FRACTIONS
 from .machine.files import UserError, whole_number
+from .machine.rows import rows_of
 
 SPLIT_NAMES = ("train", "attack", "val", "test")
 
@@ -27,61 +27,6 @@ lips to the mouth; jaw is the chin and the jaw line; skin that a beard covers is
 def value_words(attribute: str) -> tuple[str, str]:
     """What the labels 0 and 1 of an attribute are called."""
     return ("female", "male") if attribute == "gender" else ("no", "yes")
-
-
-class RowView:
-    """Rows of an array, chosen now and read when they are indexed.
-
-    A split of a memory-mapped data set is such a view: it costs the row numbers, and an index into it reads only those images.
-    Indexing gives what indexing `base[rows]` gives, as an ndarray of its own; `np.asarray` reads all rows. Read-only.
-
-    Args:
-        base: array of at least one axis, usually a memory map.
-        rows: which rows of `base`, integers in [0, len(base)), shape (M,).
-    """
-
-    def __init__(self, base: Any, rows: np.ndarray) -> None:
-        if isinstance(base, RowView):  # a view of a view reads from the array below both
-            base, rows = base.base, base.rows[rows]
-        self.base = base
-        self.rows = np.asarray(rows, dtype=np.int64)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.base.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.base.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.base.ndim
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        first, *rest = key if isinstance(key, tuple) and key else (key,)
-        if isinstance(first, slice):  # a slice must stay a slice beside index arrays, hence the two steps
-            return np.asarray(self.base[self.rows[first]])[(slice(None), *rest)]
-        if isinstance(first, (int, np.integer, list, np.ndarray)) and not isinstance(first, bool):
-            return np.asarray(self.base[(self.rows[first], *rest)])
-        return np.asarray(self)[key]  # rare forms: numpy decides
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("The rows of a RowView cannot be had without a copy.")
-        rows = np.asarray(self.base[self.rows])
-        return rows if dtype is None else rows.astype(dtype, copy=False)
-
-    def __repr__(self) -> str:
-        return f"RowView(shape={self.shape}, dtype={self.dtype})"
-
-
-def _rows_of(base: Any, rows: np.ndarray) -> Any:
-    """`base[rows]`: a view of what is mapped, a copy of what is in memory."""
-    return RowView(base, rows) if isinstance(base, (np.memmap, RowView)) else base[rows]
 
 
 def _form(values: Any) -> tuple[tuple[int, ...], np.dtype | None]:
@@ -272,11 +217,11 @@ class Faces:
         key = hashlib.sha256(self.cache_key.encode() + rows.tobytes()).hexdigest() if self.cache_key else ""
         return replace(
             self,
-            images=_rows_of(self.images, rows),
+            images=rows_of(self.images, rows),
             identity=self.identity[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
             cache_key=key,
-            regions=None if self.regions is None else _rows_of(self.regions, rows),
+            regions=None if self.regions is None else rows_of(self.regions, rows),
             nuisance={name: values[rows] for name, values in self.nuisance.items()},
         )
 
@@ -376,17 +321,16 @@ class Faces:
             )
         half = min(count // 2, genuine, sum(possible))
         rng = np.random.default_rng(seed)
-        genuine_a, genuine_b = _draw_genuine(people, half, rng)
+        chosen = _draw_genuine(people, half, rng)
         wanted = [half]
         if impostors == "same":
-            of_genuine = labels[genuine_a]
+            of_genuine = labels[chosen[0]]
             labelled = int((of_genuine >= 0).sum())
             ones = round(half * int((of_genuine == 1).sum()) / labelled) if labelled else half // 2
             ones = min(max(ones, half - possible[0]), possible[1])
             wanted = [half - ones, ones]
         drawn = [_draw_impostors(group, number, rng) for group, number in zip(groups, wanted, strict=True)]
-        a = np.concatenate([genuine_a, *(a for a, _ in drawn)])
-        b = np.concatenate([genuine_b, *(b for _, b in drawn)])
+        a, b = np.concatenate([chosen, *drawn], axis=1)
         different = np.repeat(np.array([0, 1], dtype=np.int8), half)
         order = rng.permutation(2 * half)
         return Pairs(a[order], b[order], different[order])
@@ -440,8 +384,6 @@ def _draw_impostors(people: _People, count: int, rng: np.random.Generator) -> tu
 
     Numbered by their first image in the order of people; its partners are all the images of later people.
     """
-    if not count:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     next_person = np.repeat(people.starts + people.counts, people.counts)  # (N,)
     before = np.cumsum(len(people.rows) - next_person)  # (N,) pairs up to and with this first image
     number = rng.choice(people.impostor_pairs, count, replace=False, shuffle=False)
@@ -457,4 +399,4 @@ def with_attribute(faces: Faces, attribute: str | None) -> Faces:
     if attribute is None or attribute == faces.attribute:
         return faces
     faces.labels(attribute)  # says which there are
-    return dataclasses.replace(faces, attribute=attribute)
+    return replace(faces, attribute=attribute)

@@ -65,8 +65,7 @@ def load_faces(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise UserError(f"The seed must be a whole number that is not negative, not {seed!r}.")
     limit, seed = limit if limit is None else int(limit), int(seed)
-    module = SOURCES[source]
-    layout = _locate(source, root)
+    module, layout = SOURCES[source], _locate(source, root)
     place = cache_folder(cache)
     if place.resolve().is_relative_to(layout.base.resolve()):
         raise UserError(
@@ -86,17 +85,9 @@ def load_faces(
 
     entry = cached(place / f"{source}-{size}-{key[:20]}", read_entry, write)
     _check_attribute(attribute, entry.attributes, entry.left_out, source)
+    notes = (*listing.notes, *entry.notes)
     return Faces(
-        images=entry.images,
-        identity=entry.identity,
-        attributes=entry.attributes,
-        attribute=attribute,
-        source=source,
-        licence=layout.licence,
-        split_seed=seed,
-        notes=(*listing.notes, *entry.notes),
-        names=entry.names,
-        cache_key=entry.content,
+        entry.images, entry.identity, entry.attributes, attribute, source, layout.licence, seed, notes, entry.names, cache_key=entry.content
     )
 
 
@@ -121,10 +112,8 @@ def _locate(source: str, root: str | os.PathLike | None) -> Layout:
 def _resembles(source: str, root: Path) -> bool:
     try:
         SOURCES[source].locate(root)
-    except WrongLayout:
-        return False
-    except UserError:  # something is missing from this source's layout
-        return True
+    except UserError as error:  # another one than WrongLayout says what is missing from this source's layout
+        return not isinstance(error, WrongLayout)
     return True
 
 

@@ -19,9 +19,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -42,7 +41,8 @@ MAX_SKIPPED = 0.05
 MIN_SIDE = 8
 """Images with a shorter side below this many pixels are skipped: there is no face on them."""
 
-_BATCH = 64
+_WINDOW = 256
+"""Images a thread decodes before what they all did is written: only so many wait in memory."""
 
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -143,8 +143,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in ("JPEG", "PNG", "PPM", "WEBP", "GIF", "BMP") if name in Image.OPEN)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What the cache holds of a source: arrays as in `Faces`, people's names, attributes left out with the reason, and notes.
 
     `content` is 64 hexadecimal digits of the arrays and the attributes' names: wherever the same faces are decoded, they are the same.
@@ -237,19 +236,16 @@ def _beside(folder: Path) -> Path:
 
 def _publish(temporary: Path, folder: Path, read: Callable[[Path], Any]) -> None:
     """Rename `temporary` to `folder`. A damaged entry there gives way; a sound one, just made by another loader, stays."""
-    for attempt in range(20):
-        try:
-            os.rename(temporary, folder)
-            return
-        except OSError:
-            if attempt == 19 or not folder.exists():
-                raise
-        if read(folder) is not None:
-            return
+    if folder.exists() and read(folder) is None:
         aside = _beside(folder)
         with contextlib.suppress(FileNotFoundError):  # another process was quicker to move it
             os.rename(folder, aside)
             shutil.rmtree(aside, ignore_errors=True)
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if not folder.exists():
+            raise
 
 
 def read_entry(folder: Path) -> Entry | None:
@@ -323,46 +319,37 @@ def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progre
     kept: list[int] = []
     total = len(index.paths)
     workers = min(32, cores())
-    window = 4 * workers * _BATCH  # only so many wait in memory
+    window = _WINDOW * workers
 
-    def batch(start: int) -> list[tuple[np.ndarray, tuple[str, ...]] | str]:
-        results = []
-        for path in index.paths[start : start + _BATCH]:
-            try:
-                results.append(decode(layout.base / path, size, layout.crop))
-            except SkippedImage as reason:
-                results.append(str(reason))
-        return results
+    def read(path: str) -> tuple[np.ndarray, tuple[str, ...]] | str:
+        try:
+            return decode(layout.base / path, size, layout.crop)
+        except SkippedImage as reason:
+            return str(reason)
 
     _formats()  # before any threads: Pillow loads its readers without a lock
     bar = tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress)
     with warnings.catch_warnings(), bar, ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; a huge image stays an error
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for first in range(0, total, window):
-            starts = range(first, min(first + window, total), _BATCH)
-            for start, results in zip(starts, pool.map(batch, starts), strict=True):
-                for row, result in enumerate(results, start=start):
-                    if isinstance(result, str):
-                        skipped.setdefault(result, []).append(index.paths[row])
-                    else:
-                        pixels, remarks = result
-                        file.write(pixels.data)
-                        kept.append(row)
-                        peculiar.update(remarks)
-                bar.update(len(results))
-                _refuse_too_many(skipped, start + len(results), total, layout)
+        for start in range(0, total, window):
+            batch = index.paths[start : start + window]
+            for row, result in enumerate(pool.map(read, batch), start=start):
+                if isinstance(result, str):
+                    skipped.setdefault(result, []).append(index.paths[row])
+                else:
+                    pixels, remarks = result
+                    file.write(pixels.data)
+                    kept.append(row)
+                    peculiar.update(remarks)
+            bar.update(len(batch))
+            seen, bad = start + len(batch), sum(map(len, skipped.values()))
+            if bad > MAX_SKIPPED * total:
+                kinds = "; ".join(f"{len(paths):,} {reason} ({some(paths)})" for reason, paths in sorted(skipped.items()))
+                raise UserError(
+                    f"{layout.base}: {bad:,} of the first {seen:,} of {total:,} images cannot be used, more than {MAX_SKIPPED:.0%}: "
+                    f"{kinds}. Mend or remove them."
+                )
     notes = [f"Images that {remark}: {count:,}." for remark, count in sorted(peculiar.items())]
     notes += [f"Images skipped because they are {reason}: {len(paths):,} ({some(paths)})." for reason, paths in sorted(skipped.items())]
     return np.array(kept, dtype=np.int64), notes
-
-
-def _refuse_too_many(skipped: dict[str, list[str]], seen: int, total: int, layout: Layout) -> None:
-    """Raise the `UserError` of a data set with too many unusable images: `skipped` gives their paths by reason, of the first `seen`."""
-    bad = sum(map(len, skipped.values()))
-    if bad > MAX_SKIPPED * total:
-        kinds = "; ".join(f"{len(paths):,} {reason} ({some(paths)})" for reason, paths in sorted(skipped.items()))
-        raise UserError(
-            f"{layout.base}: {bad:,} of the first {seen:,} of {total:,} images cannot be used, more than {MAX_SKIPPED:.0%}: {kinds}. "
-            "Mend or remove them."
-        )

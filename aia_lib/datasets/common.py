@@ -7,10 +7,11 @@ second load costs no parsing. `index(layout, paths)` reads the label files and s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -180,13 +181,10 @@ def check_zip(path: Path) -> None:
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in `folder`, sorted, without hidden ones; [] where `folder` does not exist."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.isdir(folder):
         return []
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.") from error
+    with _entries(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
 def find_file(folders: Iterable[Path], *names: str) -> Path | None:
@@ -207,47 +205,50 @@ def scan(layout: Layout) -> Listing:
     Raises:
         UserError: there are no images, or a folder cannot be read.
     """
-    lines: list[str] = []
-    other = stray = 0
-    for top in layout.folders:
-        people = [""]
-        if layout.nested:
-            people = subfolders(layout.base / top)
-            stray += len(_files(layout.base / top, "")[0])
-        for person in people:
-            prefix = "/".join(part for part in (top, person) if part)
-            images, others = _files(layout.base / prefix, f"{prefix}/" if prefix else "")
-            lines += images
-            other += others if prefix else 0  # label files lie beside the folders
+    folders, stray = layout.folders, 0
+    if layout.nested:
+        stray = sum(len(_files(layout.base, top)[0]) for top in layout.folders)
+        folders = [f"{top}/{person}".lstrip("/") for top in layout.folders for person in subfolders(layout.base / top)]
+    lines, other = [], 0
+    for folder in folders:
+        images, others = _files(layout.base, folder)
+        lines += images
+        other += others
     if not lines:
         places = ", ".join(str(layout.base / folder) for folder in layout.folders)
         inside = "one folder a person with images" if layout.nested else "images"
         raise UserError(f"No images in {places}: expected {inside} ({', '.join(IMAGE_SUFFIXES)}).")
-    notes = []
-    if other:
-        notes.append(f"Files ignored because their names are not those of images: {other:,}.")
-    if stray:
-        notes.append(f"Images ignored because they lie beside the people's folders: {stray:,}.")
-    return Listing(lines, hashlib.sha256(os.fsencode("".join(lines))).hexdigest(), tuple(notes))
+    notes = {
+        "Files ignored because their names are not those of images": other,
+        "Images ignored because they lie beside the people's folders": stray,
+    }
+    digest = hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
+    return Listing(lines, digest, tuple(f"{what}: {count:,}." for what, count in notes.items() if count))
 
 
-def _files(folder: Path, prefix: str) -> tuple[list[str], int]:
-    """The images in `folder`, sorted, as a `Listing`'s lines whose paths start with `prefix`; how many other files, hidden ones aside."""
+def _files(base: Path, folder: str) -> tuple[list[str], int]:
+    """The images in `base`/`folder`, sorted, as a `Listing`'s lines; how many other files there are, hidden ones aside."""
     lines, other = [], 0
+    with _entries(base / folder) as entries:
+        for entry in entries:  # entries are not kept: each would hold its whole status, half a kilobyte
+            if entry.name.startswith(".") or entry.is_dir():
+                continue
+            if not entry.name.lower().endswith(IMAGE_SUFFIXES):
+                other += 1
+                continue
+            try:
+                status = entry.stat()
+                lines.append(f"{folder}/{entry.name}\0{status.st_size} {status.st_mtime_ns}\n")
+            except FileNotFoundError:  # a link to nowhere: decoding will count it as unreadable
+                lines.append(f"{folder}/{entry.name}\0-\n")
+    return sorted(lines), other
+
+
+@contextlib.contextmanager
+def _entries(folder: Path) -> Iterator[Iterable[os.DirEntry]]:
+    """What `os.scandir` gives; a `UserError` where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:  # entries are not kept: each would hold its whole status, half a kilobyte
-                name = entry.name
-                if name.startswith(".") or entry.is_dir():
-                    continue
-                if not name.lower().endswith(IMAGE_SUFFIXES):
-                    other += 1
-                    continue
-                try:
-                    status = entry.stat()
-                    lines.append(f"{prefix}{name}\0{status.st_size} {status.st_mtime_ns}\n")
-                except FileNotFoundError:  # a link to nowhere: decoding will count it as unreadable
-                    lines.append(f"{prefix}{name}\0-\n")
+            yield entries
     except OSError as error:
         raise UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.") from error
-    return sorted(lines), other
