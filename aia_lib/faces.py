@@ -5,6 +5,7 @@ numpy only: nothing here needs torch, so a data set can be looked at without loa
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,10 +28,6 @@ lips to the mouth; jaw is the chin and the jaw line; skin that a beard covers is
 def value_words(attribute: str) -> tuple[str, str]:
     """What the labels 0 and 1 of an attribute are called."""
     return ("female", "male") if attribute == "gender" else ("no", "yes")
-
-
-def _form(values: Any) -> tuple[tuple[int, ...], np.dtype | None]:
-    return getattr(values, "shape", ()), getattr(values, "dtype", None)
 
 
 class Pairs(NamedTuple):
@@ -64,9 +61,7 @@ def _by_person(identity: np.ndarray, rows: np.ndarray) -> _People:
 def majority_labels(person: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The label that most of each person's images have, int8 (people,): a tie goes to the first labelled image, -1 where none is labelled.
 
-    Args:
-        person: number of the person on each image, int64 (N,), from 0.
-        labels: 1, 0 or -1 (missing), int8 (N,).
+    `person` is the number of the person on each image, int64 (N,), from 0; `labels` are 1, 0 or -1 (missing), int8 (N,).
     """
     people = int(person.max(initial=-1)) + 1
     ones, zeros = (np.bincount(person[labels == value], minlength=people) for value in (1, 0))
@@ -115,7 +110,7 @@ class Faces:
     traits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shape, dtype = _form(self.images)
+        shape, dtype = np.shape(self.images), getattr(self.images, "dtype", None)
         if len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3] or dtype != np.uint8:
             raise UserError(f"Faces.images must be uint8 of shape (N, 1, H, H), not {dtype} of shape {shape}.")
         identity = np.asarray(self.identity)
@@ -142,9 +137,9 @@ class Faces:
                 raise UserError(
                     f"Faces.traits[{name!r}] must hold one number a person, up to the identity code {last}; its shape is {values.shape}."
                 )
-        wanted, (masks, kind) = (shape[0], *shape[2:]), _form(self.regions)
-        if self.regions is not None and (masks != wanted or kind != np.uint8):
-            raise UserError(f"Faces.regions must be uint8 of shape {wanted}, not {kind} of shape {masks}.")
+        wanted, kind = (shape[0], *shape[2:]), getattr(self.regions, "dtype", None)
+        if self.regions is not None and (np.shape(self.regions) != wanted or kind != np.uint8):
+            raise UserError(f"Faces.regions must be uint8 of shape {wanted}, not {kind} of shape {np.shape(self.regions)}.")
         for name, values in {"identity": identity, "attributes": attributes, "nuisance": nuisance, "traits": traits}.items():
             object.__setattr__(self, name, values)
         self._check_attribute(self.attribute)
@@ -264,8 +259,7 @@ class Faces:
         for turn, person in enumerate(order, start=1):  # to the part that is furthest behind its share
             part[person] = np.argmax(shares * turn - dealt)
             dealt[part[person]] += 1
-        part_of_row = np.empty(len(self), dtype=np.int64)
-        part_of_row[people.rows] = np.repeat(part, people.counts)
+        part_of_row = part[np.searchsorted(people.codes, self.identity)]
         for i, name in enumerate(SPLIT_NAMES):
             zeros, ones = ((label[part == i] == value).sum() for value in (0, 1))
             lacks = {
@@ -347,14 +341,11 @@ class Splits(NamedTuple):
 
 def _even_quota(available: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Share `count` out over people who can take `available` each, as evenly as possible; who gets one more is drawn. Shape (P,)."""
-    low, high = 0, int(available.max())
-    while low < high:  # the largest level that, given to everybody who can take it, does not exceed count
-        level = (low + high + 1) // 2
-        low, high = (level, high) if np.minimum(available, level).sum() <= count else (low, level - 1)
-    quota = np.minimum(available, low)
-    left = count - int(quota.sum())
-    if left:
-        quota[rng.choice(np.flatnonzero(available > low), left, replace=False)] += 1
+    # the largest level that, given to everybody who can take it, does not exceed count
+    level = bisect.bisect_right(range(available.max() + 1), count, key=lambda level: np.minimum(available, level).sum()) - 1
+    quota = np.minimum(available, level)
+    if left := count - int(quota.sum()):
+        quota[rng.choice(np.flatnonzero(available > level), left, replace=False)] += 1
     return quota
 
 
@@ -396,7 +387,4 @@ def _draw_impostors(people: _People, count: int, rng: np.random.Generator) -> tu
 
 def with_attribute(faces: Faces, attribute: str | None) -> Faces:
     """`faces` with `attribute` as its private attribute; None keeps the one it has. UserError where there is no such attribute."""
-    if attribute is None or attribute == faces.attribute:
-        return faces
-    faces.labels(attribute)  # says which there are
-    return replace(faces, attribute=attribute)
+    return faces if attribute in (None, faces.attribute) else replace(faces, attribute=attribute)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,12 +83,10 @@ def load_faces(
             index = index.subset(choose_people(index.identity, limit, seed))
         write_entry(folder, layout, index, size, progress)
 
-    entry = cached(place / f"{source}-{size}-{key[:20]}", read_entry, write)
-    _check_attribute(attribute, entry.attributes, entry.left_out, source)
-    notes = (*listing.notes, *entry.notes)
-    return Faces(
-        entry.images, entry.identity, entry.attributes, attribute, source, layout.licence, seed, notes, entry.names, cache_key=entry.content
-    )
+    content, left_out = cached(place / f"{source}-{size}-{key[:20]}", read_entry, write)
+    _check_attribute(attribute, content["attributes"], left_out, source)
+    content["notes"] = (*listing.notes, *content["notes"])
+    return Faces(**content, attribute=attribute, source=source, licence=layout.licence, split_seed=seed)
 
 
 def _locate(source: str, root: str | os.PathLike | None) -> Layout:
@@ -124,44 +122,14 @@ def _check_attribute(attribute: str, attributes: dict[str, np.ndarray], left_out
         raise UserError(f"There is no attribute {attribute!r} in {source}; there are: {', '.join(sorted(attributes)) or 'none'}.")
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a data set holds, for a reader to check before training on it.
+class Summary(NamedTuple):
+    """What a data set holds, as `text`, for a reader to check before training on it; and the `problem` why it cannot be split, or ""."""
 
-    Attributes:
-        faces: as loaded.
-        pairs_of: people with two images or more, whom verification needs.
-        rates: attribute -> share of 1 among the labelled images (NaN where there are none), share of missing labels.
-        splits: part -> (images, people); empty where the faces cannot be split.
-        problem: why they cannot be split, or "".
-    """
-
-    faces: Faces
-    pairs_of: int
-    rates: dict[str, tuple[float, float]]
-    splits: dict[str, tuple[int, int]]
+    text: str
     problem: str
 
     def __str__(self) -> str:
-        faces = self.faces
-        lines = [
-            f"{faces.source}: {len(faces):,} images of {faces.people:,} people, {self.pairs_of:,} of them with two images or more",
-            f"licence: {faces.licence}",
-            f"images: grey, {faces.size} x {faces.size} pixels",
-            "",
-            f"{'attribute (as labelled in the data set)':<42}{'1':>8}{'missing':>10}",
-        ]
-        for name, (ones, missing) in self.rates.items():
-            mark = " (private)" if name == faces.attribute else ""
-            lines.append(f"{name + mark:<42}{'-' if np.isnan(ones) else f'{ones:.1%}':>8}{missing:>10.1%}")
-        lines += ["", f"{'split by identity':<42}{'images':>8}{'people':>10}"]
-        lines += [f"{name:<42}{images:>8,}{people:>10,}" for name, (images, people) in self.splits.items()]
-        if self.problem:
-            lines.append(f"not possible: {self.problem}")
-        if faces.notes:
-            lines += ["", "notes"]
-            lines += [f"- {note}" for note in faces.notes]
-        return "\n".join(lines)
+        return self.text
 
 
 def summarise(source: str, root: str | os.PathLike | None = None, **settings) -> Summary:
@@ -171,14 +139,26 @@ def summarise(source: str, root: str | os.PathLike | None = None, **settings) ->
         UserError: as `load_faces`. That the faces cannot be split is no error here but the summary's `problem`.
     """
     faces = load_faces(source, root, **settings)
-    rates = {}
+    several = (np.bincount(faces.identity) > 1).sum()
+    lines = [
+        f"{source}: {len(faces):,} images of {faces.people:,} people, {several:,} of them with two images or more",
+        f"licence: {faces.licence}",
+        f"images: grey, {faces.size} x {faces.size} pixels",
+        "",
+        f"{'attribute (as labelled in the data set)':<42}{'1':>8}{'missing':>10}",
+    ]
     for name in sorted(faces.attributes, key=lambda name: (name != faces.attribute, name)):
-        labels = faces.attributes[name]
-        labelled = int((labels >= 0).sum())
-        rates[name] = (int((labels == 1).sum()) / labelled if labelled else float("nan"), 1 - labelled / len(faces))
-    splits, problem = {}, ""
+        labels = faces.labels(name)
+        ones = f"{(labels == 1).sum() / (labels >= 0).sum():.1%}" if (labels >= 0).any() else "-"
+        mark = " (private)" if name == faces.attribute else ""
+        lines.append(f"{name + mark:<42}{ones:>8}{1 - (labels >= 0).sum() / len(faces):>10.1%}")
+    lines += ["", f"{'split by identity':<42}{'images':>8}{'people':>10}"]
+    problem = ""
     try:
-        splits = {name: (len(part), part.people) for name, part in zip(SPLIT_NAMES, faces.split(), strict=True)}
+        lines += [f"{name:<42}{len(part):>8,}{part.people:>10,}" for name, part in zip(SPLIT_NAMES, faces.split(), strict=True)]
     except UserError as error:
         problem = str(error)
-    return Summary(faces, int((np.bincount(faces.identity) > 1).sum()), rates, splits, problem)
+        lines.append(f"not possible: {problem}")
+    if faces.notes:
+        lines += ["", "notes", *(f"- {note}" for note in faces.notes)]
+    return Summary("\n".join(lines), problem)

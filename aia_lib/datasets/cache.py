@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import PIL
@@ -69,7 +69,6 @@ def decode(path: str | os.PathLike, size: int, crop: Crop = WHOLE) -> tuple[np.n
     bicubic with Pillow's antialiasing: close to Lanczos without its ringing at the outline of a face.
 
     Args:
-        path: of the image file.
         size: side of the square returned, in pixels.
         crop: what to cut out, relative to the upright image.
 
@@ -143,21 +142,6 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in ("JPEG", "PNG", "PPM", "WEBP", "GIF", "BMP") if name in Image.OPEN)
 
 
-class Entry(NamedTuple):
-    """What the cache holds of a source: arrays as in `Faces`, people's names, attributes left out with the reason, and notes.
-
-    `content` is 64 hexadecimal digits of the arrays and the attributes' names: wherever the same faces are decoded, they are the same.
-    """
-
-    images: np.ndarray
-    identity: np.ndarray
-    attributes: dict[str, np.ndarray]
-    names: tuple[str, ...]
-    left_out: dict[str, str]
-    notes: tuple[str, ...]
-    content: str
-
-
 def cache_folder(cache: str | os.PathLike | None = None) -> Path:
     """`cache`, or AIA_CACHE, or XDG_CACHE_HOME/aia, or ~/.cache/aia."""
     if cache or os.environ.get("AIA_CACHE"):
@@ -187,20 +171,21 @@ def cache_key(layout: Layout, listing: Listing, size: int, limit: int | None, se
 def cached(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
     """What `read` makes of the cache's entry `folder`. Where that is None, there is none or it is damaged, and it is made first.
 
-    Args:
-        folder: of the entry.
-        read: is given the folder of an entry.
-        write: fills the folder that it is given, which is renamed to `folder` when it is whole.
-
-    Raises:
-        UserError: the disk is full, or the cache cannot be written. Nothing is left behind.
+    `write` fills the empty folder that it is given, which is renamed to `folder` when it is whole. A `UserError` where the disk is full or
+    the cache cannot be written; nothing is left behind.
     """
     if (content := read(folder)) is not None:
         return content
     try:
         with explain_os_errors(folder), _temporary(folder) as temporary:
             write(temporary)
-            _publish(temporary, folder, read)
+            if read(folder) is None:  # a damaged entry gives way; a sound one, just made by another loader, stays
+                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                os.rename(temporary, folder)
+            except OSError:
+                if not folder.exists():
+                    raise
     except OSError as error:
         raise UserError(
             f"{folder}: the cache cannot be written ({error.strerror}). Name another folder with cache= or AIA_CACHE."
@@ -222,7 +207,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > 86400:  # nobody has written to it for a day
                 shutil.rmtree(left, ignore_errors=True)
-    temporary = _beside(folder)
+    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
     temporary.mkdir()
     try:
         yield temporary
@@ -230,26 +215,13 @@ def _temporary(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _beside(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
+def read_entry(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The cache's entry in `folder`, None where there is none or it is damaged.
 
-
-def _publish(temporary: Path, folder: Path, read: Callable[[Path], Any]) -> None:
-    """Rename `temporary` to `folder`. A damaged entry there gives way; a sound one, just made by another loader, stays."""
-    if folder.exists() and read(folder) is None:
-        aside = _beside(folder)
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker to move it
-            os.rename(folder, aside)
-            shutil.rmtree(aside, ignore_errors=True)
-    try:
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.exists():
-            raise
-
-
-def read_entry(folder: Path) -> Entry | None:
-    """The cache's entry in `folder`, its images as a read-only memory map; None where there is none or it is damaged."""
+    Returns:
+        Arguments of `Faces`: the images as a read-only memory map, and a `cache_key` of the arrays and the attributes' names: wherever the
+        same faces are decoded, it is the same. And the attributes left out, with the reason.
+    """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if (folder / "images.npy").stat().st_size != meta["bytes"]:
@@ -257,13 +229,9 @@ def read_entry(folder: Path) -> Entry | None:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         identity = np.load(folder / "identity.npy", allow_pickle=False)
         attributes = np.load(folder / "attributes.npy", allow_pickle=False)
-        count, size = meta["count"], meta["size"]
-        if (images.shape, images.dtype) != ((count, 1, size, size), np.uint8):
-            return None
-        if (identity.shape, attributes.shape) != ((count,), (len(meta["attributes"]), count)) or identity.max() >= len(meta["names"]):
-            return None
         named = dict(zip(meta["attributes"], attributes, strict=True))
-        return Entry(images, identity, named, tuple(meta["names"]), meta["left_out"], tuple(meta["notes"]), meta["content"])
+        faces = {"images": images, "identity": identity, "attributes": named, "names": tuple(meta["names"])}
+        return faces | {"notes": tuple(meta["notes"]), "cache_key": meta["content"]}, meta["left_out"]
     except PermissionError as error:
         raise UserError(f"{folder}: the cache cannot be read (permission denied). Name another folder with cache= or AIA_CACHE.") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError):
@@ -271,11 +239,9 @@ def read_entry(folder: Path) -> Entry | None:
 
 
 def write_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool) -> None:
-    """Decode the images of `index` into a new entry in the empty `folder`. Unusable ones are skipped; how many, and why, is in the notes.
+    """Decode the images of `index` into a new entry in the empty `folder`.
 
-    Raises:
-        UserError: more than `MAX_SKIPPED` of the images are unusable.
-        OSError: the disk is full.
+    Unusable ones are skipped; how many, and why, is in the notes. A `UserError` where they are more than `MAX_SKIPPED`.
     """
     if shutil.disk_usage(folder).free < len(index.paths) * size * size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -330,8 +296,7 @@ def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progre
     _formats()  # before any threads: Pillow loads its readers without a lock
     bar = tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress)
     with warnings.catch_warnings(), bar, ThreadPoolExecutor(workers) as pool:
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; a huge image stays an error
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; `decode` refuses a huge image
         for start in range(0, total, window):
             batch = index.paths[start : start + window]
             for row, result in enumerate(pool.map(read, batch), start=start):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -50,22 +49,14 @@ def locate(root: Path) -> Layout:
     return Layout("celeba", base, {what: path for what, path in labels.items() if path}, LICENCE, (folder,), nested=False, crop=CROP)
 
 
-class AttributeTable(NamedTuple):
-    """`names` of A attributes, `row` of each image, `values` int8 (rows, A): 1 or 0."""
-
-    names: tuple[str, ...]
-    row: dict[str, int]
-    values: np.ndarray
-
-
-def read_attribute_table(path: Path) -> AttributeTable:
+def read_attribute_table(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray]]:
     """Read `list_attr_celeba`: line 1 the number of images, line 2 the names, then `image ±1 ±1 …`; or CSV with a header.
 
-    The CSV may write 0 for -1.
+    The CSV may write 0 for -1. A `UserError` names file, line number and text of what is wrong: a count that is not the number of lines, a
+    line with too few, too many or other values, a blank line, an image or a name twice.
 
-    Raises:
-        UserError: naming file, line number and text of what is wrong: a count that is not the number of lines, a line with too few, too
-            many or other values, a blank line, an image or a name twice.
+    Returns:
+        The row of each image, and the attributes by name, int8 (rows,): 1 or 0.
     """
     lines = read_lines(path)
     as_csv = "," in lines[0]
@@ -97,7 +88,8 @@ def read_attribute_table(path: Path) -> AttributeTable:
         raise line_error(path, 1, lines[0], f"this number of images does not match the {len(row):,} lines that follow")
     if not row:
         raise UserError(f"{path} lists no images.")
-    return AttributeTable(tuple(names), row, np.frombuffer(values, dtype=np.int8).reshape(len(row), len(names)))
+    columns = np.frombuffer(values, dtype=np.int8).reshape(len(row), len(names)).T
+    return row, dict(zip(names, columns, strict=True))
 
 
 def _fields(text: str) -> list[str]:
@@ -107,8 +99,7 @@ def _fields(text: str) -> list[str]:
 def read_numbers(path: Path) -> dict[str, int]:
     """Read `identity_CelebA` or `list_eval_partition`: an image and a whole number a line, space or comma between; a header is passed over.
 
-    Raises:
-        UserError: naming file, line number and text of a malformed line or a doubled image.
+    A `UserError` names file, line number and text of a malformed line or a doubled image.
     """
     numbers: dict[str, int] = {}
     header = 0
@@ -134,22 +125,22 @@ def index(layout: Layout, paths: Sequence[str]) -> Index:
     An image on the disk must be listed; images that are listed but not there are counted in a note, since copies of a part are usual. The
     official partition is checked and noted, not used: splits here are stratified and by identity.
     """
-    table = read_attribute_table(layout.labels["attributes"])
+    row, table = read_attribute_table(layout.labels["attributes"])
     numbers = read_numbers(layout.labels["identity"])
     images = [path.rsplit("/", 1)[-1] for path in paths]
     notes = []
-    for path, listed in ((layout.labels["attributes"], table.row), (layout.labels["identity"], numbers)):
+    for path, listed in ((layout.labels["attributes"], row), (layout.labels["identity"], numbers)):
         missing = [image for image in images if image not in listed]
         if len(missing) == len(images):
             raise UserError(
                 f"None of the {len(images):,} images in {layout.base / layout.folders[0]} is listed in {path}: is it another copy's file?"
             )
         check_all_listed(path, missing, "images")
-    if absent := len(table.row) - len(images):
-        notes.append(f"Images listed in {layout.labels['attributes'].name} but not here: {absent:,} of {len(table.row):,}.")
+    if absent := len(row) - len(images):
+        notes.append(f"Images listed in {layout.labels['attributes'].name} but not here: {absent:,} of {len(row):,}.")
     codes, identity = np.unique([numbers[image] for image in images], return_inverse=True)
-    values = table.values[[table.row[image] for image in images]]  # (N, A)
-    attributes = {name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(table.names)}
+    rows = [row[image] for image in images]
+    attributes = {name: values[rows] for name, values in table.items()}
     if "Male" in attributes:
         attributes["gender"], both = majority_of_people(identity, attributes["Male"])
         if both:

@@ -7,11 +7,10 @@ second load costs no parsing. `index(layout, paths)` reads the label files and s
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,13 +153,11 @@ def check_root(source: str, root: str | os.PathLike | None) -> Path:
         exists = root.exists()
     except (OSError, RuntimeError) as error:  # a folder above it is closed, or there is no such home
         raise UserError(f"{root} cannot be opened ({error}). {way_out}") from error
-    if not exists:
-        raise UserError(f"{root}: there is no such folder. {way_out}")
     if root.is_file() and root.suffix.lower() == ".zip":
         check_zip(root)
         raise UserError(f"{root} is an archive; unpack it and give the folder.")
     if not root.is_dir():
-        raise UserError(f"{root} is a file, not a folder. {way_out}")
+        raise UserError(f"{root}{' is a file, not a folder' if exists else ': there is no such folder'}. {way_out}")
     subfolders(root)  # says so if it cannot be listed
     return root
 
@@ -181,15 +178,25 @@ def check_zip(path: Path) -> None:
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in `folder`, sorted, without hidden ones; [] where `folder` does not exist."""
-    if not os.path.isdir(folder):
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with _entries(folder) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError as error:
+        raise _cannot_list(folder, error) from error
 
 
-def find_file(folders: Iterable[Path], *names: str) -> Path | None:
-    """The first of `names` that exists as a file in one of `folders`; earlier folders first."""
-    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+def _cannot_list(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.")
+
+
+def find_file(folders: Iterable[Path], *names: str, missing: str = "") -> Path | None:
+    """The first of `names` that is a file in one of `folders`, earlier folders first; else None, or a `UserError` if `missing` says one."""
+    path = next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+    if path is None and missing:
+        raise UserError(missing)
+    return path
 
 
 class WrongLayout(UserError):
@@ -200,26 +207,19 @@ class WrongLayout(UserError):
 
 
 def scan(layout: Layout) -> Listing:
-    """List the image files, sorted by folder and name; a file that changes its size or time changes the digest.
-
-    Raises:
-        UserError: there are no images, or a folder cannot be read.
-    """
+    """List the image files, sorted by folder and name; a `UserError` where there are none or a folder cannot be listed."""
     folders, stray = layout.folders, 0
     if layout.nested:
         stray = sum(len(_files(layout.base, top)[0]) for top in layout.folders)
         folders = [f"{top}/{person}".lstrip("/") for top in layout.folders for person in subfolders(layout.base / top)]
-    lines, other = [], 0
-    for folder in folders:
-        images, others = _files(layout.base, folder)
-        lines += images
-        other += others
+    listed = [_files(layout.base, folder) for folder in folders]
+    lines = [line for images, _ in listed for line in images]
     if not lines:
         places = ", ".join(str(layout.base / folder) for folder in layout.folders)
         inside = "one folder a person with images" if layout.nested else "images"
         raise UserError(f"No images in {places}: expected {inside} ({', '.join(IMAGE_SUFFIXES)}).")
     notes = {
-        "Files ignored because their names are not those of images": other,
+        "Files ignored because their names are not those of images": sum(other for _, other in listed),
         "Images ignored because they lie beside the people's folders": stray,
     }
     digest = hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
@@ -229,26 +229,19 @@ def scan(layout: Layout) -> Listing:
 def _files(base: Path, folder: str) -> tuple[list[str], int]:
     """The images in `base`/`folder`, sorted, as a `Listing`'s lines; how many other files there are, hidden ones aside."""
     lines, other = [], 0
-    with _entries(base / folder) as entries:
-        for entry in entries:  # entries are not kept: each would hold its whole status, half a kilobyte
-            if entry.name.startswith(".") or entry.is_dir():
-                continue
-            if not entry.name.lower().endswith(IMAGE_SUFFIXES):
-                other += 1
-                continue
-            try:
-                status = entry.stat()
-                lines.append(f"{folder}/{entry.name}\0{status.st_size} {status.st_mtime_ns}\n")
-            except FileNotFoundError:  # a link to nowhere: decoding will count it as unreadable
-                lines.append(f"{folder}/{entry.name}\0-\n")
-    return sorted(lines), other
-
-
-@contextlib.contextmanager
-def _entries(folder: Path) -> Iterator[Iterable[os.DirEntry]]:
-    """What `os.scandir` gives; a `UserError` where it cannot be listed."""
     try:
-        with os.scandir(folder) as entries:
-            yield entries
+        with os.scandir(base / folder) as entries:
+            for entry in entries:  # entries are not kept: each would hold its whole status, half a kilobyte
+                if entry.name.startswith(".") or entry.is_dir():
+                    continue
+                if not entry.name.lower().endswith(IMAGE_SUFFIXES):
+                    other += 1
+                    continue
+                try:
+                    status = entry.stat()
+                    lines.append(f"{folder}/{entry.name}\0{status.st_size} {status.st_mtime_ns}\n")
+                except FileNotFoundError:  # a link to nowhere: decoding will count it as unreadable
+                    lines.append(f"{folder}/{entry.name}\0-\n")
     except OSError as error:
-        raise UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.") from error
+        raise _cannot_list(base / folder, error) from error
+    return sorted(lines), other

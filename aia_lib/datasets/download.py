@@ -105,9 +105,7 @@ def _from_drive(base: Path) -> None:
 def unpack_images(archive: Path, folder: Path) -> None:
     """Unpack CelebA's archive of images into `folder`, which appears only when it is whole.
 
-    Raises:
-        UserError: `archive` is a quota page or damaged, or holds anything but small files img_align_celeba/NNNNNN.jpg (a path that leaves
-            the folder, a link).
+    A `UserError` where `archive` is a quota page or damaged, or holds anything but small files img_align_celeba/NNNNNN.jpg.
     """
     check_zip(archive)
     temporary = folder.with_name(f".{folder.name}.part")

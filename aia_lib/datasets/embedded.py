@@ -59,11 +59,7 @@ _CODE_VERSION = 1
 
 
 def locate(root: Path | None) -> Layout:
-    """The folder of the set, `root`, or where that is None of the one that ships; its manifest is not read.
-
-    Raises:
-        UserError: `root` holds no rendered set, or this copy of the package comes without one.
-    """
+    """The folder of the set, `root`, or where that is None of the one that ships (a `UserError` where this copy comes without one)."""
     path = (root or SHIPPED) / "manifest.json"
     if root is not None and not path.is_file():
         raise WrongLayout("embedded", root, "it has no manifest.json as `aia data render` writes it")
@@ -94,37 +90,30 @@ def manifest(root: str | os.PathLike | None = None) -> dict[str, Any]:
     try:
         about = json.loads(content)
         form = about["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged or not of a rendered set. Choose another folder, or render one with aia data render."
-        ) from error
-    if form != FORMAT:
-        raise UserError(f"{path} has the format {form!r}, and this version of aia-book reads {FORMAT}. Update it, or render the set again.")
-    try:
-        sound = _is_sound(about)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        sound = form != FORMAT or _is_sound(about)
+    except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise UserError(f"{path} is damaged. Render the set again, or fetch it again.")
+        raise UserError(f"{path} is damaged or not of a rendered set. Choose another folder, or render one with aia data render.")
+    if form != FORMAT:
+        raise UserError(f"{path} has the format {form!r}, and this version of aia-book reads {FORMAT}. Update it, or render the set again.")
     return about
 
 
 def _is_sound(about: dict[str, Any]) -> bool:
     """Whether the entries of a manifest fit together; one that is missing or of another type may raise instead."""
-    numbers = [about[key] for key in ("identities", "images", "size", "seed", "shard")]
-    names = [about[key] for key in ("nuisance", "traits", "shape", "attributes", "regions")]
-    shards = [(shard["file"], shard["first"], shard["first"] + shard["identities"]) for shard in about["shards"]]
-    ends = [0, *(end for _, _, end in shards)]
+    people, shard = about["identities"], about["shard"]
+    whole = [(shard_name(i), first, min(shard, people - first)) for i, first in enumerate(range(0, people, shard))]
+    listed = [(entry["file"], entry["first"], entry["identities"]) for entry in about["shards"] if type(entry["sha256"]) is str]
+    if about["complete"]:
+        fits = listed == whole and {"images", "regions", "parameters"} <= set(about["sha256"])
+    else:
+        fits = set(listed) <= set(whole) and len(listed) == len(about["shards"])
     return (
-        all(type(number) is int and number >= 0 for number in numbers)
-        and min(numbers[:3]) > 0
-        and all(type(name) is str for column in names for name in column)
-        and names[-1] == list(REGIONS)
-        and all(0 <= first < end <= numbers[0] and file == shard_name(first // numbers[4]) for file, first, end in shards)
-        and all(type(shard["sha256"]) is str for shard in about["shards"])
-        and type(about["complete"]) is bool
-        and (not about["complete"] or (ends[-1] == numbers[0] and ends[:-1] == [first for _, first, _ in shards]))
-        and (not about["complete"] or all(type(about["sha256"][what]) is str for what in ("images", "regions", "parameters")))
+        fits
+        and all(type(about[name]) is int and about[name] >= (name != "seed") for name in ("identities", "images", "size", "seed"))
+        and all(type(name) is str for column in ("nuisance", "traits", "shape", "attributes") for name in about[column])
+        and about["regions"] == list(REGIONS)
     )
 
 
@@ -146,16 +135,9 @@ class Shard(NamedTuple):
 
 
 def read_shard(folder: Path, about: dict[str, Any], position: int, rows: np.ndarray) -> Shard:
-    """Read and check one shard.
+    """Read the shard at `position` of the manifest `about`. A `UserError` where it is missing or not the one whose SHA-256 is there.
 
-    Args:
-        folder: of the set.
-        about: its manifest.
-        position: of the shard among the manifest's `shards`.
-        rows: which of the shard's images, from 0, ascending, int64. The pictures of other people are not decoded.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or is not the one whose SHA-256 the manifest has.
+    `rows` are those of its images that are wanted, from 0, ascending, int64. The pictures of other people are not decoded.
     """
     entry, size, images = about["shards"][position], about["size"], about["images"]
     path = folder / entry["file"]
@@ -191,13 +173,9 @@ def read_shards(folder: Path, about: dict[str, Any], rows: np.ndarray | None = N
     """The shards of a complete set in order, decoded in threads, a few of them in memory at a time.
 
     Args:
-        folder: of the set.
-        about: its manifest.
+        folder, about: the set and its manifest.
         rows: which images, ascending, int64; of the other people nothing is read. Default all.
         size: side that images and regions are shrunk to, in pixels, at most the set's.
-
-    Raises:
-        UserError: as `read_shard`.
     """
     rows = np.arange(about["identities"] * about["images"]) if rows is None else rows
     firsts = np.array([shard["first"] for shard in about["shards"]]) * about["images"]
@@ -273,7 +251,7 @@ def load_rendered(layout: Layout, size: int, attribute: str, limit: int | None, 
     if len(rows) > IN_MEMORY:
         content = cached(
             place / f"embedded-{size}-{key[:20]}",
-            lambda entry: _read_entry(entry, shapes),
+            _read_entry,
             lambda entry: _write_entry(entry, shapes, folder, about, rows, size, progress),
         )
     else:
@@ -340,12 +318,12 @@ def _write_entry(
         np.save(entry / f"{name}.npy", values)
 
 
-def _read_entry(entry: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray] | None:
+def _read_entry(entry: Path) -> dict[str, np.ndarray] | None:
     """The cache's entry as read-only memory maps; None where there is none or it is damaged."""
-    names = ("images", "regions", "nuisance", "traits", "attributes")
     try:
         with explain_os_errors(entry):
-            arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in names}
+            return {
+                name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("images", "regions", "nuisance", "traits", "attributes")
+            }
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    return None if any(arrays[name].shape != shape or arrays[name].dtype != np.uint8 for name, shape in shapes.items()) else arrays

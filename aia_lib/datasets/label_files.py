@@ -16,11 +16,7 @@ from .common import Index, read_bytes, some
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark, LF or CRLF; blank lines at the end are dropped.
-
-    Raises:
-        UserError: it cannot be read, is not UTF-8, or is empty.
-    """
+    """The lines of a UTF-8 file, byte order mark or not, LF or CRLF, without blank ones at its end; a `UserError` if none is left."""
     content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
     try:
         lines = [line.removesuffix("\r") for line in content.decode("utf-8").split("\n")]
@@ -69,10 +65,8 @@ class Table(NamedTuple):
 def read_table(path: Path, key: str, normalise: Callable[[str], str] = match_name) -> Table:
     """Read a CSV with a header; `key` names the column that identifies a row (upper or lower case).
 
-    Comma, semicolon or tab separate; spaces around fields and empty fields at a line's end are dropped; fields may be quoted.
-
-    Raises:
-        UserError: naming file, line number and text of a malformed line, a repeated key, or a header that lacks `key` or repeats a name.
+    Comma, semicolon or tab separate; spaces around fields and empty fields at a line's end are dropped; fields may be quoted. A `UserError`
+    names file, line number and text of a malformed line, a repeated key, or a header that lacks `key` or repeats a name.
     """
     lines = read_lines(path)
     delimiter = max(",;\t", key=lines[0].count)
@@ -150,14 +144,9 @@ def people_of(paths: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
 def index_people(
     paths: Sequence[str], table: Table, columns: Sequence[str] | None = None, normalise: Callable[[str], str] = match_name
 ) -> Index:
-    """The index of a nested layout whose table says things about *people*: the folder is the person.
+    """The index of a nested layout whose table says things about *people*: the folder is the person, looked up in the table by `normalise`.
 
-    Args:
-        columns: which columns to read as attributes; default all. "gender" keeps its name in lower case.
-        normalise: applied to folder names before they are looked up in the table.
-
-    Raises:
-        UserError: a person's folder has no line, or no column can be used.
+    Attributes are the `columns` (default all) that have two values, a `UserError` if none has; "gender" keeps its name in lower case.
     """
     names, identity = people_of(paths)
     keys = [normalise(name) for name in names]
@@ -181,11 +170,6 @@ def index_people(
 
 
 def majority_of_people(identity: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
-    """Give all images of a person the label that most of them have, see `majority_labels`: int8 (N,); and how many people had both.
-
-    Args:
-        identity: codes of people, int64 (N,).
-        labels: 1, 0 or -1 (missing), int8 (N,).
-    """
+    """Give all images of a person the label of most of them, see `majority_labels`: int8 (N,); and how many people had both."""
     majority = majority_labels(identity, labels)[identity]
     return majority, len(np.unique(identity[(labels >= 0) & (labels != majority)]))

@@ -28,23 +28,17 @@ def locate(root: Path) -> Layout:
             break
     else:
         raise WrongLayout("lfw", root, "it has no folders like lfw_funneled/<Name>/<Name>_0001.jpg")
-    labels = {}
-    for gender in ("male", "female"):
-        path = find_file([base, base.parent, root], f"{gender}_names.txt")
-        if path is None:
-            raise UserError(
-                f"{root}: {gender}_names.txt is missing. "
-                f"LFW itself has no gender; put male_names.txt and female_names.txt beside {base.name}."
-            )
-        labels[gender] = path
+    missing = f"is missing. LFW itself has no gender; put male_names.txt and female_names.txt beside {base.name}."
+    files = {gender: f"{gender}_names.txt" for gender in ("male", "female")}
+    places = [base, base.parent, root]
+    labels = {gender: find_file(places, name, missing=f"{root}: {name} {missing}") for gender, name in files.items()}
     return Layout("lfw", base, labels, LICENCE, crop=CROP)
 
 
 def read_names(path: Path) -> set[str]:
     """Read a gender list: its images, without `.jpg`. Blank lines and repeated names, which the published lists have, are passed over.
 
-    Raises:
-        UserError: naming file, line number and text of a line that is no image of LFW.
+    A `UserError` names file, line number and text of a line that is no image of LFW.
     """
     names = set()
     for number, text in enumerate(map(str.strip, read_lines(path)), start=1):

@@ -16,18 +16,18 @@ from .label_files import index_people, match_name, read_table
 LICENCE = "VGG-Face: non-commercial research only; each image belongs to its owner (Parkhi et al. 2015)"
 
 
+_URL_LISTS = (
+    "it has VGG-Face's lists of URLs, not its images, and most of the URLs are dead. "
+    "Bring images as <root>/<Name>/<id>.jpg with a CSV name,gender, or use 'vggface2'"
+)
+
+
 def locate(root: Path) -> Layout:
     """Find the people's folders and the one CSV whose header has `name` and `gender`."""
     base = root / "images" if subfolders(root / "images") else root
     if not set(subfolders(base)) - {"files", "images"}:
-        if any(root.glob("files/*.txt")) or any(root.glob("*.txt")):
-            expected = (
-                "it has VGG-Face's lists of URLs, not its images, and most of the URLs are dead. "
-                "Bring images as <root>/<Name>/<id>.jpg with a CSV name,gender, or use 'vggface2'"
-            )
-        else:
-            expected = "it has no folder a person (root/<Name>/<id>.jpg)"
-        raise WrongLayout("vggface", root, expected)
+        lists = any(root.glob("files/*.txt")) or any(root.glob("*.txt"))
+        raise WrongLayout("vggface", root, _URL_LISTS if lists else "it has no folder a person (root/<Name>/<id>.jpg)")
     tables = sorted(path for place in {root, base} for path in place.glob("*.csv") if _is_name_gender(path))
     if not tables:
         raise WrongLayout("vggface", root, "it has no CSV with the header name,gender (VGG-Face itself says nothing about gender)")

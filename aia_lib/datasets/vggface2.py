@@ -21,9 +21,8 @@ def locate(root: Path) -> Layout:
             break
     else:
         raise WrongLayout("vggface2", root, "it has no folders like train/n000002")
-    meta = find_file([base, base / "meta", base.parent, base.parent / "meta"], "identity_meta.csv")
-    if meta is None:
-        raise UserError(f"{root}: identity_meta.csv is missing. It comes with VGGFace2 and holds the gender; put it into this folder.")
+    missing = f"{root}: identity_meta.csv is missing. It comes with VGGFace2 and holds the gender; put it into this folder."
+    meta = find_file([base, base / "meta", base.parent, base.parent / "meta"], "identity_meta.csv", missing=missing)
     folders = tuple(place for place in classes if place) or ("",)
     return Layout("vggface2", base, {"meta": meta}, LICENCE, folders)
 
