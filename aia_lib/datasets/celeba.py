@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..machine.files import UserError
-from .common import IMAGE_SUFFIXES, Crop, Index, Layout, WrongLayout, find_file
+from .common import IMAGE_SUFFIXES, Crop, Index, Layout, find_file, wrong_layout
 from .label_files import check_all_listed, is_number, line_error, majority_of_people, read_lines
 
 CROP = Crop(side=148 / 178, x=0.5, y=121 / 218)
@@ -37,7 +37,7 @@ def locate(root: Path) -> Layout:
     places = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
     base, folder = next(((base, place) for base in bases for place in places if (base / place).is_dir()), (None, None))
     if base is None:
-        raise WrongLayout("celeba", root, "it has no folder img_align_celeba")
+        raise wrong_layout("celeba", root, "it has no folder img_align_celeba")
     labels = {what: find_file([base, base / "Anno", base / "Eval"], *names) for what, names in _LABELS.items()}
     if labels["attributes"] is None:
         raise UserError(f"{base}: list_attr_celeba.txt (or .csv) is missing. It comes with CelebA; put it beside img_align_celeba.")

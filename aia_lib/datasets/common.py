@@ -11,8 +11,8 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from ..machine.files import UserError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".webp")
 
 
-@dataclass(frozen=True)
-class Crop:
+class Crop(NamedTuple):
     """The square that is cut out, relative to the image, so that a half-size copy of a data set gives the same faces.
 
     Attributes:
@@ -46,8 +45,7 @@ WHOLE = Crop()
 """The largest square in the middle."""
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where a source's files lie.
 
     Attributes:
@@ -69,8 +67,7 @@ class Layout:
     crop: Crop = WHOLE
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """The image files of a layout.
 
     Attributes:
@@ -89,8 +86,7 @@ class Listing:
         return [line[: line.index("\0")] for line in self.lines]
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(NamedTuple):
     """Who is on each image and what is labelled.
 
     Attributes:
@@ -106,20 +102,15 @@ class Index:
     identity: np.ndarray
     names: tuple[str, ...]
     attributes: dict[str, np.ndarray]
-    left_out: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
 
     def subset(self, rows: np.ndarray) -> Index:
         """The images in `rows`; people who have none left are dropped and the others numbered again."""
         codes, identity = np.unique(self.identity[rows], return_inverse=True)
-        return Index(
-            [self.paths[i] for i in rows],
-            identity.astype(np.int64),
-            tuple(self.names[code] for code in codes),
-            {name: values[rows] for name, values in self.attributes.items()},
-            self.left_out,
-            self.notes,
-        )
+        attributes = {name: values[rows] for name, values in self.attributes.items()}
+        names = tuple(self.names[code] for code in codes)
+        return self._replace(paths=[self.paths[i] for i in rows], identity=identity.astype(np.int64), names=names, attributes=attributes)
 
 
 def choose_people(identity: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -200,10 +191,12 @@ def find_file(folders: Iterable[Path], *names: str, missing: str = "") -> Path |
 
 
 class WrongLayout(UserError):
-    """`root` does not have the layout of `source`, which is `expected` to show by that."""
+    """A folder that does not have the layout of the source that it was given for."""
 
-    def __init__(self, source: str, root: Path, expected: str) -> None:
-        super().__init__(f"{root} does not hold the layout of {source!r}: {expected}.")
+
+def wrong_layout(source: str, root: Path, expected: str) -> WrongLayout:
+    """The error of a `root` where something that is `expected` of `source` is missing."""
+    return WrongLayout(f"{root} does not hold the layout of {source!r}: {expected}.")
 
 
 def scan(layout: Layout) -> Listing:

@@ -8,6 +8,7 @@ about them: a region mask of every image, how each was taken, what each person l
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ import lzma
 import os
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from ..faces import REGIONS, Faces
 from ..machine.files import UserError, cores, explain_os_errors
 from .cache import cached, write_header
-from .common import Layout, WrongLayout, check_root, choose_people, read_bytes
+from .common import Layout, check_root, choose_people, read_bytes, wrong_layout
 
 LICENCE = "CC BY 4.0"
 
@@ -62,7 +63,7 @@ def locate(root: Path | None) -> Layout:
     """The folder of the set, `root`, or where that is None of the one that ships (a `UserError` where this copy comes without one)."""
     path = (root or SHIPPED) / "manifest.json"
     if root is not None and not path.is_file():
-        raise WrongLayout("embedded", root, "it has no manifest.json as `aia data render` writes it")
+        raise wrong_layout("embedded", root, "it has no manifest.json as `aia data render` writes it")
     if not path.is_file():
         raise UserError(
             f"This copy of aia-book comes without its embedded faces. Render them (needs the extra `render`): {SHIPPED_COMMAND}, "
@@ -227,8 +228,7 @@ def shrink_regions(regions: np.ndarray, size: int) -> np.ndarray:
 def load_rendered(layout: Layout, size: int, attribute: str, limit: int | None, seed: int, place: Path, progress: bool) -> Faces:
     """The work of `load_faces` for this source; arguments as there, checked. `place` is the cache's folder.
 
-    Raises:
-        UserError: the set is incomplete or damaged, smaller than `size`, or has no such attribute.
+    A `UserError` where the set is incomplete or damaged, smaller than `size`, or has no such attribute.
     """
     folder, about = layout.base, manifest(layout.base)
     people, images = about["identities"], about["images"]
@@ -248,20 +248,18 @@ def load_rendered(layout: Layout, size: int, attribute: str, limit: int | None, 
     settings = {"code": _CODE_VERSION, "set": about["sha256"], "size": size, "limit": drawn}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     shapes = {"images": (len(rows), 1, size, size), "regions": (len(rows), size, size)}
-    if len(rows) > IN_MEMORY:
-        content = cached(
-            place / f"embedded-{size}-{key[:20]}",
-            _read_entry,
-            lambda entry: _write_entry(entry, shapes, folder, about, rows, size, progress),
-        )
+    mapped = len(rows) > IN_MEMORY
+    decode = functools.partial(_decode, folder, about, rows, size, progress and mapped)
+    if mapped:
+        content = cached(place / f"embedded-{size}-{key[:20]}", _read_entry, lambda entry: _write_entry(entry, shapes, decode))
     else:
         pixels = {name: io.BytesIO() for name in shapes}
-        content = _decode(pixels, folder, about, rows, size, progress=False)
+        content = decode(pixels)
         content |= {name: np.frombuffer(pixels[name].getbuffer(), dtype=np.uint8).reshape(shape) for name, shape in shapes.items()}
     notes = []
     if size < about["size"]:
         notes.append(f"Images of {about['size']} x {about['size']} pixels, averaged to {size} x {size}.")
-    elif drawn is None and len(rows) <= IN_MEMORY and hashlib.sha256(content["images"].data).hexdigest() != about["sha256"]["images"]:
+    elif drawn is None and not mapped and hashlib.sha256(content["images"].data).hexdigest() != about["sha256"]["images"]:
         notes.append("This Pillow decodes the images slightly differently from the one that the set was made with.")
     identity = np.unique(rows // images, return_inverse=True)[1]
     nuisance = dict(zip(about["nuisance"], content["nuisance"], strict=True))
@@ -290,7 +288,7 @@ def command(about: dict[str, Any]) -> str:
 
 
 def _decode(
-    pixels: dict[str, IO[bytes]], folder: Path, about: dict[str, Any], rows: np.ndarray, size: int, progress: bool
+    folder: Path, about: dict[str, Any], rows: np.ndarray, size: int, progress: bool, pixels: dict[str, IO[bytes]]
 ) -> dict[str, np.ndarray]:
     """Append images and regions to the files in `pixels`; nuisance float32 (C, N), traits float32 (T, P), attributes int8 (A, P)."""
     columns: dict[str, list[np.ndarray]] = {"nuisance": [], "traits": [], "attributes": []}
@@ -304,16 +302,14 @@ def _decode(
     return {name: np.ascontiguousarray(np.concatenate(parts).T) for name, parts in columns.items()}
 
 
-def _write_entry(
-    entry: Path, shapes: dict[str, tuple[int, ...]], folder: Path, about: dict[str, Any], rows: np.ndarray, size: int, progress: bool
-) -> None:
-    """Fill an entry of the cache with five .npy files, of what `_decode` gives and of the images and regions in `shapes`."""
+def _write_entry(entry: Path, shapes: dict[str, tuple[int, ...]], decode: Callable[[dict[str, IO[bytes]]], dict[str, np.ndarray]]) -> None:
+    """Fill an entry of the cache with five .npy files, of what `decode` gives and of the images and regions in `shapes`."""
     with contextlib.ExitStack() as stack:
         # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
         pixels = {name: stack.enter_context(open(entry / f"{name}.npy", "wb")) for name in shapes}
         for name, shape in shapes.items():
             write_header(pixels[name], shape)
-        columns = _decode(pixels, folder, about, rows, size, progress)
+        columns = decode(pixels)
     for name, values in columns.items():
         np.save(entry / f"{name}.npy", values)
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .common import Index, Layout, WrongLayout, subfolders
+from .common import Index, Layout, subfolders, wrong_layout
 from .label_files import index_people, read_table
 
 
 def locate(root: Path) -> Layout:
     """Find `labels.csv` and the people's folders."""
     if not (root / "labels.csv").is_file():
-        raise WrongLayout("folder", root, "it has no labels.csv with the header identity,<attribute>,…")
+        raise wrong_layout("folder", root, "it has no labels.csv with the header identity,<attribute>,…")
     if not subfolders(root):
-        raise WrongLayout("folder", root, "it has labels.csv but no folder a person (root/<identity>/<image>.jpg)")
+        raise wrong_layout("folder", root, "it has labels.csv but no folder a person (root/<identity>/<image>.jpg)")
     return Layout("folder", root, {"labels": root / "labels.csv"}, licence="the user's own")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..machine.files import UserError
-from .common import Crop, Index, Layout, WrongLayout, find_file, some, subfolders
+from .common import Crop, Index, Layout, find_file, some, subfolders, wrong_layout
 from .label_files import line_error, majority_of_people, people_of, read_lines
 
 CROP = Crop(side=0.5, x=0.5, y=0.53)
@@ -27,7 +27,7 @@ def locate(root: Path) -> Layout:
         if any((base / name / f"{name}_0001.jpg").is_file() for name in subfolders(base)[:50]):
             break
     else:
-        raise WrongLayout("lfw", root, "it has no folders like lfw_funneled/<Name>/<Name>_0001.jpg")
+        raise wrong_layout("lfw", root, "it has no folders like lfw_funneled/<Name>/<Name>_0001.jpg")
     missing = f"is missing. LFW itself has no gender; put male_names.txt and female_names.txt beside {base.name}."
     files = {gender: f"{gender}_names.txt" for gender in ("male", "female")}
     places = [base, base.parent, root]

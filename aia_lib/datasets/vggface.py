@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..machine.files import UserError
-from .common import Index, Layout, WrongLayout, subfolders
+from .common import Index, Layout, subfolders, wrong_layout
 from .label_files import index_people, match_name, read_table
 
 LICENCE = "VGG-Face: non-commercial research only; each image belongs to its owner (Parkhi et al. 2015)"
@@ -27,10 +27,10 @@ def locate(root: Path) -> Layout:
     base = root / "images" if subfolders(root / "images") else root
     if not set(subfolders(base)) - {"files", "images"}:
         lists = any(root.glob("files/*.txt")) or any(root.glob("*.txt"))
-        raise WrongLayout("vggface", root, _URL_LISTS if lists else "it has no folder a person (root/<Name>/<id>.jpg)")
+        raise wrong_layout("vggface", root, _URL_LISTS if lists else "it has no folder a person (root/<Name>/<id>.jpg)")
     tables = sorted(path for place in {root, base} for path in place.glob("*.csv") if _is_name_gender(path))
     if not tables:
-        raise WrongLayout("vggface", root, "it has no CSV with the header name,gender (VGG-Face itself says nothing about gender)")
+        raise wrong_layout("vggface", root, "it has no CSV with the header name,gender (VGG-Face itself says nothing about gender)")
     if len(tables) > 1:
         raise UserError(
             f"{root} has {len(tables)} CSV files with the columns name,gender ({', '.join(path.name for path in tables)}); leave one."

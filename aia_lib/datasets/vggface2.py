@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..machine.files import UserError
-from .common import Index, Layout, WrongLayout, find_file, subfolders
+from .common import Index, Layout, find_file, subfolders, wrong_layout
 from .label_files import index_people, read_table
 
 LICENCE = "VGGFace2: non-commercial research only; each image belongs to its owner (Cao et al. 2018)"
@@ -20,7 +20,7 @@ def locate(root: Path) -> Layout:
         if classes:
             break
     else:
-        raise WrongLayout("vggface2", root, "it has no folders like train/n000002")
+        raise wrong_layout("vggface2", root, "it has no folders like train/n000002")
     missing = f"{root}: identity_meta.csv is missing. It comes with VGGFace2 and holds the gender; put it into this folder."
     meta = find_file([base, base / "meta", base.parent, base.parent / "meta"], "identity_meta.csv", missing=missing)
     folders = tuple(place for place in classes if place) or ("",)
