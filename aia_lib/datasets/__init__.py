@@ -16,7 +16,7 @@ from .cache import cache_folder, cache_key, cached, read_entry, write_entry
 from .common import Layout, WrongLayout, check_root, check_zip, choose_people, scan
 from .download import download_celeba
 
-__all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "summarise"]
+__all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "locate", "summarise"]
 
 SOURCES = {"embedded": embedded, "celeba": celeba, "vggface": vggface, "vggface2": vggface2, "lfw": lfw, "folder": folder}
 """The module that reads each source."""
@@ -65,7 +65,7 @@ def load_faces(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise UserError(f"The seed must be a whole number that is not negative, not {seed!r}.")
     limit, seed = limit if limit is None else int(limit), int(seed)
-    module, layout = SOURCES[source], _locate(source, root)
+    module, layout = SOURCES[source], locate(source, root)
     place = cache_folder(cache)
     if place.resolve().is_relative_to(layout.base.resolve()):
         raise UserError(
@@ -89,7 +89,7 @@ def load_faces(
     return Faces(**content, attribute=attribute, source=source, licence=layout.licence, split_seed=seed)
 
 
-def _locate(source: str, root: str | os.PathLike | None) -> Layout:
+def locate(source: str, root: str | os.PathLike | None) -> Layout:
     """The layout of `root`; the error of a wrong one names the source that it resembles, or an archive to unpack."""
     if source == "embedded" and root is None:
         return embedded.locate(None)
