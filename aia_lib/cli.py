@@ -25,7 +25,7 @@ from pathlib import Path
 from . import __version__
 from .cli_help import COMMANDS, EXAMPLES, HELP
 from .config import Profile, check_size, get_profile
-from .datasets import SOURCES
+from .datasets import SOURCES, locate
 from .machine.files import UserError, explain_os_errors, write_json
 
 
@@ -123,7 +123,7 @@ def _settings(options: argparse.Namespace, size: int) -> dict:
         raise UserError(f"--data {data} needs --root FOLDER, the folder that holds its images.")
     if data == "embedded" and root is not None and not os.path.isfile(os.path.join(root, "manifest.json")):
         raise UserError(f"--root {root} holds no rendered faces; say with --data what lies there: {sources.removeprefix('embedded, ')}.")
-    SOURCES[data].locate(root)  # a wrong folder is refused at once, too
+    locate(data, root)  # a wrong folder is refused at once, too
     return {
         "source": data,
         "root": root,

@@ -5,7 +5,7 @@ numpy only: nothing here needs torch, so a data set can be looked at without loa
 
 from __future__ import annotations
 
-import dataclasses
+import bisect
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .config import SPLIT_FRACTIONS
-from .machine.files import UserError
+from .machine.files import UserError, whole_number
+from .machine.rows import rows_of
 
 SPLIT_NAMES = ("train", "attack", "val", "test")
 
@@ -27,64 +28,6 @@ lips to the mouth; jaw is the chin and the jaw line; skin that a beard covers is
 def value_words(attribute: str) -> tuple[str, str]:
     """What the labels 0 and 1 of an attribute are called."""
     return ("female", "male") if attribute == "gender" else ("no", "yes")
-
-
-class RowView:
-    """Rows of an array, chosen now and read when they are indexed.
-
-    A split of a memory-mapped data set is such a view: it costs the row numbers, and an index into it reads only those images.
-    Indexing gives what indexing `base[rows]` gives, as an ndarray of its own; `np.asarray` reads all rows. Read-only.
-
-    Args:
-        base: array of at least one axis, usually a memory map.
-        rows: which rows of `base`, integers in [0, len(base)), shape (M,).
-    """
-
-    def __init__(self, base: Any, rows: np.ndarray) -> None:
-        if isinstance(base, RowView):  # a view of a view reads from the array below both
-            base, rows = base.base, base.rows[rows]
-        self.base = base
-        self.rows = np.asarray(rows, dtype=np.int64)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.base.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.base.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.base.ndim
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
-        if isinstance(first, slice):  # a slice must stay a slice beside index arrays, hence the two steps
-            rows = np.asarray(self.base[self.rows[first]])
-            return rows[(slice(None), *rest)] if rest else rows
-        if first is Ellipsis or first is None or isinstance(first, (bool, np.bool_, tuple)) or np.ndim(first) > 1:
-            return np.asarray(self)[key]  # rare forms: numpy decides
-        if isinstance(first, list) and not first:
-            first = np.zeros(0, dtype=np.int64)
-        return np.asarray(self.base[(self.rows[first], *rest)])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("The rows of a RowView cannot be had without a copy.")
-        rows = np.asarray(self.base[self.rows])
-        return rows if dtype is None else rows.astype(dtype, copy=False)
-
-    def __repr__(self) -> str:
-        return f"RowView(shape={self.shape}, dtype={self.dtype})"
-
-
-def _rows_of(base: Any, rows: np.ndarray) -> Any:
-    """`base[rows]`: a view of what is mapped, a copy of what is in memory."""
-    return RowView(base, rows) if isinstance(base, (np.memmap, RowView)) else base[rows]
 
 
 class Pairs(NamedTuple):
@@ -115,9 +58,17 @@ def _by_person(identity: np.ndarray, rows: np.ndarray) -> _People:
     return _People(rows, starts, counts, codes)
 
 
-def _check_shape(name: str, values: Any, shape: tuple[int, ...]) -> None:
-    if np.shape(values) != shape:
-        raise UserError(f"Faces.{name} must have shape {shape}, not {np.shape(values)}.")
+def majority_labels(person: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label that most of each person's images have, int8 (people,): a tie goes to the first labelled image, -1 where none is labelled.
+
+    `person` is the number of the person on each image, int64 (N,), from 0; `labels` are 1, 0 or -1 (missing), int8 (N,).
+    """
+    people = int(person.max(initial=-1)) + 1
+    ones, zeros = (np.bincount(person[labels == value], minlength=people) for value in (1, 0))
+    first = np.full(people, -1, dtype=np.int8)
+    known = np.flatnonzero(labels >= 0)[::-1]  # backwards, so that the first image is written last
+    first[person[known]] = labels[known]
+    return np.where(ones > zeros, 1, np.where(zeros > ones, 0, first)).astype(np.int8)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,39 +110,38 @@ class Faces:
     traits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shape, dtype = getattr(self.images, "shape", None), getattr(self.images, "dtype", None)
-        if shape is None or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3] or dtype != np.uint8:
+        shape, dtype = np.shape(self.images), getattr(self.images, "dtype", None)
+        if len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3] or dtype != np.uint8:
             raise UserError(f"Faces.images must be uint8 of shape (N, 1, H, H), not {dtype} of shape {shape}.")
         identity = np.asarray(self.identity)
-        if identity.shape != (shape[0],) or identity.dtype.kind not in "iu" or (len(identity) and identity.min() < 0):
+        if identity.shape != shape[:1] or identity.dtype.kind not in "iu" or identity.min(initial=0) < 0:
             raise UserError(
                 f"Faces.identity must hold {shape[0]} integers, none negative; it is {identity.dtype} of shape {identity.shape}."
             )
-        attributes = {}
-        for name, values in self.attributes.items():
-            values = np.asarray(values)
-            _check_shape(f"attributes[{name!r}]", values, identity.shape)
+        identity = identity.astype(np.int64, copy=False)
+        last = identity.max(initial=-1)
+        if self.names and last >= len(self.names):
+            raise UserError(f"Faces.names has {len(self.names)} names, but the identity codes go up to {last}.")
+        attributes = {name: np.asarray(values) for name, values in self.attributes.items()}
+        nuisance, traits = ({name: np.asarray(of[name], dtype=np.float32) for name in of} for of in (self.nuisance, self.traits))
+        for what, columns in (("attributes", attributes), ("nuisance", nuisance)):
+            for name, values in columns.items():
+                if values.shape != identity.shape:
+                    raise UserError(f"Faces.{what}[{name!r}] must have shape {identity.shape}, not {values.shape}.")
+        for name, values in attributes.items():
             if len(values) and not (values.dtype.kind in "iub" and values.max() <= 1 and np.min(values) >= -1):
                 raise UserError(f"Faces.attributes[{name!r}] must hold 1, 0 and -1 (missing) only.")
             attributes[name] = values.astype(np.int8, copy=False)
-        if self.names and len(identity) and identity.max() >= len(self.names):
-            raise UserError(f"Faces.names has {len(self.names)} names, but the identity codes go up to {identity.max()}.")
-        if self.regions is not None:
-            of_regions, kind = getattr(self.regions, "shape", None), getattr(self.regions, "dtype", None)
-            if of_regions != (shape[0], *shape[2:]) or kind != np.uint8:
-                raise UserError(f"Faces.regions must be uint8 of shape {(shape[0], *shape[2:])}, not {kind} of shape {of_regions}.")
-        for name, values in self.nuisance.items():
-            _check_shape(f"nuisance[{name!r}]", values, identity.shape)
-        for name, values in self.traits.items():
-            if np.ndim(values) != 1 or (len(identity) and identity.max() >= len(values)):
+        for name, values in traits.items():
+            if values.ndim != 1 or last >= len(values):
                 raise UserError(
-                    f"Faces.traits[{name!r}] must hold one number a person, up to the identity code {identity.max(initial=-1)}; "
-                    f"its shape is {np.shape(values)}."
+                    f"Faces.traits[{name!r}] must hold one number a person, up to the identity code {last}; its shape is {values.shape}."
                 )
-        object.__setattr__(self, "identity", identity.astype(np.int64, copy=False))
-        object.__setattr__(self, "attributes", attributes)
-        for name in ("nuisance", "traits"):
-            object.__setattr__(self, name, {key: np.asarray(values, dtype=np.float32) for key, values in getattr(self, name).items()})
+        wanted, kind = (shape[0], *shape[2:]), getattr(self.regions, "dtype", None)
+        if self.regions is not None and (np.shape(self.regions) != wanted or kind != np.uint8):
+            raise UserError(f"Faces.regions must be uint8 of shape {wanted}, not {kind} of shape {np.shape(self.regions)}.")
+        for name, values in {"identity": identity, "attributes": attributes, "nuisance": nuisance, "traits": traits}.items():
+            object.__setattr__(self, name, values)
         self._check_attribute(self.attribute)
 
     def __len__(self) -> int:
@@ -247,20 +197,8 @@ class Faces:
         return np.stack([self.labels(name) for name in names], axis=1)
 
     def person_labels(self, attribute: str | None = None) -> np.ndarray:
-        """Each person's label, int8 (people,), in the order of their identity codes: the majority of their images' labels.
-
-        A tie goes to the person's first labelled image; -1 where none of the images is labelled.
-        """
-        people, labels = self._people, self.labels(attribute)[self._people.rows]
-        if not len(labels):
-            return np.zeros(0, dtype=np.int8)
-        ones = np.add.reduceat((labels == 1).astype(np.int64), people.starts)
-        zeros = np.add.reduceat((labels == 0).astype(np.int64), people.starts)
-        majority = np.where(ones > zeros, 1, np.where(ones < zeros, 0, -1)).astype(np.int8)
-        for i in np.flatnonzero((ones == zeros) & (ones > 0)):
-            images = labels[people.starts[i] : people.starts[i] + people.counts[i]]
-            majority[i] = images[images >= 0][0]
-        return majority
+        """Each person's label, int8 (people,), in the order of their identity codes: see `majority_labels`."""
+        return majority_labels(np.searchsorted(self._people.codes, self.identity), self.labels(attribute))
 
     def subset(self, rows: np.ndarray | Sequence[int] | slice) -> Faces:
         """The faces in `rows` (integers, a boolean mask or a slice), in that order; identity codes are kept.
@@ -274,11 +212,11 @@ class Faces:
         key = hashlib.sha256(self.cache_key.encode() + rows.tobytes()).hexdigest() if self.cache_key else ""
         return replace(
             self,
-            images=_rows_of(self.images, rows),
+            images=rows_of(self.images, rows),
             identity=self.identity[rows],
             attributes={name: values[rows] for name, values in self.attributes.items()},
             cache_key=key,
-            regions=None if self.regions is None else _rows_of(self.regions, rows),
+            regions=None if self.regions is None else rows_of(self.regions, rows),
             nuisance={name: values[rows] for name, values in self.nuisance.items()},
         )
 
@@ -321,8 +259,7 @@ class Faces:
         for turn, person in enumerate(order, start=1):  # to the part that is furthest behind its share
             part[person] = np.argmax(shares * turn - dealt)
             dealt[part[person]] += 1
-        part_of_row = np.empty(len(self), dtype=np.int64)
-        part_of_row[people.rows] = np.repeat(part, people.counts)
+        part_of_row = part[np.searchsorted(people.codes, self.identity)]
         for i, name in enumerate(SPLIT_NAMES):
             zeros, ones = ((label[part == i] == value).sum() for value in (0, 1))
             lacks = {
@@ -359,8 +296,7 @@ class Faces:
         """
         if impostors not in ("free", "same"):
             raise UserError(f"Impostors are 'free' or 'same', not {impostors!r}.")
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 2:
-            raise UserError(f"The number of pairs must be a whole number of at least 2, not {count!r}.")
+        whole_number("The number of pairs", count, 2)
         people = self._people
         groups = [people]
         if impostors == "same":
@@ -377,19 +313,18 @@ class Faces:
             raise UserError(
                 f"No impostor pair: there are no two people{same} among the {self.people}. Load more people, or raise the limit."
             )
-        half = min(int(count) // 2, genuine, sum(possible))
+        half = min(count // 2, genuine, sum(possible))
         rng = np.random.default_rng(seed)
-        genuine_a, genuine_b = _draw_genuine(people, half, rng)
+        chosen = _draw_genuine(people, half, rng)
         wanted = [half]
         if impostors == "same":
-            of_genuine = labels[genuine_a]
+            of_genuine = labels[chosen[0]]
             labelled = int((of_genuine >= 0).sum())
             ones = round(half * int((of_genuine == 1).sum()) / labelled) if labelled else half // 2
             ones = min(max(ones, half - possible[0]), possible[1])
             wanted = [half - ones, ones]
         drawn = [_draw_impostors(group, number, rng) for group, number in zip(groups, wanted, strict=True)]
-        a = np.concatenate([genuine_a, *(a for a, _ in drawn)])
-        b = np.concatenate([genuine_b, *(b for _, b in drawn)])
+        a, b = np.concatenate([chosen, *drawn], axis=1)
         different = np.repeat(np.array([0, 1], dtype=np.int8), half)
         order = rng.permutation(2 * half)
         return Pairs(a[order], b[order], different[order])
@@ -406,14 +341,11 @@ class Splits(NamedTuple):
 
 def _even_quota(available: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Share `count` out over people who can take `available` each, as evenly as possible; who gets one more is drawn. Shape (P,)."""
-    low, high = 0, int(available.max())
-    while low < high:  # the largest level that, given to everybody who can take it, does not exceed count
-        level = (low + high + 1) // 2
-        low, high = (level, high) if np.minimum(available, level).sum() <= count else (low, level - 1)
-    quota = np.minimum(available, low)
-    left = count - int(quota.sum())
-    if left:
-        quota[rng.choice(np.flatnonzero(available > low), left, replace=False)] += 1
+    # the largest level that, given to everybody who can take it, does not exceed count
+    level = bisect.bisect_right(range(available.max() + 1), count, key=lambda level: np.minimum(available, level).sum()) - 1
+    quota = np.minimum(available, level)
+    if left := count - int(quota.sum()):
+        quota[rng.choice(np.flatnonzero(available > level), left, replace=False)] += 1
     return quota
 
 
@@ -431,10 +363,9 @@ def _draw_genuine(people: _People, count: int, rng: np.random.Generator) -> tupl
     m, k = available[person], quota[person]
     start, end = rank * m // k, (rank + 1) * m // k
     number = (rng.integers(start, end) + offset[person]) % m
-    later = ((1 + np.sqrt(1 + 8 * number.astype(np.float64))) // 2).astype(np.int64)  # number = later (later - 1) / 2 + earlier
-    later -= later * (later - 1) // 2 > number  # the square root may round across a whole number
-    later += later * (later + 1) // 2 <= number
-    earlier = number - later * (later - 1) // 2
+    triangle = np.arange(people.counts.max()) * np.arange(1, people.counts.max() + 1) // 2  # number = later (later - 1) / 2 + earlier
+    later = np.searchsorted(triangle, number, side="right")
+    earlier = number - triangle[later - 1]
     first = people.starts[person]
     return people.rows[first + earlier], people.rows[first + later]
 
@@ -444,8 +375,6 @@ def _draw_impostors(people: _People, count: int, rng: np.random.Generator) -> tu
 
     Numbered by their first image in the order of people; its partners are all the images of later people.
     """
-    if not count:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     next_person = np.repeat(people.starts + people.counts, people.counts)  # (N,)
     before = np.cumsum(len(people.rows) - next_person)  # (N,) pairs up to and with this first image
     number = rng.choice(people.impostor_pairs, count, replace=False, shuffle=False)
@@ -458,7 +387,4 @@ def _draw_impostors(people: _People, count: int, rng: np.random.Generator) -> tu
 
 def with_attribute(faces: Faces, attribute: str | None) -> Faces:
     """`faces` with `attribute` as its private attribute; None keeps the one it has. UserError where there is no such attribute."""
-    if attribute is None or attribute == faces.attribute:
-        return faces
-    faces.labels(attribute)  # says which there are
-    return dataclasses.replace(faces, attribute=attribute)
+    return faces if attribute in (None, faces.attribute) else replace(faces, attribute=attribute)

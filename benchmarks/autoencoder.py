@@ -77,7 +77,7 @@ def _measure(root: str | Path, size: int, images: int, epochs: int, warm_epochs:
     faces = load_faces("celeba", root, size=size, cache=cache, progress=False)
     rows = np.random.default_rng(0).permutation(len(faces))[:images]
     faces = faces.subset(np.sort(rows))
-    layout = locate(root)
+    layout = locate(Path(root))
     names = scan(layout).paths  # in the order of the faces
     paths = [layout.base / names[row] for row in np.sort(rows)]
     device = pick_device()

@@ -51,7 +51,7 @@ def measure(data: str = "embedded", root: str | None = None, size: int = 64, ima
         images: of the made folder; a CelebA folder is read as it is. The second load is of a made folder with 20 times as many.
         rounds: how often each way takes its turn.
     """
-    layout = locate(root) if data == "celeba" else None
+    layout = locate(Path(root)) if data == "celeba" else None
     with tempfile.TemporaryDirectory() as scratch:
         drawn = draw(Path(scratch) / "drawn", images)
         layout = layout or locate(as_celeba(Path(scratch) / "made", images, drawn))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,11 +12,11 @@ from ..config import check_size
 from ..faces import SPLIT_NAMES, Faces
 from ..machine.files import UserError
 from . import celeba, embedded, folder, lfw, vggface, vggface2
-from .cache import build_entry, cache_folder, cache_key, read_entry
-from .common import choose_people, scan
+from .cache import cache_folder, cache_key, cached, read_entry, write_entry
+from .common import Layout, WrongLayout, check_root, check_zip, choose_people, scan
 from .download import download_celeba
 
-__all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "summarise"]
+__all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "locate", "summarise"]
 
 SOURCES = {"embedded": embedded, "celeba": celeba, "vggface": vggface, "vggface2": vggface2, "lfw": lfw, "folder": folder}
 """The module that reads each source."""
@@ -64,38 +65,54 @@ def load_faces(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise UserError(f"The seed must be a whole number that is not negative, not {seed!r}.")
     limit, seed = limit if limit is None else int(limit), int(seed)
-    module = SOURCES[source]
-    layout = module.locate(root)
+    module, layout = SOURCES[source], locate(source, root)
     place = cache_folder(cache)
     if place.resolve().is_relative_to(layout.base.resolve()):
         raise UserError(
             f"The cache {place} lies inside the data set {layout.base}, which is only read. Name another folder with cache= or AIA_CACHE."
         )
     if module is embedded:  # no image files: shards, which are decoded anew unless there are many
-        return embedded.load(layout, size, attribute, limit, seed, place, progress)
+        return embedded.load_rendered(layout, size, attribute, limit, seed, place, progress)
     listing = scan(layout)
     key = cache_key(layout, listing, size, limit, seed)
-    entry_folder = place / f"{source}-{size}-{key[:20]}"
-    entry = read_entry(entry_folder)
-    if entry is None:
+
+    def write(folder: Path) -> None:
         index = module.index(layout, listing.paths)
         _check_attribute(attribute, index.attributes, index.left_out, source)  # before decoding, which may take long
         if limit is not None and limit < len(index.paths):
             index = index.subset(choose_people(index.identity, limit, seed))
-        entry = build_entry(entry_folder, layout, index, size, progress)
-    _check_attribute(attribute, entry.attributes, entry.left_out, source)
-    return Faces(
-        images=entry.images,
-        identity=entry.identity,
-        attributes=entry.attributes,
-        attribute=attribute,
-        source=source,
-        licence=layout.licence,
-        split_seed=seed,
-        notes=(*listing.notes, *entry.notes),
-        names=entry.names,
-        cache_key=entry.content,
-    )
+        write_entry(folder, layout, index, size, progress)
+
+    content, left_out = cached(place / f"{source}-{size}-{key[:20]}", read_entry, write)
+    _check_attribute(attribute, content["attributes"], left_out, source)
+    content["notes"] = (*listing.notes, *content["notes"])
+    return Faces(**content, attribute=attribute, source=source, licence=layout.licence, split_seed=seed)
+
+
+def locate(source: str, root: str | os.PathLike | None) -> Layout:
+    """The layout of `root`; the error of a wrong one names the source that it resembles, or an archive to unpack."""
+    if source == "embedded" and root is None:
+        return embedded.locate(None)
+    root = check_root(source, root)
+    try:
+        return SOURCES[source].locate(root)
+    except WrongLayout as error:
+        other = next((name for name in SOURCES if name != source and _resembles(name, root)), None)
+        archives = sorted(root.glob("*.zip"))
+        if other:
+            raise UserError(f"{error} It looks like {other!r}: choose that source.") from error
+        if archives:
+            check_zip(archives[0])
+            raise UserError(f"{error} Unpack {archives[0].name} first.") from error
+        raise
+
+
+def _resembles(source: str, root: Path) -> bool:
+    try:
+        SOURCES[source].locate(root)
+    except UserError as error:  # another one than WrongLayout says what is missing from this source's layout
+        return not isinstance(error, WrongLayout)
+    return True
 
 
 def _check_attribute(attribute: str, attributes: dict[str, np.ndarray], left_out: dict[str, str], source: str) -> None:
@@ -105,44 +122,14 @@ def _check_attribute(attribute: str, attributes: dict[str, np.ndarray], left_out
         raise UserError(f"There is no attribute {attribute!r} in {source}; there are: {', '.join(sorted(attributes)) or 'none'}.")
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a data set holds, for a reader to check before training on it.
+class Summary(NamedTuple):
+    """What a data set holds, as `text`, for a reader to check before training on it; and the `problem` why it cannot be split, or ""."""
 
-    Attributes:
-        faces: as loaded.
-        pairs_of: people with two images or more, whom verification needs.
-        rates: attribute -> share of 1 among the labelled images (NaN where there are none), share of missing labels.
-        splits: part -> (images, people); empty where the faces cannot be split.
-        problem: why they cannot be split, or "".
-    """
-
-    faces: Faces
-    pairs_of: int
-    rates: dict[str, tuple[float, float]]
-    splits: dict[str, tuple[int, int]]
+    text: str
     problem: str
 
     def __str__(self) -> str:
-        faces = self.faces
-        lines = [
-            f"{faces.source}: {len(faces):,} images of {faces.people:,} people, {self.pairs_of:,} of them with two images or more",
-            f"licence: {faces.licence}",
-            f"images: grey, {faces.size} x {faces.size} pixels",
-            "",
-            f"{'attribute (as labelled in the data set)':<42}{'1':>8}{'missing':>10}",
-        ]
-        for name, (ones, missing) in self.rates.items():
-            mark = " (private)" if name == faces.attribute else ""
-            lines.append(f"{name + mark:<42}{'-' if np.isnan(ones) else f'{ones:.1%}':>8}{missing:>10.1%}")
-        lines += ["", f"{'split by identity':<42}{'images':>8}{'people':>10}"]
-        lines += [f"{name:<42}{images:>8,}{people:>10,}" for name, (images, people) in self.splits.items()]
-        if self.problem:
-            lines.append(f"not possible: {self.problem}")
-        if faces.notes:
-            lines += ["", "notes"]
-            lines += [f"- {note}" for note in faces.notes]
-        return "\n".join(lines)
+        return self.text
 
 
 def summarise(source: str, root: str | os.PathLike | None = None, **settings) -> Summary:
@@ -152,14 +139,26 @@ def summarise(source: str, root: str | os.PathLike | None = None, **settings) ->
         UserError: as `load_faces`. That the faces cannot be split is no error here but the summary's `problem`.
     """
     faces = load_faces(source, root, **settings)
-    rates = {}
+    several = (np.bincount(faces.identity) > 1).sum()
+    lines = [
+        f"{source}: {len(faces):,} images of {faces.people:,} people, {several:,} of them with two images or more",
+        f"licence: {faces.licence}",
+        f"images: grey, {faces.size} x {faces.size} pixels",
+        "",
+        f"{'attribute (as labelled in the data set)':<42}{'1':>8}{'missing':>10}",
+    ]
     for name in sorted(faces.attributes, key=lambda name: (name != faces.attribute, name)):
-        labels = faces.attributes[name]
-        labelled = int((labels >= 0).sum())
-        rates[name] = (int((labels == 1).sum()) / labelled if labelled else float("nan"), 1 - labelled / len(faces))
-    splits, problem = {}, ""
+        labels = faces.labels(name)
+        ones = f"{(labels == 1).sum() / (labels >= 0).sum():.1%}" if (labels >= 0).any() else "-"
+        mark = " (private)" if name == faces.attribute else ""
+        lines.append(f"{name + mark:<42}{ones:>8}{1 - (labels >= 0).sum() / len(faces):>10.1%}")
+    lines += ["", f"{'split by identity':<42}{'images':>8}{'people':>10}"]
+    problem = ""
     try:
-        splits = {name: (len(part), part.people) for name, part in zip(SPLIT_NAMES, faces.split(), strict=True)}
+        lines += [f"{name:<42}{len(part):>8,}{part.people:>10,}" for name, part in zip(SPLIT_NAMES, faces.split(), strict=True)]
     except UserError as error:
         problem = str(error)
-    return Summary(faces, int((np.bincount(faces.identity) > 1).sum()), rates, splits, problem)
+        lines.append(f"not possible: {problem}")
+    if faces.notes:
+        lines += ["", "notes", *(f"- {note}" for note in faces.notes)]
+    return Summary("\n".join(lines), problem)

@@ -10,19 +10,17 @@ import contextlib
 import errno
 import functools
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import time
 import uuid
 import warnings
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import PIL
@@ -30,7 +28,9 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..machine.files import UserError, cores, explain_os_errors, sha256
-from .common import WHOLE, Crop, Index, Layout, Listing, some
+from .common import WHOLE, Crop, Index, Layout, Listing, read_bytes, some
+
+T = TypeVar("T")
 
 CODE_VERSION = 1
 """Part of every key: raise it when decoding or indexing changes what it gives."""
@@ -41,7 +41,8 @@ MAX_SKIPPED = 0.05
 MIN_SIDE = 8
 """Images with a shorter side below this many pixels are skipped: there is no face on them."""
 
-_BATCH = 64
+_WINDOW = 256
+"""Images a thread decodes before what they all did is written: only so many wait in memory."""
 
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,7 +69,6 @@ def decode(path: str | os.PathLike, size: int, crop: Crop = WHOLE) -> tuple[np.n
     bicubic with Pillow's antialiasing: close to Lanczos without its ringing at the outline of a face.
 
     Args:
-        path: of the image file.
         size: side of the square returned, in pixels.
         crop: what to cut out, relative to the upright image.
 
@@ -142,22 +142,6 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in ("JPEG", "PNG", "PPM", "WEBP", "GIF", "BMP") if name in Image.OPEN)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What the cache holds of a source: arrays as in `Faces`, people's names, attributes left out with the reason, and notes.
-
-    `content` is 64 hexadecimal digits of the arrays and the attributes' names: wherever the same faces are decoded, they are the same.
-    """
-
-    images: np.ndarray
-    identity: np.ndarray
-    attributes: dict[str, np.ndarray]
-    names: tuple[str, ...]
-    left_out: dict[str, str]
-    notes: tuple[str, ...]
-    content: str
-
-
 def cache_folder(cache: str | os.PathLike | None = None) -> Path:
     """`cache`, or AIA_CACHE, or XDG_CACHE_HOME/aia, or ~/.cache/aia."""
     if cache or os.environ.get("AIA_CACHE"):
@@ -178,170 +162,41 @@ def cache_key(layout: Layout, listing: Listing, size: int, limit: int | None, se
         "crop": [layout.crop.side, layout.crop.x, layout.crop.y],
         "size": size,
         "limit": None if limit is None else [limit, seed],
-        "labels": {what: _label_digest(path) for what, path in sorted(layout.labels.items())},
+        "labels": {what: hashlib.sha256(read_bytes(path)).hexdigest() for what, path in sorted(layout.labels.items())},
         "images": listing.digest,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _label_digest(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+def cached(folder: Path, read: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
+    """What `read` makes of the cache's entry `folder`. Where that is None, there is none or it is damaged, and it is made first.
 
-
-def read_entry(folder: Path) -> Entry | None:
-    """The cache's entry in `folder`, its images as a read-only memory map; None where there is none or it is damaged."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if (folder / "images.npy").stat().st_size != meta["bytes"]:
-            return None
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        identity = np.load(folder / "identity.npy", allow_pickle=False)
-        attributes = np.load(folder / "attributes.npy", allow_pickle=False)
-        count, size = meta["count"], meta["size"]
-        if (images.shape, images.dtype) != ((count, 1, size, size), np.uint8):
-            return None
-        if (identity.shape, attributes.shape) != ((count,), (len(meta["attributes"]), count)) or identity.max() >= len(meta["names"]):
-            return None
-        named = dict(zip(meta["attributes"], attributes, strict=True))
-        return Entry(images, identity, named, tuple(meta["names"]), meta["left_out"], tuple(meta["notes"]), meta["content"])
-    except PermissionError as error:
-        raise UserError(f"{folder}: the cache cannot be read (permission denied). Name another folder with cache= or AIA_CACHE.") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        return None
-
-
-def build_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool = True) -> Entry:
-    """Decode the images of `index` into the cache's entry `folder`, and read it back.
-
-    Unusable images are skipped; how many, and why, is in the notes.
-
-    Args:
-        folder: of the entry.
-        layout, index: where the images lie and who is on them.
-        size: side of the squares, in pixels.
-        progress: show a progress bar.
-
-    Raises:
-        UserError: more than `MAX_SKIPPED` of the images are unusable, the disk is full, or the cache cannot be written. Nothing is left
-            behind.
+    `write` fills the empty folder that it is given, which is renamed to `folder` when it is whole. A `UserError` where the disk is full or
+    the cache cannot be written; nothing is left behind.
     """
-    with _explain(folder), _temporary(folder) as temporary:
-        needed = len(index.paths) * size * size
-        free = shutil.disk_usage(temporary).free
-        if free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with open(temporary / "images.npy", "wb") as file:
-            # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
-            _write_header(file, len(index.paths), size)
-            kept, notes = _decode_all(file, layout, index, size, progress)
-            file.seek(0)
-            _write_header(file, len(kept), size)
-            file.flush()
-            os.fsync(file.fileno())
-        if len(kept) < len(index.paths):
-            index = index.subset(kept)
-        np.save(temporary / "identity.npy", index.identity)
-        np.save(temporary / "attributes.npy", np.array(list(index.attributes.values()), dtype=np.int8).reshape(-1, len(kept)))
-        arrays = [sha256(temporary / f"{name}.npy") for name in ("images", "identity", "attributes")]
-        meta = {
-            "content": hashlib.sha256(json.dumps([*arrays, *index.attributes]).encode()).hexdigest(),
-            "count": len(kept),
-            "size": size,
-            "bytes": (temporary / "images.npy").stat().st_size,
-            "source": layout.source,
-            "licence": layout.licence,
-            "attributes": list(index.attributes),
-            "left_out": index.left_out,
-            "notes": [*index.notes, *notes],
-            "names": index.names,
-        }
-        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        _publish(temporary, folder)
-    for _ in range(20):
-        entry = read_entry(folder)
-        if entry is not None:
-            return entry
-        time.sleep(0.05)  # another loader may be replacing a damaged entry at this moment
-    raise UserError(
-        f"{folder}: the cache was written but cannot be read back. Is the disk sound? Name another folder with cache= or AIA_CACHE."
-    )
-
-
-def _write_header(file, count: int, size: int) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, 1, size, size)})
-
-
-def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progress: bool) -> tuple[np.ndarray, list[str]]:
-    """Decode all images of `index` in threads and append them to `file`; the rows kept, int64, and the notes, a sentence each."""
-    skipped: dict[str, list[str]] = {}  # reason -> paths
-    peculiar: Counter[str] = Counter()
-    kept: list[int] = []
-    total = len(index.paths)
-
-    def batch(start: int) -> list[tuple[np.ndarray, tuple[str, ...]] | str]:
-        results = []
-        for path in index.paths[start : start + _BATCH]:
+    if (content := read(folder)) is not None:
+        return content
+    try:
+        with explain_os_errors(folder), _temporary(folder) as temporary:
+            write(temporary)
+            if read(folder) is None:  # a damaged entry gives way; a sound one, just made by another loader, stays
+                shutil.rmtree(folder, ignore_errors=True)
             try:
-                results.append(decode(layout.base / path, size, layout.crop))
-            except SkippedImage as reason:
-                results.append(str(reason))
-        return results
-
-    workers = min(32, cores())
-    pool = ThreadPoolExecutor(workers)
-    _formats()  # before any threads: Pillow loads its readers without a lock
-    try:
-        with warnings.catch_warnings(), tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress) as bar:
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; a huge image stays an error
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            starts = iter(range(0, total, _BATCH))
-            waiting = deque((start, pool.submit(batch, start)) for start in itertools.islice(starts, 4 * workers))
-            while waiting:
-                start, future = waiting.popleft()
-                results = future.result()
-                for i in itertools.islice(starts, 1):  # one for each that is done, so that only a few wait in memory
-                    waiting.append((i, pool.submit(batch, i)))
-                for row, result in enumerate(results, start=start):
-                    if isinstance(result, str):
-                        skipped.setdefault(result, []).append(index.paths[row])
-                    else:
-                        pixels, remarks = result
-                        file.write(pixels.data)
-                        kept.append(row)
-                        peculiar.update(remarks)
-                bar.update(len(results))
-                _refuse_too_many(skipped, start + len(results), total, layout)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    notes = [f"Images that {remark}: {count:,}." for remark, count in sorted(peculiar.items())]
-    notes += [f"Images skipped because they are {reason}: {len(paths):,} ({some(paths)})." for reason, paths in sorted(skipped.items())]
-    return np.array(kept, dtype=np.int64), notes
-
-
-def _refuse_too_many(skipped: dict[str, list[str]], seen: int, total: int, layout: Layout) -> None:
-    """Raise the `UserError` of a data set with too many unusable images: `skipped` gives their paths by reason, of the first `seen`."""
-    bad = sum(map(len, skipped.values()))
-    if bad > MAX_SKIPPED * total:
-        kinds = "; ".join(f"{len(paths):,} {reason} ({some(paths)})" for reason, paths in sorted(skipped.items()))
-        raise UserError(
-            f"{layout.base}: {bad:,} of the first {seen:,} of {total:,} images cannot be used, more than {MAX_SKIPPED:.0%}: {kinds}. "
-            "Mend or remove them."
-        )
-
-
-@contextlib.contextmanager
-def _explain(folder: Path) -> Iterator[None]:
-    """Turn an OSError in writing the cache into a `UserError`."""
-    try:
-        with explain_os_errors(folder):
-            yield
+                os.rename(temporary, folder)
+            except OSError:
+                if not folder.exists():
+                    raise
     except OSError as error:
         raise UserError(
             f"{folder}: the cache cannot be written ({error.strerror}). Name another folder with cache= or AIA_CACHE."
         ) from error
+    for _ in range(20):
+        if (content := read(folder)) is not None:
+            return content
+        time.sleep(0.05)  # another loader may be replacing a damaged entry at this moment
+    raise UserError(
+        f"{folder}: the cache was written but cannot be read back. Is the disk sound? Name another folder with cache= or AIA_CACHE."
+    )
 
 
 @contextlib.contextmanager
@@ -360,18 +215,106 @@ def _temporary(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _publish(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`. A damaged entry there gives way; a sound one, just made by another loader, stays."""
-    for attempt in range(20):
+def read_entry(folder: Path) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The cache's entry in `folder`, None where there is none or it is damaged.
+
+    Returns:
+        Arguments of `Faces`: the images as a read-only memory map, and a `cache_key` of the arrays and the attributes' names: wherever the
+        same faces are decoded, it is the same. And the attributes left out, with the reason.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if (folder / "images.npy").stat().st_size != meta["bytes"]:
+            return None
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        identity = np.load(folder / "identity.npy", allow_pickle=False)
+        attributes = np.load(folder / "attributes.npy", allow_pickle=False)
+        named = dict(zip(meta["attributes"], attributes, strict=True))
+        faces = {"images": images, "identity": identity, "attributes": named, "names": tuple(meta["names"])}
+        return faces | {"notes": tuple(meta["notes"]), "cache_key": meta["content"]}, meta["left_out"]
+    except PermissionError as error:
+        raise UserError(f"{folder}: the cache cannot be read (permission denied). Name another folder with cache= or AIA_CACHE.") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def write_entry(folder: Path, layout: Layout, index: Index, size: int, progress: bool) -> None:
+    """Decode the images of `index` into a new entry in the empty `folder`.
+
+    Unusable ones are skipped; how many, and why, is in the notes. A `UserError` where they are more than `MAX_SKIPPED`.
+    """
+    if shutil.disk_usage(folder).free < len(index.paths) * size * size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with open(folder / "images.npy", "wb") as file:
+        # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
+        write_header(file, (len(index.paths), 1, size, size))
+        kept, notes = _decode_all(file, layout, index, size, progress)
+        file.seek(0)
+        write_header(file, (len(kept), 1, size, size))
+        file.flush()
+        os.fsync(file.fileno())
+    if len(kept) < len(index.paths):
+        index = index.subset(kept)
+    np.save(folder / "identity.npy", index.identity)
+    np.save(folder / "attributes.npy", np.array(list(index.attributes.values()), dtype=np.int8).reshape(-1, len(kept)))
+    arrays = [sha256(folder / f"{name}.npy") for name in ("images", "identity", "attributes")]
+    meta = {
+        "content": hashlib.sha256(json.dumps([*arrays, *index.attributes]).encode()).hexdigest(),
+        "count": len(kept),
+        "size": size,
+        "bytes": (folder / "images.npy").stat().st_size,
+        "source": layout.source,
+        "licence": layout.licence,
+        "attributes": list(index.attributes),
+        "left_out": index.left_out,
+        "notes": [*index.notes, *notes],
+        "names": index.names,
+    }
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Begin an .npy file of uint8 in `shape`."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _decode_all(file: IO[bytes], layout: Layout, index: Index, size: int, progress: bool) -> tuple[np.ndarray, list[str]]:
+    """Decode all images of `index` in threads and append them to `file`; the rows kept, int64, and the notes, a sentence each."""
+    skipped: dict[str, list[str]] = {}  # reason -> paths
+    peculiar: Counter[str] = Counter()
+    kept: list[int] = []
+    total = len(index.paths)
+    workers = min(32, cores())
+    window = _WINDOW * workers
+
+    def read(path: str) -> tuple[np.ndarray, tuple[str, ...]] | str:
         try:
-            os.rename(temporary, folder)
-            return
-        except OSError:
-            if attempt == 19 or not folder.exists():
-                raise
-        if read_entry(folder) is not None:
-            return
-        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker to move it
-            os.rename(folder, aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            return decode(layout.base / path, size, layout.crop)
+        except SkippedImage as reason:
+            return str(reason)
+
+    _formats()  # before any threads: Pillow loads its readers without a lock
+    bar = tqdm(total=total, desc=f"Decoding {layout.source}", unit="image", disable=not progress)
+    with warnings.catch_warnings(), bar, ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; `decode` refuses a huge image
+        for start in range(0, total, window):
+            batch = index.paths[start : start + window]
+            for row, result in enumerate(pool.map(read, batch), start=start):
+                if isinstance(result, str):
+                    skipped.setdefault(result, []).append(index.paths[row])
+                else:
+                    pixels, remarks = result
+                    file.write(pixels.data)
+                    kept.append(row)
+                    peculiar.update(remarks)
+            bar.update(len(batch))
+            seen, bad = start + len(batch), sum(map(len, skipped.values()))
+            if bad > MAX_SKIPPED * total:
+                kinds = "; ".join(f"{len(paths):,} {reason} ({some(paths)})" for reason, paths in sorted(skipped.items()))
+                raise UserError(
+                    f"{layout.base}: {bad:,} of the first {seen:,} of {total:,} images cannot be used, more than {MAX_SKIPPED:.0%}: "
+                    f"{kinds}. Mend or remove them."
+                )
+    notes = [f"Images that {remark}: {count:,}." for remark, count in sorted(peculiar.items())]
+    notes += [f"Images skipped because they are {reason}: {len(paths):,} ({some(paths)})." for reason, paths in sorted(skipped.items())]
+    return np.array(kept, dtype=np.int64), notes

@@ -7,16 +7,14 @@ images.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..machine.files import UserError
-from .common import IMAGE_SUFFIXES, Crop, Index, Layout, check_root, find_file, wrong_layout
-from .label_files import check_all_listed, is_number, line_error, majority, read_lines
+from .common import IMAGE_SUFFIXES, Crop, Index, Layout, find_file, wrong_layout
+from .label_files import check_all_listed, is_number, line_error, majority_of_people, read_lines
 
 CROP = Crop(side=148 / 178, x=0.5, y=121 / 218)
 """148 of the 178 pixels of the width; centred between the eyes' line (y = 111) and the nose (y = 135) of the aligned images."""
@@ -30,25 +28,17 @@ _LABELS = {
 }
 
 
-def locate(root: str | os.PathLike | None) -> Layout:
-    """Find CelebA in `root`: the folder with the label files, its parent, or `img_align_celeba` itself.
-
-    Raises:
-        UserError: there is no such folder, it holds something else, or a label file is missing.
-    """
-    root = check_root("celeba", root)
+def locate(root: Path) -> Layout:
+    """Find CelebA in `root`: the folder with the label files, its parent, or `img_align_celeba` itself."""
     inside = root
     while inside.name in ("img_align_celeba", "Img"):
         inside = inside.parent
-    for base in (root, root / "celeba", root / "CelebA") if inside == root else (inside,):
-        for folder in ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba"):
-            if (base / folder).is_dir():
-                return _layout(base, folder)
-    raise wrong_layout("celeba", root, "it has no folder img_align_celeba")
-
-
-def _layout(base: Path, folder: str) -> Layout:
-    labels = {what: find_file([base, base / "Anno", base / "Eval"], names) for what, names in _LABELS.items()}
+    bases = (root, root / "celeba", root / "CelebA") if inside == root else (inside,)
+    places = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
+    base, folder = next(((base, place) for base in bases for place in places if (base / place).is_dir()), (None, None))
+    if base is None:
+        raise wrong_layout("celeba", root, "it has no folder img_align_celeba")
+    labels = {what: find_file([base, base / "Anno", base / "Eval"], *names) for what, names in _LABELS.items()}
     if labels["attributes"] is None:
         raise UserError(f"{base}: list_attr_celeba.txt (or .csv) is missing. It comes with CelebA; put it beside img_align_celeba.")
     if labels["identity"] is None:
@@ -56,77 +46,74 @@ def _layout(base: Path, folder: str) -> Layout:
             f"{base}: identity_CelebA.txt is missing, and without identities faces can neither be verified nor split. "
             "CelebA gives it on request and with its drive; Kaggle's copy leaves it out. Put it beside img_align_celeba."
         )
-    return Layout("celeba", base, (folder,), False, {what: path for what, path in labels.items() if path}, CROP, LICENCE)
+    return Layout("celeba", base, {what: path for what, path in labels.items() if path}, LICENCE, (folder,), nested=False, crop=CROP)
 
 
-@dataclass(frozen=True)
-class AttributeTable:
-    """`names` of A attributes, `row` of each image, `values` int8 (rows, A): 1 or 0."""
-
-    names: tuple[str, ...]
-    row: dict[str, int]
-    values: np.ndarray
-
-
-def read_attributes(path: Path) -> AttributeTable:
+def read_attribute_table(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray]]:
     """Read `list_attr_celeba`: line 1 the number of images, line 2 the names, then `image ±1 ±1 …`; or CSV with a header.
 
-    The CSV may write 0 for -1.
+    The CSV may write 0 for -1. A `UserError` names file, line number and text of what is wrong: a count that is not the number of lines, a
+    line with too few, too many or other values, a blank line, an image or a name twice.
 
-    Raises:
-        UserError: naming file, line number and text of what is wrong: a count that is not the number of lines, a line with too few, too
-            many or other values, a blank line, an image or a name twice.
+    Returns:
+        The row of each image, and the attributes by name, int8 (rows,): 1 or 0.
     """
     lines = read_lines(path)
-    if "," in lines[0]:
-        names, start, separator, code = [name.strip() for name in lines[0].split(",")][1:], 1, ",", {"1": 1, "-1": 0, "0": 0}
+    as_csv = "," in lines[0]
+    if as_csv:
+        names, start, code = _fields(lines[0])[1:], 1, {"1": 1, "-1": 0, "0": 0}
     else:
         if not is_number(lines[0].strip()):
             raise line_error(path, 1, lines[0], "expected the number of images")
         if len(lines) < 2:
             raise line_error(path, 1, lines[0], "the line with the attributes' names must follow")
-        names, start, separator, code = lines[1].split(), 2, None, {"1": 1, "-1": 0}
+        names, start, code = lines[1].split(), 2, {"1": 1, "-1": 0}
     if not names or "" in names or len(set(names)) < len(names):
         raise line_error(path, start, lines[start - 1], "expected the attributes' names, each once")
     row: dict[str, int] = {}
     values = bytearray()
     for number, text in enumerate(lines[start:], start=start + 1):
-        fields = [value.strip() for value in text.split(",")] if separator else text.split()
+        fields = _fields(text)
         if len(fields) != len(names) + 1 or not fields[0]:
             raise line_error(path, number, text, f"expected an image and {len(names)} values, not {len(fields)} fields")
         if fields[0] in row:
-            raise line_error(
-                path, number, text, f"the image {fields[0]} is listed a second time (first on line {row[fields[0]] + start + 1})"
-            )
+            first = row[fields[0]] + start + 1
+            raise line_error(path, number, text, f"the image {fields[0]} is listed a second time (first on line {first})")
         row[fields[0]] = len(row)
         try:
             values += bytes([code[value] for value in fields[1:]])
         except KeyError as error:
             raise line_error(path, number, text, f"a label must be 1 or -1, not {error.args[0]!r}") from error
-    if separator is None and int(lines[0]) != len(row):
+    if not as_csv and int(lines[0]) != len(row):
         raise line_error(path, 1, lines[0], f"this number of images does not match the {len(row):,} lines that follow")
     if not row:
         raise UserError(f"{path} lists no images.")
-    return AttributeTable(tuple(names), row, np.frombuffer(values, dtype=np.int8).reshape(len(row), len(names)))
+    columns = np.frombuffer(values, dtype=np.int8).reshape(len(row), len(names)).T
+    return row, dict(zip(names, columns, strict=True))
+
+
+def _fields(text: str) -> list[str]:
+    return [value.strip() for value in text.split(",")] if "," in text else text.split()
 
 
 def read_numbers(path: Path) -> dict[str, int]:
     """Read `identity_CelebA` or `list_eval_partition`: an image and a whole number a line, space or comma between; a header is passed over.
 
-    Raises:
-        UserError: naming file, line number and text of a malformed line or a doubled image.
+    A `UserError` names file, line number and text of a malformed line or a doubled image.
     """
     numbers: dict[str, int] = {}
-    line: dict[str, int] = {}
+    header = 0
     for number, text in enumerate(read_lines(path), start=1):
-        fields = [value.strip() for value in text.split(",")] if "," in text else text.split()
+        fields = _fields(text)
         if number == 1 and len(fields) == 2 and not is_number(fields[1]) and not fields[0].lower().endswith(IMAGE_SUFFIXES):
+            header = 1
             continue
         if len(fields) != 2 or not fields[0] or not is_number(fields[1]):
             raise line_error(path, number, text, "expected an image and a whole number")
         if fields[0] in numbers:
-            raise line_error(path, number, text, f"the image {fields[0]} is listed a second time (first on line {line[fields[0]]})")
-        numbers[fields[0]], line[fields[0]] = int(fields[1]), number
+            first = list(numbers).index(fields[0]) + header + 1
+            raise line_error(path, number, text, f"the image {fields[0]} is listed a second time (first on line {first})")
+        numbers[fields[0]] = int(fields[1])
     if not numbers:
         raise UserError(f"{path} lists no images.")
     return numbers
@@ -137,36 +124,29 @@ def index(layout: Layout, paths: Sequence[str]) -> Index:
 
     An image on the disk must be listed; images that are listed but not there are counted in a note, since copies of a part are usual. The
     official partition is checked and noted, not used: splits here are stratified and by identity.
-
-    Raises:
-        UserError: a label file is malformed or lacks an image that is there.
     """
-    table = read_attributes(layout.labels["attributes"])
+    row, table = read_attribute_table(layout.labels["attributes"])
     numbers = read_numbers(layout.labels["identity"])
     images = [path.rsplit("/", 1)[-1] for path in paths]
     notes = []
-    for path, listed in ((layout.labels["attributes"], table.row), (layout.labels["identity"], numbers)):
+    for path, listed in ((layout.labels["attributes"], row), (layout.labels["identity"], numbers)):
         missing = [image for image in images if image not in listed]
         if len(missing) == len(images):
             raise UserError(
                 f"None of the {len(images):,} images in {layout.base / layout.folders[0]} is listed in {path}: is it another copy's file?"
             )
         check_all_listed(path, missing, "images")
-    absent = len(table.row) - len(images)
-    if absent:
-        notes.append(f"Images listed in {layout.labels['attributes'].name} but not here: {absent:,} of {len(table.row):,}.")
-    people = [numbers[image] for image in images]
-    codes = sorted(set(people))
-    position = {code: i for i, code in enumerate(codes)}
-    identity = np.fromiter((position[person] for person in people), dtype=np.int64, count=len(people))
-    values = table.values[[table.row[image] for image in images]]  # (N, A)
-    attributes = {name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(table.names)}
+    if absent := len(row) - len(images):
+        notes.append(f"Images listed in {layout.labels['attributes'].name} but not here: {absent:,} of {len(row):,}.")
+    codes, identity = np.unique([numbers[image] for image in images], return_inverse=True)
+    rows = [row[image] for image in images]
+    attributes = {name: values[rows] for name, values in table.items()}
     if "Male" in attributes:
-        attributes["gender"], both = majority(identity, attributes["Male"], len(codes))
+        attributes["gender"], both = majority_of_people(identity, attributes["Male"])
         if both:
             notes.append(f"People with images labelled Male and images that are not: {both:,}; 'gender' is their majority.")
     if "partition" in layout.labels:
         parts = read_numbers(layout.labels["partition"])
         counts = np.bincount([min(parts[image], 3) for image in images if image in parts], minlength=4)
         notes.append(f"CelebA's own partition ({counts[0]:,} train, {counts[1]:,} valid, {counts[2]:,} test images here) is not used.")
-    return Index(list(paths), identity, tuple(str(code) for code in codes), attributes, {}, tuple(notes))
+    return Index(list(paths), identity, tuple(map(str, codes)), attributes, {}, tuple(notes))

@@ -1,18 +1,18 @@
 """What the sources share: where files lie, who is on them, and what is said when they are wrong.
 
-A source is a module with two functions. `locate(root)` finds the folders and label files and reads none of them, so that a second load
-costs no parsing; `index(layout, paths)` reads the label files and says who is on each image.
+A source is a module with two functions. `locate(root)` finds the folders and label files in a folder and reads none of them, so that a
+second load costs no parsing. `index(layout, paths)` reads the label files and says who is on each image. Both raise `UserError`:
+`WrongLayout` where the folder holds something else, others where a label file is missing, malformed, or lacks what is on the disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from ..machine.files import UserError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".webp")
 
 
-@dataclass(frozen=True)
-class Crop:
+class Crop(NamedTuple):
     """The square that is cut out, relative to the image, so that a half-size copy of a data set gives the same faces.
 
     Attributes:
@@ -46,31 +45,29 @@ WHOLE = Crop()
 """The largest square in the middle."""
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where a source's files lie.
 
     Attributes:
         source: its name in `SOURCES`.
         base: the folder that image paths are relative to.
+        labels: label files by what they say ("attributes", "identity", …).
+        licence: the terms of the data, in words.
         folders: image folders, relative to `base` ("" is `base` itself).
         nested: True where each image folder holds one folder a person, False where it holds the images.
-        labels: label files by what they say ("attributes", "identity", …).
         crop: the square that is cut out of each image.
-        licence: the terms of the data, in words.
     """
 
     source: str
     base: Path
-    folders: tuple[str, ...]
-    nested: bool
     labels: dict[str, Path]
-    crop: Crop
     licence: str
+    folders: tuple[str, ...] = ("",)
+    nested: bool = True
+    crop: Crop = WHOLE
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """The image files of a layout.
 
     Attributes:
@@ -89,8 +86,7 @@ class Listing:
         return [line[: line.index("\0")] for line in self.lines]
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(NamedTuple):
     """Who is on each image and what is labelled.
 
     Attributes:
@@ -106,20 +102,15 @@ class Index:
     identity: np.ndarray
     names: tuple[str, ...]
     attributes: dict[str, np.ndarray]
-    left_out: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
 
     def subset(self, rows: np.ndarray) -> Index:
         """The images in `rows`; people who have none left are dropped and the others numbered again."""
         codes, identity = np.unique(self.identity[rows], return_inverse=True)
-        return Index(
-            [self.paths[i] for i in rows],
-            identity.astype(np.int64),
-            tuple(self.names[code] for code in codes),
-            {name: values[rows] for name, values in self.attributes.items()},
-            self.left_out,
-            self.notes,
-        )
+        attributes = {name: values[rows] for name, values in self.attributes.items()}
+        names = tuple(self.names[code] for code in codes)
+        return self._replace(paths=[self.paths[i] for i in rows], identity=identity.astype(np.int64), names=names, attributes=attributes)
 
 
 def choose_people(identity: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -135,22 +126,29 @@ def some(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; a `UserError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+
+
 def check_root(source: str, root: str | os.PathLike | None) -> Path:
     """`root` as a path, if it is a folder that can be listed; else a `UserError`."""
     if root is None:
         raise UserError(f"The source {source!r} needs root=, the folder that holds its images.")
+    way_out = f"Give the folder that holds the data set {source!r}."
     try:
         root = Path(root).expanduser()
         exists = root.exists()
     except (OSError, RuntimeError) as error:  # a folder above it is closed, or there is no such home
-        raise UserError(f"{root} cannot be opened ({error}). Give the folder that holds the data set {source!r}.") from error
-    if not exists:
-        raise UserError(f"{root}: there is no such folder. Give the folder that holds the data set {source!r}.")
+        raise UserError(f"{root} cannot be opened ({error}). {way_out}") from error
+    if root.is_file() and root.suffix.lower() == ".zip":
+        check_zip(root)
+        raise UserError(f"{root} is an archive; unpack it and give the folder.")
     if not root.is_dir():
-        if root.suffix.lower() == ".zip":
-            check_zip(root)
-            raise UserError(f"{root} is an archive; unpack it and give the folder.")
-        raise UserError(f"{root} is a file, not a folder. Give the folder that holds the data set {source!r}.")
+        raise UserError(f"{root}{' is a file, not a folder' if exists else ': there is no such folder'}. {way_out}")
     subfolders(root)  # says so if it cannot be listed
     return root
 
@@ -177,112 +175,66 @@ def subfolders(folder: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.") from error
+        raise _cannot_list(folder, error) from error
 
 
-def find_file(folders: Iterable[Path], names: Sequence[str]) -> Path | None:
-    """The first of `names` that exists as a file in one of `folders`; earlier folders first."""
-    for folder in folders:
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-    return None
+def _cannot_list(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.")
 
 
-def looks_like(root: Path) -> str | None:
-    """The source whose layout `root` seems to have, judged by names alone; None where it resembles none."""
-    folders = subfolders(root)
-
-    def has(*names: str) -> bool:
-        return any((root / name).exists() for name in names)
-
-    if has("img_align_celeba", "celeba/img_align_celeba", "list_attr_celeba.txt", "list_attr_celeba.csv", "Img/img_align_celeba"):
-        return "celeba"
-    classes = [folder for place in ("", "train", "test") for folder in subfolders(root / place)[:50]]
-    if has("identity_meta.csv", "meta/identity_meta.csv") or any(re.fullmatch(r"n\d{6}", folder) for folder in classes):
-        return "vggface2"
-    if has("lfw_funneled", "lfw-deepfunneled", "male_names.txt", "pairs.txt") or any(
-        (root / folder / f"{folder}_0001.jpg").exists() for folder in folders[:50]
-    ):
-        return "lfw"
-    if has("labels.csv"):
-        return "folder"
-    if (root / "files").is_dir() or (folders and any(is_name_gender(path) for path in root.glob("*.csv"))):
-        return "vggface"
-    return None
+def find_file(folders: Iterable[Path], *names: str, missing: str = "") -> Path | None:
+    """The first of `names` that is a file in one of `folders`, earlier folders first; else None, or a `UserError` if `missing` says one."""
+    path = next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+    if path is None and missing:
+        raise UserError(missing)
+    return path
 
 
-def is_name_gender(path: Path) -> bool:
-    """Whether `path` is a CSV whose header has the columns name and gender."""
-    try:
-        with open(path, "rb") as file:
-            header = file.readline(1000).decode("utf-8-sig", "replace").lower()
-    except OSError:  # a folder or an unreadable file: not the table that is looked for
-        return False
-    fields = {name.strip(' "\r\n') for name in re.split("[,;\t]", header)}
-    return {"name", "gender"} <= fields
+class WrongLayout(UserError):
+    """A folder that does not have the layout of the source that it was given for."""
 
 
-def wrong_layout(source: str, root: Path, expected: str) -> UserError:
-    """The error for a root that does not have the layout of `source`; names the source it resembles, or an archive to unpack."""
-    message = f"{root} does not hold the layout of {source!r}: {expected}."
-    other = looks_like(root)
-    archives = sorted(path.name for path in root.glob("*.zip"))
-    if other and other != source:
-        message += f" It looks like {other!r}: choose that source."
-    elif archives:
-        check_zip(root / archives[0])
-        message += f" Unpack {archives[0]} first."
-    return UserError(message)
+def wrong_layout(source: str, root: Path, expected: str) -> WrongLayout:
+    """The error of a `root` where something that is `expected` of `source` is missing."""
+    return WrongLayout(f"{root} does not hold the layout of {source!r}: {expected}.")
 
 
 def scan(layout: Layout) -> Listing:
-    """List the image files, sorted by folder and name; a file that changes its size or time changes the digest.
-
-    Raises:
-        UserError: there are no images, or a folder cannot be read.
-    """
-    lines: list[str] = []
-    other = stray = 0
-    for top in layout.folders:
-        people = [""]
-        if layout.nested:
-            people = subfolders(layout.base / top)
-            stray += len(_files(layout.base / top, "")[0])
-        for person in people:
-            prefix = "/".join(part for part in (top, person) if part)
-            images, others = _files(layout.base / prefix, f"{prefix}/" if prefix else "")
-            lines += images
-            other += others if prefix else 0  # label files lie beside the folders
+    """List the image files, sorted by folder and name; a `UserError` where there are none or a folder cannot be listed."""
+    folders, stray = layout.folders, 0
+    if layout.nested:
+        stray = sum(len(_files(layout.base, top)[0]) for top in layout.folders)
+        folders = [f"{top}/{person}".lstrip("/") for top in layout.folders for person in subfolders(layout.base / top)]
+    listed = [_files(layout.base, folder) for folder in folders]
+    lines = [line for images, _ in listed for line in images]
     if not lines:
         places = ", ".join(str(layout.base / folder) for folder in layout.folders)
         inside = "one folder a person with images" if layout.nested else "images"
         raise UserError(f"No images in {places}: expected {inside} ({', '.join(IMAGE_SUFFIXES)}).")
-    notes = []
-    if other:
-        notes.append(f"Files ignored because their names are not those of images: {other:,}.")
-    if stray:
-        notes.append(f"Images ignored because they lie beside the people's folders: {stray:,}.")
-    return Listing(lines, hashlib.sha256(os.fsencode("".join(lines))).hexdigest(), tuple(notes))
+    notes = {
+        "Files ignored because their names are not those of images": sum(other for _, other in listed),
+        "Images ignored because they lie beside the people's folders": stray,
+    }
+    digest = hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
+    return Listing(lines, digest, tuple(f"{what}: {count:,}." for what, count in notes.items() if count))
 
 
-def _files(folder: Path, prefix: str) -> tuple[list[str], int]:
-    """The images in `folder`, sorted, as a `Listing`'s lines whose paths start with `prefix`; how many other files, hidden ones aside."""
+def _files(base: Path, folder: str) -> tuple[list[str], int]:
+    """The images in `base`/`folder`, sorted, as a `Listing`'s lines; how many other files there are, hidden ones aside."""
     lines, other = [], 0
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(base / folder) as entries:
             for entry in entries:  # entries are not kept: each would hold its whole status, half a kilobyte
-                name = entry.name
-                if name.startswith(".") or entry.is_dir():
+                if entry.name.startswith(".") or entry.is_dir():
                     continue
-                if not name.lower().endswith(IMAGE_SUFFIXES):
+                if not entry.name.lower().endswith(IMAGE_SUFFIXES):
                     other += 1
                     continue
                 try:
                     status = entry.stat()
-                    lines.append(f"{prefix}{name}\0{status.st_size} {status.st_mtime_ns}\n")
+                    lines.append(f"{folder}/{entry.name}\0{status.st_size} {status.st_mtime_ns}\n")
                 except FileNotFoundError:  # a link to nowhere: decoding will count it as unreadable
-                    lines.append(f"{prefix}{name}\0-\n")
+                    lines.append(f"{folder}/{entry.name}\0-\n")
     except OSError as error:
-        raise UserError(f"{folder} cannot be listed ({error.strerror}). Make the folder readable, or give another one.") from error
+        raise _cannot_list(base / folder, error) from error
     return sorted(lines), other

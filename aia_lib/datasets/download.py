@@ -21,19 +21,14 @@ from .common import check_zip
 HUB_NAME, HUB_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
 
 _ARCHIVE = "img_align_celeba.zip"
-
 _FILES = (_ARCHIVE, "list_attr_celeba.txt", "identity_CelebA.txt", "list_eval_partition.txt")
 
 _MEMBER = re.compile(r"img_align_celeba/\d{6}\.jpg")
-
 _MAX_MEMBER = 8 << 20  # bytes; CelebA's images are below 40 kB
 
 
 class HubRow(NamedTuple):
-    """One image of the hub's mirror.
-
-    Its file name or None, the file's bytes, the person, 40 attributes, and the part (0 train, 1 valid, 2 test).
-    """
+    """One image of the hub's mirror: its file name or None, its bytes, the person, 40 attributes, the part (0 train, 1 valid, 2 test)."""
 
     name: str | None
     content: bytes
@@ -86,18 +81,15 @@ def _other_ways(base: Path, source: str) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- the drive
-
-
 def _from_drive(base: Path) -> None:
     try:
         from torchvision.datasets import CelebA
         from torchvision.datasets.utils import download_file_from_google_drive
     except ImportError as error:
         raise UserError(f"This download needs torchvision (pip install torchvision gdown). {_other_ways(base, 'torchvision')}") from error
-    wanted = _FILES[1:] if (base / "img_align_celeba").is_dir() else _FILES
+    images = base / "img_align_celeba"
     known = {name: (file_id, md5) for file_id, md5, name in CelebA.file_list}
-    for name in wanted:
+    for name in _FILES[1:] if images.is_dir() else _FILES:
         file_id, md5 = known[name]
         try:
             download_file_from_google_drive(file_id, base, name, md5)
@@ -107,15 +99,13 @@ def _from_drive(base: Path) -> None:
                 check_zip(base / name)
             raise failed from error
         if name == _ARCHIVE:
-            unpack_images(base / name, base / "img_align_celeba")
+            unpack_images(base / name, images)
 
 
 def unpack_images(archive: Path, folder: Path) -> None:
     """Unpack CelebA's archive of images into `folder`, which appears only when it is whole.
 
-    Raises:
-        UserError: `archive` is a quota page or damaged, or holds anything but small files img_align_celeba/NNNNNN.jpg (a path that leaves
-            the folder, a link).
+    A `UserError` where `archive` is a quota page or damaged, or holds anything but small files img_align_celeba/NNNNNN.jpg.
     """
     check_zip(archive)
     temporary = folder.with_name(f".{folder.name}.part")
@@ -131,18 +121,12 @@ def unpack_images(archive: Path, folder: Path) -> None:
             if not members:
                 raise UserError(f"{archive} holds no images. Delete it and fetch it again.")
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            for member in members:
-                with content.open(member) as packed, open(temporary / Path(member.filename).name, "wb") as file:
-                    shutil.copyfileobj(packed, file)
-            os.rename(temporary, folder)
+            content.extractall(temporary, members)
+            os.rename(temporary / "img_align_celeba", folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
         raise UserError(f"{archive} is damaged ({error}). Delete it and fetch it again.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-# --------------------------------------------------------------------------------------------------------------- the hub
 
 
 def _hub_rows() -> Iterator[HubRow]:
@@ -181,8 +165,7 @@ def _write_rows(base: Path, all_rows: Callable[[], Iterable[HubRow]], progress: 
         raise UserError(f"The hub's mirror of CelebA sent no images. {_other_ways(base, 'hub')}")
     lines = sorted(rows.items())
     names = list(lines[0][1].attributes)
-    signs = (" ".join("1" if row.attributes[name] else "-1" for name in names) for _, row in lines)
-    attributes = "\n".join([str(len(lines)), " ".join(names), *(f"{name} {sign}" for (name, _), sign in zip(lines, signs, strict=True))])
+    signs = (f"{name} {' '.join('1' if row.attributes[attribute] else '-1' for attribute in names)}\n" for name, row in lines)
     write_text(base / "list_eval_partition.txt", "".join(f"{name} {row.part}\n" for name, row in lines))
     write_text(base / "identity_CelebA.txt", "".join(f"{name} {row.identity}\n" for name, row in lines))
-    write_text(base / "list_attr_celeba.txt", attributes + "\n")
+    write_text(base / "list_attr_celeba.txt", f"{len(lines)}\n{' '.join(names)}\n{''.join(signs)}")

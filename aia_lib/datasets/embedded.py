@@ -7,6 +7,8 @@ about them: a region mask of every image, how each was taken, what each person l
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -14,11 +16,10 @@ import lzma
 import os
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,8 +27,8 @@ from tqdm import tqdm
 
 from ..faces import REGIONS, Faces
 from ..machine.files import UserError, cores, explain_os_errors
-from .cache import _explain, _publish, _temporary
-from .common import WHOLE, Layout, check_root, choose_people, wrong_layout
+from .cache import cached, write_header
+from .common import Layout, check_root, choose_people, read_bytes, wrong_layout
 
 LICENCE = "CC BY 4.0"
 
@@ -58,24 +59,17 @@ _CODE_VERSION = 1
 """Part of the cache's key: raise it when decoding or shrinking changes what it gives."""
 
 
-def locate(root: str | os.PathLike | None) -> Layout:
-    """The folder of the set, `root`, or where that is None of the one that ships; its manifest is not read.
-
-    Raises:
-        UserError: there is no such folder, it holds no rendered set, or this copy of the package comes without one.
-    """
-    if root is None:
-        if not (SHIPPED / "manifest.json").is_file():
-            raise UserError(
-                f"This copy of aia-book comes without its embedded faces. Render them (needs the extra `render`): {SHIPPED_COMMAND}, "
-                "and give that folder as root."
-            )
-        folder = SHIPPED
-    else:
-        folder = check_root("embedded", root)
-        if not (folder / "manifest.json").is_file():
-            raise wrong_layout("embedded", folder, "it has no manifest.json as `aia data render` writes it")
-    return Layout("embedded", folder, ("",), False, {"manifest": folder / "manifest.json"}, WHOLE, LICENCE)
+def locate(root: Path | None) -> Layout:
+    """The folder of the set, `root`, or where that is None of the one that ships (a `UserError` where this copy comes without one)."""
+    path = (root or SHIPPED) / "manifest.json"
+    if root is not None and not path.is_file():
+        raise wrong_layout("embedded", root, "it has no manifest.json as `aia data render` writes it")
+    if not path.is_file():
+        raise UserError(
+            f"This copy of aia-book comes without its embedded faces. Render them (needs the extra `render`): {SHIPPED_COMMAND}, "
+            "and give that folder as root."
+        )
+    return Layout("embedded", path.parent, {"manifest": path}, LICENCE)
 
 
 def shard_name(number: int) -> str:
@@ -92,49 +86,44 @@ def manifest(root: str | os.PathLike | None = None) -> dict[str, Any]:
     Raises:
         UserError: there is none, its manifest is damaged, or it is of another version.
     """
-    path = locate(root).labels["manifest"]
+    path = locate(None if root is None else check_root("embedded", root)).labels["manifest"]
+    content = read_bytes(path)
     try:
-        about = json.loads(path.read_bytes())
+        about = json.loads(content)
         form = about["format"]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged or not of a rendered set. Choose another folder, or render one with aia data render."
-        ) from error
-    if form != FORMAT:
-        raise UserError(f"{path} has the format {form!r}, and this version of aia-book reads {FORMAT}. Update it, or render the set again.")
-    try:
-        numbers = [about[key] for key in ("identities", "images", "size", "seed", "shard")]
-        names = [about[key] for key in ("nuisance", "traits", "shape", "attributes", "regions")]
-        shards = [(shard["file"], shard["first"], shard["identities"], shard["sha256"]) for shard in about["shards"]]
-        sound = (
-            all(type(number) is int and number >= 0 for number in numbers)
-            and min(numbers[:3]) > 0
-            and all(type(name) is str for column in names for name in column)
-            and names[-1] == list(REGIONS)
-            and all(0 <= first < first + count <= numbers[0] for _, first, count, _ in shards)
-            and [file for file, _, _, _ in shards] == [shard_name(first // numbers[4]) for _, first, _, _ in shards]
-            and type(about["complete"]) is bool
-        )
-        if about["complete"]:
-            starts = [first for _, first, _, _ in shards] + numbers[:1]
-            sound &= starts[0] == 0 and all(b - a == shard[2] for a, b, shard in zip(starts, starts[1:], shards, strict=False))
-            sound &= all(type(about["sha256"][what]) is str for what in ("images", "regions", "parameters"))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        sound = form != FORMAT or _is_sound(about)
+    except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise UserError(f"{path} is damaged. Render the set again, or fetch it again.")
+        raise UserError(f"{path} is damaged or not of a rendered set. Choose another folder, or render one with aia data render.")
+    if form != FORMAT:
+        raise UserError(f"{path} has the format {form!r}, and this version of aia-book reads {FORMAT}. Update it, or render the set again.")
     return about
 
 
-@dataclass(frozen=True)
-class Shard:
-    """People of a set, decoded: P of them with K images of S x S pixels each, in order of person and image.
+def _is_sound(about: dict[str, Any]) -> bool:
+    """Whether the entries of a manifest fit together; one that is missing or of another type may raise instead."""
+    people, shard = about["identities"], about["shard"]
+    whole = [(shard_name(i), first, min(shard, people - first)) for i, first in enumerate(range(0, people, shard))]
+    listed = [(entry["file"], entry["first"], entry["identities"]) for entry in about["shards"] if type(entry["sha256"]) is str]
+    if about["complete"]:
+        fits = listed == whole and {"images", "regions", "parameters"} <= set(about["sha256"])
+    else:
+        fits = set(listed) <= set(whole) and len(listed) == len(about["shards"])
+    return (
+        fits
+        and all(type(about[name]) is int and about[name] >= (name != "seed") for name in ("identities", "images", "size", "seed"))
+        and all(type(name) is str for column in ("nuisance", "traits", "shape", "attributes") for name in about[column])
+        and about["regions"] == list(REGIONS)
+    )
+
+
+class Shard(NamedTuple):
+    """Images of a set, decoded: N images of S x S pixels of P people, in order of person and image.
 
     Attributes:
-        images, regions: uint8 (P * K, S, S).
-        nuisance: float32 (P * K, C), columns as the manifest's `nuisance`.
+        images, regions: uint8 (N, S, S).
+        nuisance: float32 (N, C), columns as the manifest's `nuisance`.
         traits: float32 (P, T), columns as the manifest's `traits` and then its `shape`.
         attributes: int8 (P, A), 0 or 1, columns as the manifest's `attributes`.
     """
@@ -146,98 +135,64 @@ class Shard:
     attributes: np.ndarray
 
 
-def read_shard(folder: Path, about: dict[str, Any], position: int, people: np.ndarray | None = None) -> Shard:
-    """Read and check one shard.
+def read_shard(folder: Path, about: dict[str, Any], position: int, rows: np.ndarray) -> Shard:
+    """Read the shard at `position` of the manifest `about`. A `UserError` where it is missing or not the one whose SHA-256 is there.
 
-    Args:
-        folder: of the set.
-        about: its manifest.
-        position: of the shard among the manifest's `shards`.
-        people: which of the shard's people, from 0, ascending; default all.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or is not the one whose SHA-256 the manifest has.
+    `rows` are those of its images that are wanted, from 0, ascending, int64. The pictures of other people are not decoded.
     """
     entry, size, images = about["shards"][position], about["size"], about["images"]
     path = folder / entry["file"]
     mend = "Fetch the set again, or delete the file and repeat the `aia data render` that made the set."
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing from the set of rendered faces. {mend}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    if not path.exists():
+        raise UserError(f"{path} is missing from the set of rendered faces. {mend}")
+    content = read_bytes(path)
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry["sha256"]:
         raise UserError(f"{path} is damaged or altered: its SHA-256 is {digest[:12]}…, the manifest has {entry['sha256'][:12]}…. {mend}")
     count = entry["identities"]
-    people = np.arange(count) if people is None else people
+    people, person = np.unique(rows // images, return_inverse=True)
     try:
         with ONE_HEADER_AT_A_TIME, np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("strips", "offsets", "regions", "nuisance", "traits", "attributes")}
         strips, offsets = arrays["strips"].tobytes(), arrays["offsets"]
-        regions = np.frombuffer(lzma.decompress(arrays["regions"].tobytes()), dtype=np.uint8).reshape(count, images, size, size)
-        nuisance = arrays["nuisance"].reshape(count, images, len(about["nuisance"]))
-        traits = arrays["traits"].reshape(count, len(about["traits"]) + len(about["shape"]))
-        attributes = arrays["attributes"].reshape(count, len(about["attributes"]))
         pixels = np.empty((len(people), images, size, size), dtype=np.uint8)
-        for row, person in zip(pixels, people, strict=True):
-            with Image.open(io.BytesIO(strips[offsets[person] : offsets[person + 1]]), formats=["JPEG"]) as strip:
+        for row, i in zip(pixels, people, strict=True):
+            with Image.open(io.BytesIO(strips[offsets[i] : offsets[i + 1]]), formats=["JPEG"]) as strip:
                 row[:] = np.asarray(strip).reshape(size, images, size).transpose(1, 0, 2)
+        return Shard(
+            pixels[person, rows % images],
+            np.frombuffer(lzma.decompress(arrays["regions"].tobytes()), dtype=np.uint8).reshape(count * images, size, size)[rows],
+            arrays["nuisance"].reshape(count * images, len(about["nuisance"]))[rows],
+            arrays["traits"].reshape(count, len(about["traits"]) + len(about["shape"]))[people],
+            arrays["attributes"].reshape(count, len(about["attributes"]))[people],
+        )
     except (ValueError, KeyError, IndexError, OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} does not hold what its manifest says ({error}). {mend}") from error
-    rows = len(people) * images
-    return Shard(
-        pixels.reshape(rows, size, size),
-        regions[people].reshape(rows, size, size),
-        nuisance[people].reshape(rows, nuisance.shape[2]),
-        traits[people],
-        attributes[people],
-    )
 
 
 def read_shards(folder: Path, about: dict[str, Any], rows: np.ndarray | None = None, size: int | None = None) -> Iterator[Shard]:
     """The shards of a complete set in order, decoded in threads, a few of them in memory at a time.
 
     Args:
-        folder: of the set.
-        about: its manifest.
+        folder, about: the set and its manifest.
         rows: which images, ascending, int64; of the other people nothing is read. Default all.
         size: side that images and regions are shrunk to, in pixels, at most the set's.
-
-    Raises:
-        UserError: as `read_shard`.
     """
-    images = about["images"]
-    parts: list[tuple[int, np.ndarray | None]] = [(position, None) for position in range(len(about["shards"]))]
-    if rows is not None:
-        bounds = np.searchsorted(
-            rows, [[shard["first"] * images, (shard["first"] + shard["identities"]) * images] for shard in about["shards"]]
-        )
-        parts = [
-            (position, rows[start:end] - about["shards"][position]["first"] * images)
-            for position, (start, end) in enumerate(bounds)
-            if end > start
-        ]
+    rows = np.arange(about["identities"] * about["images"]) if rows is None else rows
+    firsts = np.array([shard["first"] for shard in about["shards"]]) * about["images"]
+    parts = np.split(rows, np.searchsorted(rows, firsts[1:]))
+    wanted = [(position, part - first) for position, (part, first) in enumerate(zip(parts, firsts, strict=True)) if len(part)]
 
-    def read(part: tuple[int, np.ndarray | None]) -> Shard:
-        position, wanted = part
-        if wanted is None:
-            shard = read_shard(folder, about, position)
-        else:
-            people, person = np.unique(wanted // images, return_inverse=True)
-            shard = read_shard(folder, about, position, people)
-            mine = person * images + wanted % images
-            if len(mine) < len(shard.images):  # the last person is cut
-                shard = Shard(shard.images[mine], shard.regions[mine], shard.nuisance[mine], shard.traits, shard.attributes)
+    def read(part: tuple[int, np.ndarray]) -> Shard:
+        shard = read_shard(folder, about, *part)
         if size is None or size == about["size"]:
             return shard
-        return Shard(shrink_images(shard.images, size), shrink_regions(shard.regions, size), shard.nuisance, shard.traits, shard.attributes)
+        return shard._replace(images=shrink_images(shard.images, size), regions=shrink_regions(shard.regions, size))
 
     workers = min(8, cores())
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(parts), workers):
-            yield from pool.map(read, parts[start : start + workers])
+        for start in range(0, len(wanted), workers):
+            yield from pool.map(read, wanted[start : start + workers])
 
 
 def shrink_images(images: np.ndarray, size: int) -> np.ndarray:
@@ -270,13 +225,12 @@ def shrink_regions(regions: np.ndarray, size: int) -> np.ndarray:
     return (best & 15).astype(np.uint8)
 
 
-def load(layout: Layout, size: int, attribute: str, limit: int | None, seed: int, place: Path, progress: bool) -> Faces:
+def load_rendered(layout: Layout, size: int, attribute: str, limit: int | None, seed: int, place: Path, progress: bool) -> Faces:
     """The work of `load_faces` for this source; arguments as there, checked. `place` is the cache's folder.
 
-    Raises:
-        UserError: the set is incomplete or damaged, smaller than `size`, or has no such attribute.
+    A `UserError` where the set is incomplete or damaged, smaller than `size`, or has no such attribute.
     """
-    folder, about = layout.base, manifest(None if layout.base == SHIPPED else layout.base)
+    folder, about = layout.base, manifest(layout.base)
     people, images = about["identities"], about["images"]
     if not about["complete"]:
         done = sum(shard["identities"] for shard in about["shards"])
@@ -288,27 +242,29 @@ def load(layout: Layout, size: int, attribute: str, limit: int | None, seed: int
         larger = -(-size // 8) * 8
         way = f"Render a larger one: {command(about | {'size': larger})} --out FOLDER" if larger <= 256 else "256 pixels are the most"
         raise UserError(f"The faces in {folder} have {about['size']} x {about['size']} pixels and cannot be loaded at {size}. {way}.")
-    rows = None
-    if limit is not None and limit < people * images:
-        rows = choose_people(np.repeat(np.arange(people), images), limit, seed)
-    settings = {"code": _CODE_VERSION, "set": about["sha256"], "size": size, "limit": None if rows is None else [limit, seed]}
+    rows, drawn = np.arange(people * images), None
+    if limit is not None and limit < len(rows):
+        rows, drawn = choose_people(rows // images, limit, seed), [limit, seed]
+    settings = {"code": _CODE_VERSION, "set": about["sha256"], "size": size, "limit": drawn}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    count = people * images if rows is None else len(rows)
-    if count > IN_MEMORY:
-        content = _mapped(place / f"embedded-{size}-{key[:20]}", folder, about, rows, count, size, progress)
+    shapes = {"images": (len(rows), 1, size, size), "regions": (len(rows), size, size)}
+    mapped = len(rows) > IN_MEMORY
+    decode = functools.partial(_decode, folder, about, rows, size, progress and mapped)
+    if mapped:
+        content = cached(place / f"embedded-{size}-{key[:20]}", _read_entry, lambda entry: _write_entry(entry, shapes, decode))
     else:
-        content = _in_memory(folder, about, rows, count, size)
+        pixels = {name: io.BytesIO() for name in shapes}
+        content = decode(pixels)
+        content |= {name: np.frombuffer(pixels[name].getbuffer(), dtype=np.uint8).reshape(shape) for name, shape in shapes.items()}
     notes = []
     if size < about["size"]:
         notes.append(f"Images of {about['size']} x {about['size']} pixels, averaged to {size} x {size}.")
-    elif rows is None and count <= IN_MEMORY and hashlib.sha256(content["images"].data).hexdigest() != about["sha256"]["images"]:
+    elif drawn is None and not mapped and hashlib.sha256(content["images"].data).hexdigest() != about["sha256"]["images"]:
         notes.append("This Pillow decodes the images slightly differently from the one that the set was made with.")
-    identity = np.repeat(np.arange(people), images) if rows is None else np.unique(rows // images, return_inverse=True)[1]
+    identity = np.unique(rows // images, return_inverse=True)[1]
     nuisance = dict(zip(about["nuisance"], content["nuisance"], strict=True))
     attributes = {name: values[identity] for name, values in zip(about["attributes"], content["attributes"], strict=True)}
     for name, thresholds in IMAGE_ATTRIBUTES.items():
-        if not thresholds.keys() <= nuisance.keys():
-            raise UserError(f"{folder} was rendered by another version: it does not tell {' and '.join(thresholds)}. Render it again.")
         attributes[name] = np.any([nuisance[column] >= least for column, least in thresholds.items()], axis=0).astype(np.int8)
     return Faces(
         images=content["images"],
@@ -331,61 +287,39 @@ def command(about: dict[str, Any]) -> str:
     return "aia data render " + " ".join(f"--{name} {about[name]}" for name in ("identities", "images", "size", "seed"))
 
 
-def _in_memory(folder: Path, about: dict[str, Any], rows: np.ndarray | None, count: int, size: int) -> dict[str, np.ndarray]:
-    """Images uint8 (N, 1, s, s), regions uint8 (N, s, s), nuisance float32 (C, N), traits float32 (T, P), attributes int8 (A, P)."""
-    images = np.empty((count, 1, size, size), dtype=np.uint8)
-    regions = np.empty((count, size, size), dtype=np.uint8)
-    parts: list[Shard] = []
-    start = 0
-    for shard in read_shards(folder, about, rows, size):
-        end = start + len(shard.images)
-        images[start:end, 0], regions[start:end] = shard.images, shard.regions
-        start = end
-        parts.append(replace(shard, images=images[:0], regions=regions[:0]))  # its pixels are not kept twice
-    return {"images": images, "regions": regions, **_columns(parts)}
-
-
-def _columns(parts: list[Shard]) -> dict[str, np.ndarray]:
-    """The parameters of all shards, by columns."""
-    names = ("nuisance", "traits", "attributes")
-    return {name: np.ascontiguousarray(np.concatenate([getattr(part, name) for part in parts]).T) for name in names}
-
-
-def _mapped(
-    entry: Path, folder: Path, about: dict[str, Any], rows: np.ndarray | None, count: int, size: int, progress: bool
+def _decode(
+    folder: Path, about: dict[str, Any], rows: np.ndarray, size: int, progress: bool, pixels: dict[str, IO[bytes]]
 ) -> dict[str, np.ndarray]:
-    """The same as `_in_memory` gives, memory-mapped from the cache's entry, a folder, which is written first where it is not there."""
-    shapes = {"images": (count, 1, size, size), "regions": (count, size, size)}
-    content = _read_mapped(entry, shapes)
-    if content is not None:
-        return content
-    with _explain(entry), _temporary(entry) as temporary:
-        parts: list[Shard] = []
-        with open(temporary / "images.npy", "wb") as pictures, open(temporary / "regions.npy", "wb") as masks:
-            for file, shape in zip((pictures, masks), shapes.values(), strict=True):
-                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            with tqdm(total=count, desc="Decoding embedded", unit="image", disable=not progress) as bar:
-                for shard in read_shards(folder, about, rows, size):
-                    # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
-                    pictures.write(np.ascontiguousarray(shard.images).data)
-                    masks.write(np.ascontiguousarray(shard.regions).data)
-                    bar.update(len(shard.images))
-                    parts.append(replace(shard, images=shard.images[:0].copy(), regions=shard.regions[:0].copy()))
-        for name, values in _columns(parts).items():
-            np.save(temporary / f"{name}.npy", values)
-        _publish(temporary, entry)
-    content = _read_mapped(entry, shapes)
-    if content is None:
-        raise UserError(f"{entry}: the cache was written but cannot be read back. Name another folder with cache= or AIA_CACHE.")
-    return content
+    """Append images and regions to the files in `pixels`; nuisance float32 (C, N), traits float32 (T, P), attributes int8 (A, P)."""
+    columns: dict[str, list[np.ndarray]] = {"nuisance": [], "traits": [], "attributes": []}
+    with tqdm(total=len(rows), desc="Decoding embedded", unit="image", disable=not progress) as bar:
+        for shard in read_shards(folder, about, rows, size):
+            for name, file in pixels.items():
+                file.write(np.ascontiguousarray(getattr(shard, name)).data)
+            for name, parts in columns.items():
+                parts.append(getattr(shard, name))
+            bar.update(len(shard.images))
+    return {name: np.ascontiguousarray(np.concatenate(parts).T) for name, parts in columns.items()}
 
 
-def _read_mapped(entry: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray] | None:
+def _write_entry(entry: Path, shapes: dict[str, tuple[int, ...]], decode: Callable[[dict[str, IO[bytes]]], dict[str, np.ndarray]]) -> None:
+    """Fill an entry of the cache with five .npy files, of what `decode` gives and of the images and regions in `shapes`."""
+    with contextlib.ExitStack() as stack:
+        # Plain writes: on a full disk they fail with an error, where writing to a memory map would kill the process.
+        pixels = {name: stack.enter_context(open(entry / f"{name}.npy", "wb")) for name in shapes}
+        for name, shape in shapes.items():
+            write_header(pixels[name], shape)
+        columns = decode(pixels)
+    for name, values in columns.items():
+        np.save(entry / f"{name}.npy", values)
+
+
+def _read_entry(entry: Path) -> dict[str, np.ndarray] | None:
     """The cache's entry as read-only memory maps; None where there is none or it is damaged."""
-    names = ("images", "regions", "nuisance", "traits", "attributes")
     try:
         with explain_os_errors(entry):
-            arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in names}
+            return {
+                name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("images", "regions", "nuisance", "traits", "attributes")
+            }
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    return None if any(arrays[name].shape != shape or arrays[name].dtype != np.uint8 for name, shape in shapes.items()) else arrays

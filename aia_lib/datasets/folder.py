@@ -5,35 +5,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from .common import WHOLE, Index, Layout, check_root, subfolders, wrong_layout
+from .common import Index, Layout, subfolders, wrong_layout
 from .label_files import index_people, read_table
 
-LICENCE = "the user's own"
 
-
-def locate(root: str | os.PathLike | None) -> Layout:
-    """Find `labels.csv` and the people's folders.
-
-    Raises:
-        UserError: there is no such folder, or it lacks either.
-    """
-    root = check_root("folder", root)
+def locate(root: Path) -> Layout:
+    """Find `labels.csv` and the people's folders."""
     if not (root / "labels.csv").is_file():
         raise wrong_layout("folder", root, "it has no labels.csv with the header identity,<attribute>,…")
     if not subfolders(root):
         raise wrong_layout("folder", root, "it has labels.csv but no folder a person (root/<identity>/<image>.jpg)")
-    return Layout("folder", root, ("",), True, {"labels": root / "labels.csv"}, WHOLE, LICENCE)
+    return Layout("folder", root, {"labels": root / "labels.csv"}, licence="the user's own")
 
 
 def index(layout: Layout, paths: Sequence[str]) -> Index:
-    """Read `labels.csv`; what its values mean is said at `common.binary_column`.
+    """Read `labels.csv`; what its values mean is said at `label_files.binary_column`.
 
     A person's folder must have a line (with an empty field where the label is not known); people without a folder are counted in a note.
-
-    Raises:
-        UserError: the table is malformed, lacks a person, or has no column with two values.
     """
-    return index_people(layout, list(paths), read_table(layout.labels["labels"], "identity"))
+    return index_people(paths, read_table(layout.labels["labels"], "identity"))

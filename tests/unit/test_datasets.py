@@ -165,7 +165,7 @@ def test_gender_of_celeba_is_the_majority_of_the_person(celeba_like):
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-1, 1)), min_size=1, max_size=30))
 def test_majority_is_a_plain_count(images):
     identity, labels = (np.array(column) for column in zip(*images, strict=True))
-    value, both = label_files.majority(identity, labels.astype(np.int8), 6)
+    value, both = label_files.majority_of_people(identity, labels.astype(np.int8))
     mixed = 0
     for person in set(identity.tolist()):
         own = [label for label in labels[identity == person].tolist() if label >= 0]
@@ -255,9 +255,9 @@ def test_attributes_of_celeba_survive_being_written_and_read(tmp_path_factory, i
     lines = first + [separator.join([image, *map(str, row)]) for image, row in zip(images, signs, strict=True)]
     path = tmp_path_factory.getbasetemp() / "attributes"
     path.write_bytes((end.join(lines) + end).encode())
-    table = celeba.read_attributes(path)
-    assert table.names == tuple(attributes) and list(table.row) == images
-    assert_array_equal(table.values, (np.array(signs) > 0).reshape(len(images), -1))
+    row, table = celeba.read_attribute_table(path)
+    assert list(table) == attributes and row == {image: i for i, image in enumerate(images)}
+    assert_array_equal(list(table.values()), (np.array(signs) > 0).reshape(len(images), -1).T)
 
 
 near_tables = st.lists(
@@ -285,7 +285,7 @@ def test_no_label_file_brings_anything_but_a_value_or_a_user_error(tmp_path_fact
     path = tmp_path_factory.getbasetemp() / "labels"
     path.write_bytes(content)
     readers = [
-        celeba.read_attributes,
+        celeba.read_attribute_table,
         celeba.read_numbers,
         lfw.read_names,
         lambda path: read_table(path, "identity"),
@@ -1016,15 +1016,13 @@ def test_check_sums_up_what_a_data_set_holds(tmp_path):
     )
     picture().save(root / "stray.jpg")
     summary = summarise("folder", root, size=16, progress=False)
-    assert summary.rates == {"gender": (0.5, 0.0), "hat": (1.0, 0.9)}
-    assert summary.pairs_of == 40 and sum(people for _, people in summary.splits.values()) == 40
     text = str(summary)
+    rows = {line.split()[0]: line.split()[-2:] for line in text.splitlines() if line.strip()}
+    assert (rows["gender"], rows["hat"]) == (["50.0%", "0.0%"], ["100.0%", "90.0%"])
+    assert sum(int(rows[part][1]) for part in ("train", "attack", "val", "test")) == 40 and summary.problem == ""
     for part in (
         "folder: 80 images of 40 people, 40 of them with two images",
         "gender (private)",
-        "50.0%",
-        "90.0%",
-        "attack",
         "- Images ignored",
     ):
         assert part in text
@@ -1144,8 +1142,8 @@ def rows(count: int, name: bool = True):
 def test_the_hubs_rows_are_written_in_the_original_layout(tmp_path):
     download._write_rows(tmp_path, lambda: rows(6), progress=False)
     assert sorted(os.listdir(tmp_path)) == ["identity_CelebA.txt", "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"]
-    table = celeba.read_attributes(tmp_path / "list_attr_celeba.txt")
-    assert table.names == ("Male", "Smiling") and table.values[:, 0].tolist() == [1, 0, 1, 0, 1, 0]
+    _, table = celeba.read_attribute_table(tmp_path / "list_attr_celeba.txt")
+    assert list(table) == ["Male", "Smiling"] and table["Male"].tolist() == [1, 0, 1, 0, 1, 0]
     assert celeba.read_numbers(tmp_path / "identity_CelebA.txt")["000006.jpg"] == 2
     assert (tmp_path / "img_align_celeba" / "000003.jpg").read_bytes() == b"\xff\xd8\xff\x02"
     download._write_rows(tmp_path, lambda: pytest.fail("fetched again"), progress=False)

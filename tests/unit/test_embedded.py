@@ -17,8 +17,9 @@ from rendered import Drawing, write_set
 
 from aia_lib import load_faces
 from aia_lib.datasets import choose_people, embedded, summarise
-from aia_lib.faces import REGIONS, RowView
+from aia_lib.faces import REGIONS
 from aia_lib.machine.files import UserError
+from aia_lib.machine.rows import RowView
 from aia_render.people import sample_people
 from aia_render.shards import encode_strip
 from aia_render.views import sample_views

@@ -13,8 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aia_lib.config import SPLIT_FRACTIONS
-from aia_lib.faces import Faces, RowView
+from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
+from aia_lib.machine.rows import RowView
 
 
 def faces_of(identity, labels=None, **changes) -> Faces:

@@ -29,8 +29,9 @@ from aia_lib import cli, ledger, sweep
 from aia_lib.anonymizers import AIA, Networks
 from aia_lib.audit import AuditReport
 from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
-from aia_lib.faces import Faces, RowView
+from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError, locked
+from aia_lib.machine.rows import RowView
 from aia_lib.report import tradeoff_plots
 from aia_lib.scale import engines
 from aia_lib.scale.pool import in_processes, pack
