@@ -44,14 +44,12 @@ from .style import (  # noqa: F401
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-# Table 1 --------------------------------------------------------------------------------------------------------------
-
-_COLUMNS = (  # regime of the report, its key there, the group and the name in the table
-    ("paper", "privacy_accuracy", "Paper regime", "Privacy ↓"),
-    ("paper", "utility_accuracy", "Paper regime", "Utility ↑"),
-    ("retrained", "leak_auc", "Retrained regime", "Leak AUC ↓"),
-    ("retrained", "utility_auc_same", "Retrained regime", "Utility AUC ↑"),
-)
+_COLUMNS = {  # group and name in the table -> regime of the report and key there
+    ("Paper regime", "Privacy ↓"): ("paper", "privacy_accuracy"),
+    ("Paper regime", "Utility ↑"): ("paper", "utility_accuracy"),
+    ("Retrained regime", "Leak AUC ↓"): ("retrained", "leak_auc"),
+    ("Retrained regime", "Utility AUC ↑"): ("retrained", "utility_auc_same"),
+}
 
 
 def table1(report: Mapping) -> Styler:
@@ -63,18 +61,18 @@ def table1(report: Mapping) -> Styler:
     """
     import pandas as pd
 
-    cells = {(group, name): [(method[regime] or {}, key) for method in report["methods"].values()] for regime, key, group, name in _COLUMNS}
-    values = {column: [cell.get(key, math.nan) for cell, key in entries] for column, entries in cells.items()}
-    frame = pd.DataFrame(values, index=pd.Index(report["methods"], name="Method"))
+    methods = report["methods"]
+    values = {column: [(m[regime] or {}).get(key, math.nan) for m in methods.values()] for column, (regime, key) in _COLUMNS.items()}
+    frame = pd.DataFrame(values, index=pd.Index(methods, name="Method"))
     styler = frame.style.set_uuid("table1")
-    for column, entries in cells.items():
+    for column, (regime, key) in _COLUMNS.items():
         known = frame[column].dropna()
         marks = {known.max(): " ★", known.min(): " ▽"} if "↑" in column[1] else {known.min(): " ★", known.max(): " ▽"}
-        for method, (cell, key) in zip(frame.index, entries, strict=True):
+        for name, method in methods.items():
+            cell, place = method[regime] or {}, pd.IndexSlice[[name], [column]]
             mark = marks.get(cell.get(key), "") if len(marks) > 1 else ""
-            accuracy = key.endswith("accuracy")
-            text = ledger.percent(cell.get(key), 1) if accuracy else ledger.with_interval(cell[key], cell.get(f"{key}_ci"))
-            place = pd.IndexSlice[[method], [column]]
+            percentage = key.endswith("accuracy")
+            text = ledger.percent(cell.get(key), 1) if percentage else ledger.with_interval(cell[key], cell.get(f"{key}_ci"))
             styler = styler.format(lambda _, shown=text + mark: shown, subset=place)
             if mark:
                 css = {"font-weight": "bold"} if mark == " ★" else {"text-decoration": "underline"}
@@ -88,9 +86,6 @@ def table1(report: Mapping) -> Styler:
             {"selector": "td", "props": "text-align: right; padding: .15em .6em; font-variant-numeric: tabular-nums; white-space: nowrap"},
         ]
     )
-
-
-# Pictures of a report -------------------------------------------------------------------------------------------------
 
 
 @drawn
@@ -129,15 +124,14 @@ def regimes(report: Mapping) -> Picture:
         first = f"AUC {paper['privacy_auc']:.2f} for its own adversary, " if "privacy_auc" in paper else ""
         worst = f"{r['leak_auc']:.2f} for the worst fresh attacker ({r['worst_attacker']})"
         parts.append(f"{name}: {first}{worst}, utility {r['utility_auc_same']:.2f}")
-    figure.alt = "Two dot charts, one row a method. " + "; ".join(parts) + ". Chance is 0.5."
+    figure.alt = f"Two dot charts, one row a method. {'; '.join(parts)}. Chance is 0.5."
     return figure
 
 
 def _dumbbells(axes: Axes, methods: Mapping, paper_key: str, key: str, colour: str) -> None:
     """One row a method: an open circle for the paper regime, a filled square with its interval for the retrained one."""
     co_trained = {name: m["paper"][paper_key] for name, m in methods.items() if paper_key in (m["paper"] or ())}
-    bounds = [0.5, *co_trained.values()]
-    bounds += [bound for m in methods.values() for bound in m["retrained"][f"{key}_ci"]]
+    bounds = [0.5, *co_trained.values(), *(bound for m in methods.values() for bound in m["retrained"][f"{key}_ci"])]
     margin = 0.06 * (max(bounds) - min(bounds)) + 0.01
     axes.set_xlim(min(bounds) - margin, max(bounds) + margin)
     close = 0.13 * (max(bounds) - min(bounds))  # about the width of a number: two of them side by side would touch
@@ -200,9 +194,6 @@ def attackers(report: Mapping) -> Picture:
     return figure
 
 
-# Training and scores --------------------------------------------------------------------------------------------------
-
-
 @drawn
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     """Each stage's means per epoch, one panel a stage.
@@ -248,7 +239,7 @@ def score_histograms(
     scores: Mapping[str, Any],
     threshold: float | None = None,
     xlabel: str = "distance of the two embeddings",
-    title: str | None = None,
+    title: str = "",
     bins: int = 40,
 ) -> Picture:
     """Histograms of scores by group: genuine against impostor pairs, or an attacker's scores by label.
@@ -272,18 +263,11 @@ def score_histograms(
     axes = figure.subplots()
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins)
     for (name, values), colour, line, hatch in zip(groups.items(), cycle(COLOURS), cycle(LINES), cycle(HATCHES), strict=False):
-        look = {
-            "facecolor": matplotlib.colors.to_rgba(colour, 0.18),
-            "edgecolor": colour,
-            "linestyle": line,
-            "linewidth": 1.8,
-            "hatch": hatch,
-        }
-        axes.hist(values, edges, density=True, histtype="stepfilled", **look, label=f"{name} ({len(values):,})")
+        fill = {"histtype": "stepfilled", "facecolor": matplotlib.colors.to_rgba(colour, 0.18), "edgecolor": colour, "hatch": hatch}
+        axes.hist(values, edges, density=True, **fill, linestyle=line, linewidth=1.8, label=f"{name} ({len(values):,})")
     if threshold is not None:
         axes.axvline(threshold, color=BLACK, linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3g}")
-    axes.set(xlabel=xlabel, ylabel="density")
-    axes.set_title(title or "")
+    axes.set(xlabel=xlabel, ylabel="density", title=title)
     axes.margins(x=0.01)
     legend_below(figure, 3)
     parts = ", ".join(f"{name} with median {np.median(values):.3g}" for name, values in groups.items())
@@ -294,10 +278,7 @@ def score_histograms(
 
 @drawn
 def roc(
-    curves: Mapping[str, Sequence[Any]],
-    title: str | None = None,
-    xlabel: str = "false-positive rate",
-    ylabel: str = "true-positive rate",
+    curves: Mapping[str, Sequence[Any]], title: str = "", xlabel: str = "false-positive rate", ylabel: str = "true-positive rate"
 ) -> Picture:
     """Receiver operating characteristics.
 
@@ -318,8 +299,7 @@ def roc(
         areas[name] = auc(fpr, tpr)
         axes.plot(fpr, tpr, linestyle=line, color=colour, linewidth=2, label=f"{name}: AUC {areas[name]:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel, aspect="equal")
-    axes.set_title(title or "")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel, title=title, aspect="equal")
     legend_below(figure, handlelength=3)
     figure.alt = f"{title + '. ' if title else ''}ROC curves. " + "; ".join(f"{name}: AUC {area:.3f}" for name, area in areas.items()) + "."
     return figure
