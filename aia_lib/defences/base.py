@@ -95,7 +95,7 @@ def with_settings(config: object, settings: dict) -> object:
         raise UserError(f"{type(config).__name__} has no setting of that name ({error}); its settings are {fields}.") from error
 
 
-def recorded(made: type, settings: dict) -> object:
+def from_settings(made: type, settings: dict) -> object:
     """`made(**settings)` of settings that may be an older version's: those in `made.REMOVED` count only with the value that did nothing.
 
     Raises:

@@ -23,7 +23,7 @@ from ..machine.device import adam, autocast, build, pick_device, seeded
 from ..machine.files import UserError
 from ..machine.stage import History, Stage
 from ..training import FaceBatches, stage_settings
-from .base import Defence, fitted, recorded, with_settings
+from .base import Defence, fitted, from_settings, with_settings
 from .batches import Memory, Partners, augment
 from .labels import as_attribute, as_names, both_labels, release
 from .networks import CompactEncoder, ConditionalDecoder, VectorAdversary
@@ -141,7 +141,7 @@ class Compact(Decoding):
 
     @classmethod
     def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> Compact:
-        made = cls(recorded(CompactConfig, state["config"]), state["seed"], device)
+        made = cls(from_settings(CompactConfig, state["config"]), state["seed"], device)
         made._build(state["size"], max(1, len(as_names(state["attribute"]))))
         return made
 

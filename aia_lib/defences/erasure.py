@@ -16,7 +16,7 @@ from torch import Tensor
 from ..anonymizers import Anonymizer
 from ..faces import Faces
 from ..machine.files import UserError
-from .base import Defence, fitted, recorded
+from .base import Defence, fitted, from_settings
 from .erasers import ERASERS, Eraser, Sample, moving
 from .labels import batches, both_labels
 
@@ -76,5 +76,5 @@ class Erased(Defence):
 
     @classmethod
     def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> Erased:
-        made = [recorded(ERASERS[saved["kind"]], {k: v for k, v in saved.items() if k != "kind"}) for saved in state["erasers"]]
+        made = [from_settings(ERASERS[saved["kind"]], {k: v for k, v in saved.items() if k != "kind"}) for saved in state["erasers"]]
         return cls(base, tuple(made), state["seed"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..anonymizers import Anonymizer
 from ..config import as_dict
 from ..faces import Faces
-from .base import Defence, fitted, recorded, with_settings
+from .base import Defence, fitted, from_settings, with_settings
 from .compact import Compact, Decoding, train_decoder
 from .erasure import Erased
 from .labels import as_names, release
@@ -109,7 +109,7 @@ class HardenedAIA(Decoding):
 
     @classmethod
     def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None, key: bytes | None) -> HardenedAIA:
-        config = {**state["config"], "compact": recorded(CompactConfig, state["config"]["compact"])}
+        config = {**state["config"], "compact": from_settings(CompactConfig, state["config"]["compact"])}
         made = cls(HardenedConfig(**config), state["seed"], device)
         made.base = base
         if state["decoder_k"]:
