@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.colors
 import matplotlib.ticker
@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..machine.files import UserError
-from . import ledger
 from .face_plots import attribute_bars, faces_grid, gradcam_panel  # noqa: F401
 from .style import (  # noqa: F401
     BLACK,
@@ -40,52 +39,6 @@ from .style import (  # noqa: F401
     legend_below,
     save_picture,
 )
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
-_COLUMNS = {  # group and name in the table -> regime of the report and key there
-    ("Paper regime", "Privacy ↓"): ("paper", "privacy_accuracy"),
-    ("Paper regime", "Utility ↑"): ("paper", "utility_accuracy"),
-    ("Retrained regime", "Leak AUC ↓"): ("retrained", "leak_auc"),
-    ("Retrained regime", "Utility AUC ↑"): ("retrained", "utility_auc_same"),
-}
-
-
-def table1(report: Mapping) -> Styler:
-    """Table 1 of a report in both regimes, as a styled pandas table of numbers; `ledger.table` is its Markdown.
-
-    What to read off it: whether the order of the methods under the adversary they were trained against (left) survives
-    attackers trained afresh (right). In each column the best value is bold with ★, the worst underlined with ▽, so
-    that no colour is needed. Original and Random are the two ends that a method has to lie between.
-    """
-    import pandas as pd
-
-    methods = report["methods"]
-    values = {column: [(m[regime] or {}).get(key, math.nan) for m in methods.values()] for column, (regime, key) in _COLUMNS.items()}
-    frame = pd.DataFrame(values, index=pd.Index(methods, name="Method"))
-    styler = frame.style.set_uuid("table1")
-    for column, (regime, key) in _COLUMNS.items():
-        known = frame[column].dropna()
-        marks = {known.max(): " ★", known.min(): " ▽"} if "↑" in column[1] else {known.min(): " ★", known.max(): " ▽"}
-        for name, method in methods.items():
-            cell, place = method[regime] or {}, pd.IndexSlice[[name], [column]]
-            mark = marks.get(cell.get(key), "") if len(marks) > 1 else ""
-            percentage = key.endswith("accuracy")
-            text = ledger.percent(cell.get(key), 1) if percentage else ledger.with_interval(cell[key], cell.get(f"{key}_ci"))
-            styler = styler.format(lambda _, shown=text + mark: shown, subset=place)
-            if mark:
-                css = {"font-weight": "bold"} if mark == " ★" else {"text-decoration": "underline"}
-                styler = styler.set_properties(subset=place, **css)
-    caption = "★ best, ▽ worst of the column. Privacy: what the attacker gets right, lower is better. Brackets: 95 % intervals by person."
-    return styler.set_caption(caption).set_table_styles(
-        [
-            {"selector": "caption", "props": "caption-side: bottom; text-align: left; padding-top: .5em"},
-            {"selector": "th.col_heading", "props": "text-align: center"},
-            {"selector": "th.row_heading", "props": "text-align: left"},
-            {"selector": "td", "props": "text-align: right; padding: .15em .6em; font-variant-numeric: tabular-nums; white-space: nowrap"},
-        ]
-    )
 
 
 @drawn

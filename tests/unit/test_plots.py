@@ -191,19 +191,6 @@ def test_tensors_are_faces_too() -> None:
     assert face_plots.faces_grid({"a": torch.rand(2, 1, 8, 8, requires_grad=True)}).axes
 
 
-def test_table1_is_numbers_with_marks_that_need_no_colour() -> None:
-    report = made_up_report()
-    styler = plots.table1(report)
-    assert styler.data.loc["AIA", ("Retrained regime", "Leak AUC ↓")] == 0.917
-    html = styler.to_html()
-    assert "0.872 [0.858, 0.885] ★" in html and "0.931 [0.917, 0.944] ▽" in html and "0.917 [0.903, 0.930]<" in html
-    assert "color" not in html
-    assert html == plots.table1(report).to_html()
-    report["methods"] = {"mine": {**report["methods"]["AIA"], "paper": None}}
-    html = plots.table1(report).to_html()
-    assert "★" not in html.split("</caption>")[1] and "–" in html
-
-
 def test_attribute_bars_are_as_long_as_the_probabilities_and_told_apart_without_colour() -> None:
     picture = face_plots.attribute_bars(
         FACES[:1] / 255, FACES[:1], {k: v[:1] for k, v in READ.items()}, ["male (as labelled)", "Eyeglasses"], ["Face 1"]
