@@ -125,7 +125,7 @@ def from_record(left: dict) -> list[str]:
     Raises:
         UserError: no figures of this chapter are recorded.
     """
-    record = ledger.chapter_record(left["chapter"])
+    record = ledger.side_record("chapters", left["chapter"])
     if record is None:
         number = left["chapter"]
         raise UserError(f"results/chapters/{number}.json is missing; `python tools/chapters.py run --write {number}` makes it.")
@@ -167,7 +167,7 @@ def chapter(path: Path, of_library: str, write: bool, threads: int | None) -> fl
         shown = figures(notebook)
         left = None if shown is None else shown[FIGURES]
         if left is not None:
-            known = {"figures": left["figures"], "profile": left["profile"]} if write else ledger.chapter_record(left["chapter"])
+            known = {"figures": left["figures"], "profile": left["profile"]} if write else ledger.side_record("chapters", left["chapter"])
             if known is not None and known["profile"] == left["profile"]:
                 shown["text/plain"] = beside(left["figures"], known["figures"], left["tolerance"])
         if write:

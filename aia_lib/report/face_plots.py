@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..machine.files import UserError
-from .style import BLUE, GREY, HATCHES, VERMILLION, Picture, drawn, empty_picture, legend_below, plural
+from .style import BLUE, GREY, HATCHES, VERMILLION, Picture, drawn, empty_picture, legend_below
 
 
 def _grey_images(images: Any, what: str) -> np.ndarray:
@@ -52,7 +52,7 @@ def faces_grid(rows: Mapping[str, Any], columns: Sequence[str] | None = None) ->
             _show(cell, image)
         _row_label(row[0], label)
     _headings(axes[0], columns)
-    figure.alt = f"A grid of {plural(count, 'face')} a row; the rows are {', '.join(grid)}."
+    figure.alt = f"A grid of {count} face{'s' * (count != 1)} a row; the rows are {', '.join(grid)}."
     figure.alt += f" Columns: {', '.join(columns)}." if columns else ""
     return figure
 
@@ -130,7 +130,7 @@ def gradcam_panel(
     _headings(axes[0], columns)
     words = "{}: greatest evidence {}, mean P({}) {:.2f}"
     parts = [words.format(label, _digits(cam.raw.max()), positive, cam.probability.mean()) for label, cam in maps.items()]
-    figure.alt = f"Grad-CAM of {plural(count, 'face')} on one scale from 0 to {_digits(top)}. {'; '.join(parts)}."
+    figure.alt = f"Grad-CAM of {count} face{'s' * (count != 1)} on one scale from 0 to {_digits(top)}. {'; '.join(parts)}."
     return figure
 
 
@@ -187,7 +187,8 @@ def attribute_bars(images: Any, rebuilt: Any, probabilities: Mapping[str, Any], 
         parts.append(f"{titles[index]}: {words}")
     axes[-1, 2].set_xlabel("probability that the attacker gives, %")
     legend_below(figure, 2)
-    figure.alt = f"{plural(len(faces), 'face')}, with bars of what an attacker reads off each, before to after. {'; '.join(parts)}."
+    shown = f"{len(faces)} face{'s' * (len(faces) != 1)}"
+    figure.alt = f"{shown}, with bars of what an attacker reads off each, before to after. {'; '.join(parts)}."
     return figure
 
 

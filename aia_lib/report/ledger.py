@@ -108,11 +108,6 @@ def load(name: str, root: str | os.PathLike | None = None) -> dict:
     return read(Path(root or results_root()) / f"{name}.json")
 
 
-def chapter_record(chapter: str, root: str | os.PathLike | None = None) -> dict | None:
-    """What the book's chapter ("05") gave when it was recorded: {"provenance", "profile", "figures"}; None where nothing is."""
-    return side_record("chapters", chapter, root)
-
-
 def side_record(folder: str, name: str, root: str | os.PathLike | None = None) -> dict | None:
     """What is recorded beside the runs, in `folder` ("audits", "benchmarks", "chapters"): {"provenance", "figures", ...}, or None."""
     path = Path(root or results_root()) / folder / f"{name}.json"

@@ -87,9 +87,6 @@ def _published_for(report: Mapping) -> str | None:
     return next((name for name in ledger.PAPER_TABLE1 if source == name or source.startswith(f"{name} ")), None)
 
 
-# The page -------------------------------------------------------------------------------------------------------------
-
-
 def page(report: Mapping, figures: Mapping[str, tuple[str, Picture, str]], links: Sequence[tuple[str, str]] = ()) -> str:
     """The page index.html as text; for its arguments see `write_report`."""
     origin = report["provenance"]
@@ -113,7 +110,8 @@ def page(report: Mapping, figures: Mapping[str, tuple[str, Picture, str]], links
     parts += ["<h2>All attackers</h2>", _attackers_table(report), _seeds_table(report), *_controls(report)]
     parts += ["<h2>Where this comes from</h2>", _provenance(report)]
     if rows := [[escape(_plain(key)), escape(str(value))] for key, value in _flat(report.get("settings", {}))]:
-        parts.append(_folded("Settings", html_table(["Setting", "Value"], rows, "Settings", text_columns=(1,))))
+        table = html_table(["Setting", "Value"], rows, "Settings", text_columns=(1,))
+        parts.append(f"<details><summary>Settings</summary>{table}</details>")
     files = [("The numbers", "report.json"), ("The table as Markdown", "table.md"), *links]
     items = "".join(f'<li><a href="{escape(address)}">{escape(words)}</a></li>' for words, address in files)
     return document(TITLE, "\n".join([*parts, f"<h3>Files</h3>\n<ul>{items}</ul>"]))
@@ -173,9 +171,6 @@ def _flat(value: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", ", ".join(f"{x:.3f}" if isinstance(x, float) else str(x) for x in item)
         else:
             yield f"{prefix}{key}", item
-
-
-# Its sections ---------------------------------------------------------------------------------------------------------
 
 
 def _short_answers(report: Mapping, attribute: str) -> str:
@@ -262,11 +257,7 @@ def _seeds_table(report: Mapping) -> str:
             figures = (paper.get("privacy_auc"), retrained.get("leak_auc"), paper.get("utility_auc"), retrained.get("utility_auc_same"))
             rows.append([escape(name), str(entry["seed"]), *map(_value, figures)])
     head = ["Method", "Seed", "Co-trained adversary, AUC", "Worst fresh attacker, AUC", "Co-trained Siamese, AUC", "Fresh verifier, AUC"]
-    return _folded("Seed by seed", html_table(head, rows, "Figures of each seed"))
-
-
-def _folded(title: str, text: str) -> str:
-    return f"<details><summary>{title}</summary>{text}</details>"
+    return f"<details><summary>Seed by seed</summary>{html_table(head, rows, 'Figures of each seed')}</details>"
 
 
 def _controls(report: Mapping) -> list[str]:

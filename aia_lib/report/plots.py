@@ -45,10 +45,9 @@ from .style import (  # noqa: F401
 def regimes(report: Mapping) -> Picture:
     """Per method, what its own adversary reads against what the worst fresh attacker reads, beside what is left of the task.
 
-    What to read off it: the length of each line on the left. At its open circle the attribute looks hidden; at its
-    filled square somebody who trained a new attacker reads it. On the right, the same for the task: the co-trained Siamese
-    network with impostors drawn freely, and a fresh verifier whose impostors carry the person's own label, so that
-    the attribute itself is no help. Whiskers: 95 % intervals, resampled by person. Dashed line: chance.
+    What to read off it: the length of each line on the left. At its open circle the attribute looks hidden; at its filled square somebody
+    who trained a new attacker reads it. On the right, the same for the task: the co-trained Siamese network with impostors drawn freely,
+    and a fresh verifier whose impostors carry the person's own label. Whiskers: 95 % intervals, resampled by person. Dashed line: chance.
     """
     methods = report["methods"]
     figure = empty_picture(9.6, 1.9 + 0.62 * len(methods))
@@ -113,9 +112,8 @@ def _number(axes: Axes, x: float, y: float, colour: str, below: bool = False) ->
 def attackers(report: Mapping) -> Picture:
     """The AUC that each family of fresh attackers reaches on each method.
 
-    What to read off it: a method hides an attribute only as well as its strongest attacker says. The filled dot is the one
-    that val called the worst, seldom another than the right-most on test. A method whose dots lie far apart was spared by
-    some attackers, not safe from all.
+    What to read off it: a method hides an attribute only as well as its strongest attacker says. The filled dot is the one that val
+    called the worst, seldom another than the right-most on test. A method whose dots lie far apart was spared by some, not safe from all.
     """
     methods = report["methods"]
     families = list(dict.fromkeys(name for method in methods.values() for name in method["retrained"]["attackers"]))
@@ -239,8 +237,7 @@ def roc(
     positive above a negative.
 
     Args:
-        curves: name to (false-positive rates, true-positive rates), both rising from 0 to 1; more entries are ignored,
-            so what sklearn.metrics.roc_curve returns fits.
+        curves: name to (false-positive rates, true-positive rates, ...), as sklearn.metrics.roc_curve returns them.
         title, xlabel, ylabel: words.
     """
     from sklearn.metrics import auc

@@ -28,17 +28,12 @@ _LINES = {  # regime, metric -> label, colour, marker, line style, filled
 def tradeoff_curve(rows: pd.DataFrame, alpha: float = 0.5, beta: float = 0.5) -> Picture:
     """Fig. 2: AUC of the private attribute and of the task, against beta (a) and against alpha (b), in both regimes.
 
-    What to read off it: whether raising beta lowers the fresh attackers' AUC as it lowers that of the adversary it
-    trains against, and what that costs the task. Small dots are seeds; lines join their means; bands are 95 % t
-    intervals of the mean over seeds, absent with a single seed.
+    What to read off it: whether raising beta lowers the fresh attackers' AUC as it lowers that of the adversary it trains against, and what
+    that costs the task. Small dots are seeds; lines join their means; bands are 95 % t intervals of the mean, absent with a single seed.
 
     Args:
-        rows: one row a measurement, with the columns
-            alpha, beta: the weights of Eq. 8;
-            seed: whole number;
-            regime: "paper" or "retrained";
-            metric: "leak_auc"; "utility_auc" in the paper regime, and in the retrained one "utility_auc_same", with same-label impostors;
-            value: in [0, 1].
+        rows: one row a measurement, with the columns alpha and beta (the weights of Eq. 8), seed, regime ("paper" or "retrained"), metric
+            ("leak_auc"; "utility_auc" in the paper regime, "utility_auc_same" in the retrained one) and value, in [0, 1].
         alpha, beta: what is held while the other one varies; the paper holds 0.5.
 
     Raises:
@@ -124,8 +119,8 @@ def tradeoff_front(
     """Leak against utility of every setting, in both regimes, with the Pareto front and the area that it dominates.
 
     What to read off it: how much of the paper regime's shaded area is left in the retrained regime. Up and to the left is better.
-    Squares are settings, lighter for larger beta; those on the front are joined, and have whiskers in the retrained regime; the
-    star is Original.
+    Squares are settings, lighter for larger beta; those on the front are joined, with whiskers in the retrained regime; the star is
+    Original.
 
     Args:
         settings: one row a setting and regime, with the columns regime, alpha, beta (NaN: Original), leak, leak_low, leak_high, utility,

@@ -28,10 +28,8 @@ TABLE, REPORT, FAILED = "sweep.parquet", "report.json", "failed.json"
 COLUMNS = ("method", "alpha", "beta", "seed", "regime", "metric", "value", "low", "high")
 """Of the tidy table. alpha and beta are NaN for Original; low and high, a 95 % interval over people, are NaN where there is none."""
 
-CHART = {("paper", "leak_auc"), ("paper", "utility_auc"), ("retrained", "leak_auc"), ("retrained", "utility_auc_same")}
-"""What the figures show. The paper's impostors are drawn freely; a fresh verifier's carry the person's own label."""
-
 UTILITY = {"paper": "utility_auc", "retrained": "utility_auc_same"}
+"""What the figures show beside "leak_auc". The paper's impostors are drawn freely; a fresh verifier's carry the person's own label."""
 
 _PAPER_NAMES = {  # the audit's name for a figure of the co-trained adversary -> the table's, the same in both regimes
     "privacy_auc": "leak_auc",
@@ -53,8 +51,7 @@ def tidy(point: Point, audit: AuditReport) -> pd.DataFrame:
     chosen = [("leak_auc_val", "attackers_val"), ("utility_auc_val", "verifiers_val")]  # what val said of the ones that it chose
     more = [{"regime": "retrained", "metric": name, "value": max(audit.retrained[key].values())} for name, key in chosen]
     frame = pd.concat([frame.drop(columns="sd"), pd.DataFrame(more)], ignore_index=True)
-    weights = {"alpha": np.nan if point.alpha is None else point.alpha, "beta": np.nan if point.beta is None else point.beta}
-    frame = frame.assign(method=point.method, seed=point.seed, **weights)
+    frame = frame.assign(method=point.method, seed=point.seed, alpha=point.alpha, beta=point.beta)
     return frame.astype({"alpha": float, "beta": float, "seed": "int64", "value": float, "low": float, "high": float})[list(COLUMNS)]
 
 
@@ -107,8 +104,8 @@ class SweepResult:
 
     def chart(self) -> pd.DataFrame:
         """The rows of the table that the figures show, without Original's."""
-        pairs = pd.MultiIndex.from_frame(self.table[["regime", "metric"]])
-        return self.table[pairs.isin(list(CHART)) & self.table["alpha"].notna()]
+        metric, utility = self.table["metric"], self.table["regime"].map(UTILITY)
+        return self.table[utility.notna() & ((metric == utility) | (metric == "leak_auc")) & self.table["alpha"].notna()]
 
     def settings(self, regime: str = "retrained", original: bool = False) -> pd.DataFrame:
         """One row a setting: means over seeds on test, their 95 % intervals over people, what val said, and whether it is on the front.
