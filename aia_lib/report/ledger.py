@@ -85,11 +85,7 @@ def names(root: str | os.PathLike | None = None) -> list[str]:
 
 
 def record(report: Mapping, name: str, root: str | os.PathLike | None = None) -> Path:
-    """Write `report` as the recorded run `name`, and return its file.
-
-    Raises:
-        UserError: the report is not in the format, or `name` is not letters, digits, dots, dashes and underscores.
-    """
+    """Write `report` as the recorded run `name`, and return its file. UserError where the report or the name is not in the format."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise UserError(f"A recorded run is named by letters, digits, dots, dashes and underscores, not {name!r}.")
     path = Path(root or results_root()) / f"{name}.json"
@@ -98,11 +94,7 @@ def record(report: Mapping, name: str, root: str | os.PathLike | None = None) ->
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> dict:
-    """The recorded run `name`.
-
-    Raises:
-        UserError: there is no such run (the message lists those that there are), or its file is not a report.
-    """
+    """The recorded run `name`. UserError where there is none (the message lists those that there are), or its file is not a report."""
     if name not in names(root):
         raise UserError(f"There is no recorded run {name!r} in {root or results_root()}; there are: {', '.join(names(root)) or 'none'}.")
     return read(Path(root or results_root()) / f"{name}.json")
@@ -170,17 +162,15 @@ def provenance(
     seconds: float,
     device: Any = "cpu",
 ) -> dict:
-    """Where a result comes from, without a trace of the machine's folders.
+    """Where a result comes from: command, git ({"commit", "dirty"}, or None outside a checkout), versions, device, seconds, seeds, date
+    (UTC, ISO 8601), data. Nothing in it tells a folder of the machine.
 
     Args:
         command: what was run, as a line or as `sys.argv`; absolute paths in it are reduced to their last component.
         seeds: those of the run.
         data: the source's name, or what describes it, see `described`.
         seconds: wall time.
-        device: "cpu", "cuda", "cuda:1", "mps", a torch.device, or any description, which is kept.
-
-    Returns:
-        command; git: {"commit", "dirty"}, or None outside a checkout; versions; device; seconds; seeds; date: UTC, ISO 8601; data.
+        device: a torch.device or its name, or any description, which is kept.
     """
     words = shlex.split(command) if isinstance(command, str) else command
     versions = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")}

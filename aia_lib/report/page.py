@@ -50,16 +50,13 @@ def write_report(
     Where the data's source is one of the paper's, its own Table 1 stands beside ours.
 
     Args:
-        report: in the ledger's format (see `ledger`).
+        report: in the ledger's format (see `ledger`); a UserError where it is not.
         out: the folder; made where it is missing.
         figures: file name without its ending to title, picture and caption.
         links: words and relative address of more files to point at, such as checkpoints.
 
     Returns:
         The path of index.html.
-
-    Raises:
-        UserError: the report is not in the format.
     """
     from . import plots
 

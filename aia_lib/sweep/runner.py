@@ -40,9 +40,6 @@ from .grid import Point, SweepConfig
 from .points import Job, Shared, measure_point, train_shared, train_stack
 from .result import FAILED, SweepResult, tidy
 
-STACK = 24
-"""Points that a GPU trains as one program, where nobody says: a whole cross of the paper's Fig. 2."""
-
 
 def run_sweep(
     faces: Faces,
@@ -66,8 +63,8 @@ def run_sweep(
         config: what to try; None takes `SweepConfig()`.
         out: the folder; made if needed.
         engine: a name of `ENGINES`, or an engine.
-        stack: fine-tune so many points as one program; 1 trains each by itself. None takes `STACK` on a GPU, and 1 on a
-            CPU, where a stack is slower than processes side by side (`python -m benchmarks sweep`).
+        stack: fine-tune so many points as one program; 1 trains each by itself. None takes 24 on a GPU, a whole cross of the paper's
+            Fig. 2, and 1 on a CPU, where a stack is slower than processes side by side (`python -m benchmarks sweep`).
         device: of the networks of the method; None takes the best there is.
         progress: show a progress bar.
         command: how the sweep was called, for its provenance.
@@ -91,7 +88,7 @@ def run_sweep(
     settings = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(config.profile)}
     with folder.writing(settings):
         session = _Session(Shared(faces, config, device), folder, engine, say)
-        session.work(stack or (STACK if device.type == "cuda" else 1), progress)
+        session.work(stack or (24 if device.type == "cuda" else 1), progress)
         return session.result(command)
 
 
@@ -149,15 +146,14 @@ class _Session:
             self._say(f"training what all points start from: seed {', '.join(map(str, missing))}")
         with self._results(train_shared, jobs, len(self.shared.config.seeds)) as results:
             for job, result in results:
+                seed = job.point.seed
                 if isinstance(result, Failure):
-                    self._say(f"seed {job.point.seed}: FAILED: {result.reason}")
-                    del places[job.point.seed]
-                    self.failed |= {
-                        point: result for point in self.points if point.seed == job.point.seed and not self._file(point).exists()
-                    }
+                    self._say(f"seed {seed}: FAILED: {result.reason}")
+                    del places[seed]
+                    self.failed |= {point: result for point in self.points if point.seed == seed and not self._file(point).exists()}
                 else:
-                    result.save(places[job.point.seed])
-                    self._finished(f"seed-{job.point.seed}")
+                    result.save(places[seed])
+                    self._finished(f"seed-{seed}")
         return {seed: load_anonymizer(place, self.shared.device) for seed, place in places.items()}
 
     def _train_stacks(self, points: Sequence[Point], starts: dict[int, Original], stack: int) -> None:
@@ -195,7 +191,12 @@ class _Session:
                 else:
                     result.save(self._file(job.point))
                     self._finished(job.point.name)
-                    self._say(_row(job.point, result))
+                    paper, retrained = result.paper, result.retrained
+                    figures = f"{paper['privacy_auc']:>11.3f}  {paper['utility_auc']:>7.3f}  "
+                    figures += (
+                        f"{with_interval(retrained['leak_auc'], retrained['leak_auc_ci']):>30}  {retrained['utility_auc_same']:>7.3f}"
+                    )
+                    self._say(f"{job.point.seed:>4}  {job.point.setting:<24}  {figures}")
                 bar.update()
 
     def result(self, command: Sequence[str]) -> SweepResult:
@@ -223,11 +224,3 @@ class _Session:
             (self.out / "unfinished").rmdir()
         self.folder.note()
         return result
-
-
-def _row(point: Point, audit: AuditReport) -> str:
-    """The line of a point in the live table."""
-    paper, retrained = audit.paper, audit.retrained
-    own = f"{paper['privacy_auc']:>11.3f}  {paper['utility_auc']:>7.3f}"
-    leak = f"{with_interval(retrained['leak_auc'], retrained['leak_auc_ci']):>30}"
-    return f"{point.seed:>4}  {point.setting:<24}  {own}  {leak}  {retrained['utility_auc_same']:>7.3f}"
