@@ -186,7 +186,7 @@ def controls(report: dict) -> str:
 
 
 @shown
-def seeds(report: dict) -> str:
+def seeds_table(report: dict) -> str:
     """The figures of each seed by itself."""
     head = ["Method", "Worst attacker", "Seed", "Own adversary: accuracy", "Leak AUC", "Utility AUC, same label"]
     rows = []
