@@ -165,7 +165,7 @@ class SweepResult:
         if min(chart["alpha"].nunique(), chart["beta"].nunique()) > 1 and self.report["settings"]["grid"] == "full":
             pictures["maps"] = tradeoff_plots.tradeoff_maps(chart)
         both = pd.concat([self.settings(regime, original=True).assign(regime=regime) for regime in UTILITY], ignore_index=True)
-        choice = max_leak and self.recommend(max_leak)
+        choice = None if max_leak is None else self.recommend(max_leak)
         marked = (choice.alpha, choice.beta) if choice and choice.met else None
         pictures["front"] = tradeoff_plots.tradeoff_front(both, REFERENCE, marked)
         return pictures
