@@ -208,9 +208,6 @@ class FinetuneStep:
     step down L_Total. "frozen": adversary and Siamese stay as stages 2 and 3 left them. With alpha = 0 the Siamese takes no part: AIA\\T.
     """
 
-    capturable = False
-    """Whether a CUDA graph shall hold the step."""
-
     def __init__(
         self,
         encoder: nn.Module,
@@ -229,8 +226,8 @@ class FinetuneStep:
         learners = [{"params": [*encoder.parameters(), *decoder.parameters()], "lr": config.learning_rate}]
         if self.alternating and self.task:
             learners.append({"params": siamese.parameters(), "lr": siamese_config.learning_rate})
-        self.optimizer = adam(learners, config.learning_rate, self.device, self.capturable)
-        self.adversary_optimizer = adam(adversary.parameters(), adversary_config.learning_rate, self.device, self.capturable)
+        self.optimizer = adam(learners, config.learning_rate, self.device)
+        self.adversary_optimizer = adam(adversary.parameters(), adversary_config.learning_rate, self.device)
         for module in (encoder, decoder):
             module.train().requires_grad_(True)
         for module in (adversary, siamese):

@@ -119,13 +119,13 @@ def figures(notebook: nbformat.NotebookNode) -> dict | None:
     return found[-1] if found else None
 
 
-def differences(left: dict) -> list[str]:
+def from_record(left: dict) -> list[str]:
     """How a chapter's figures differ from the recorded ones, a sentence each; empty where they agree or were recorded in another profile.
 
     Raises:
         UserError: no figures of this chapter are recorded.
     """
-    record = ledger.chapter_record(left["chapter"])
+    record = ledger.side_record("chapters", left["chapter"])
     if record is None:
         number = left["chapter"]
         raise UserError(f"results/chapters/{number}.json is missing; `python tools/chapters.py run --write {number}` makes it.")
@@ -167,7 +167,7 @@ def chapter(path: Path, of_library: str, write: bool, threads: int | None) -> fl
         shown = figures(notebook)
         left = None if shown is None else shown[FIGURES]
         if left is not None:
-            known = {"figures": left["figures"], "profile": left["profile"]} if write else ledger.chapter_record(left["chapter"])
+            known = {"figures": left["figures"], "profile": left["profile"]} if write else ledger.side_record("chapters", left["chapter"])
             if known is not None and known["profile"] == left["profile"]:
                 shown["text/plain"] = beside(left["figures"], known["figures"], left["tolerance"])
         if write:
@@ -179,7 +179,7 @@ def chapter(path: Path, of_library: str, write: bool, threads: int | None) -> fl
             write_text(path, nbformat.writes(notebook) + "\n")
         notebook.metadata["aia"] = {"fingerprint": mark, "seconds": round(took, 1)}
         write_text(out, nbformat.writes(notebook) + "\n")
-        wrong = [] if left is None else differences(left)
+        wrong = [] if left is None else from_record(left)
         if wrong:
             raise UserError("\n    ".join(["its figures are not those recorded:", *wrong]))
         said = "" if left is None else f"; {len(left['figures'])} figures agree with those recorded"

@@ -46,7 +46,7 @@ def versions(notebook: NotebookNode, chapter: str, books: BibliographyData, blob
     student, instructor = [], []
     for cell, solution in in_solutions(notebook.cells):
         if cell.cell_type == "markdown":
-            text = plain(cell.source, books, blob)
+            text = without_myst(cell.source, books, blob)
             if not text.strip():
                 continue
             cell = nbformat.v4.new_markdown_cell(text, id=cell.id)
@@ -89,7 +89,7 @@ def in_solutions(cells: list[NotebookNode]) -> Iterator[tuple[NotebookNode, bool
         raise UserError("a solution is never closed")
 
 
-def plain(text: str, books: BibliographyData, blob: str) -> str:
+def without_myst(text: str, books: BibliographyData, blob: str) -> str:
     """MyST Markdown as plain Markdown. `blob` is the address of the repository's files, for links to pages that are not notebooks."""
     text = FENCE.sub(directive, text)
 
@@ -102,7 +102,7 @@ def plain(text: str, books: BibliographyData, blob: str) -> str:
             words, target = (titled[1], titled[2]) if titled else (None, inner)
             if name != "doc":
                 return words or f"“{target}”"
-            return f"[{words or title_of(target)}]({target}{page(target).suffix})"
+            return f"[{words or title_of(target)}]({target}{page_file(target).suffix})"
         if name in ("math", "kbd", "term", "abbr"):
             return f"${inner}$" if name == "math" else inner
         raise UserError(f"the role {{{name}}} has no plain form here")
@@ -134,7 +134,7 @@ def directive(match: re.Match) -> str:
     raise UserError(f"the directive {{{name}}} has no plain form here")
 
 
-def page(target: str) -> Path:
+def page_file(target: str) -> Path:
     """The file that a document role names, as seen from notebooks/.
 
     Raises:
@@ -149,7 +149,7 @@ def page(target: str) -> Path:
 
 def title_of(target: str) -> str:
     """The first heading of the page that a document role names."""
-    path = page(target)
+    path = page_file(target)
     text = path.read_text(encoding="utf-8")
     source = nbformat.reads(text, as_version=4).cells[0].source if path.suffix == ".ipynb" else text
     return re.search(r"^# (.+)$", source, re.MULTILINE)[1].strip()

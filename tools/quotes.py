@@ -105,7 +105,7 @@ def _look_up(key: str) -> float:
     return float(value)
 
 
-def resolve(key: str) -> float:
+def number_at(key: str) -> float:
     """The number that a key names.
 
     Raises:
@@ -123,11 +123,11 @@ def _difference(key: str) -> float:
     return first - sum(rest)
 
 
-def shown(number: str, key: str) -> str:
+def as_written(number: str, key: str) -> str:
     """The number that `key` names, written with the digits, the commas and the kind of minus that `number` has."""
     if key == "example":
         return number
-    text = f"{resolve(key):{',' if ',' in number else ''}.{len(number.partition('.')[2])}f}"
+    text = f"{number_at(key):{',' if ',' in number else ''}.{len(number.partition('.')[2])}f}"
     return text if number.startswith("-") else text.replace("-", "−")
 
 
@@ -136,8 +136,8 @@ def _quote(match: re.Match) -> str:
     number, key, interval = match["number"], match["key"], match["interval"] or ""
     if interval:
         ends = iter((f"{key}_ci.0", f"{key}_ci.1"))
-        interval = re.sub(NUMBER, lambda end: shown(end[0], next(ends)), interval)
-    return f"{shown(number, key)}{interval}<!-- {key} -->"
+        interval = re.sub(NUMBER, lambda end: as_written(end[0], next(ends)), interval)
+    return f"{as_written(number, key)}{interval}<!-- {key} -->"
 
 
 def fill(text: str) -> str:
@@ -151,7 +151,7 @@ def fill(text: str) -> str:
         keys = iter([key.strip() for key in match["keys"].split(";")])
         if len(MEASURED.findall(match["formula"])) != match["keys"].count(";") + 1:
             raise UserError(f"the formula {match['formula']!r} needs a key for each number with two decimals.")
-        written = MEASURED.sub(lambda number: shown(number[0], next(keys)), match["formula"])
+        written = MEASURED.sub(lambda number: as_written(number[0], next(keys)), match["formula"])
         return f"{written}<!-- {match['keys']} -->"
 
     parts = []

@@ -20,15 +20,9 @@ from IPython.display import SVG, Markdown
 
 from aia_lib import ledger
 from aia_lib.machine.files import UserError, sha256, with_interval, write_text
-from aia_lib.report.ledger import percent
+from aia_lib.report.ledger import markdown_table, percent
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "results.ipynb"
-
-
-def markdown(head: list[str], rows: list[list[str]], texts: int = 1) -> str:
-    """A Markdown table; all columns but the first `texts` are set flush right."""
-    lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def set_for_print(text: str) -> str:
@@ -52,7 +46,7 @@ def auc(values: list[float]) -> str:
     return with_interval(values[0], values[1:])
 
 
-def record(folder: str, name: str) -> dict:
+def recorded_beside(folder: str, name: str) -> dict:
     """What is recorded in results/<folder>/<name>.json.
 
     Raises:
@@ -66,7 +60,7 @@ def record(folder: str, name: str) -> dict:
 
 def benchmark(*names: str) -> tuple[list[dict], str]:
     """The figures of these benchmarks, and the sentence that says how they were made."""
-    records = [record("benchmarks", name) for name in names]
+    records = [recorded_beside("benchmarks", name) for name in names]
     commands = ", ".join(dict.fromkeys(f"`{found['provenance']['command']}`" for found in records))
     devices = " and ".join(dict.fromkeys(found["provenance"]["device"] for found in records))
     return [found["figures"] for found in records], f"\nMade by {commands} on {devices}.\n"
@@ -94,7 +88,7 @@ def picture(name: str) -> SVG:
 
 
 @shown
-def table(report: dict, paper: str | None = None, note: bool = True) -> str:
+def regimes_table(report: dict, paper: str | None = None, note: bool = True) -> str:
     """Table 1 in both regimes, what its columns mean, and the command that made it."""
     explained = f"{ledger.TABLE_NOTE}\n\n" if note else ""
     return f"{ledger.table(report, paper=paper)}\n{explained}Made by `{report['provenance']['command']}`.\n"
@@ -120,7 +114,7 @@ def facts(name: str) -> str:
         "Licence of the faces": data["licence"],
         "Record": f"[results/{name}.json](../results/{name}.json)",
     }
-    return markdown(["What", "Value"], [list(row) for row in rows.items()], texts=2)
+    return markdown_table(["What", "Value"], [list(row) for row in rows.items()], (0, 1))
 
 
 @shown
@@ -142,7 +136,7 @@ def reading(report: dict) -> str:
 
 
 @shown
-def attackers(report: dict) -> str:
+def attackers_table(report: dict) -> str:
     """The AUC of every attacker on every method."""
     methods = report["methods"].values()
 
@@ -155,7 +149,7 @@ def attackers(report: dict) -> str:
     rows = [[f"`{attacker}`", *(cell(method, attacker) for method in methods)] for attacker in names]
     rows.append(["worst, chosen on val", *(figure(method["retrained"], "leak_auc") for method in methods)])
     rows.append(["co-trained adversary", *(f"{method['paper']['privacy_auc']:.3f}" if method["paper"] else "–" for method in methods)])
-    return markdown(["Attacker", *report["methods"]], rows) + "\nBold: the attacker with the best AUC on val over all seeds.\n"
+    return markdown_table(["Attacker", *report["methods"]], rows) + "\nBold: the attacker with the best AUC on val over all seeds.\n"
 
 
 @shown
@@ -167,7 +161,7 @@ def verification(report: dict) -> str:
     for kind, words in (("_same", "Impostors with the same label as the person"), ("", "Impostors drawn freely")):
         figures = {name: method["retrained"] for name, method in report["methods"].items()}
         rows = [[name, figure(of, f"utility_auc{kind}"), *(percent(of[key + kind], 1) for key in keys)] for name, of in figures.items()]
-        parts.append(f"{words}:\n\n{markdown(head, rows)}")
+        parts.append(f"{words}:\n\n{markdown_table(head, rows)}")
     return "\n".join(parts)
 
 
@@ -188,11 +182,11 @@ def controls(report: dict) -> str:
 
     methods = report["methods"].values()
     rows = [[words, *(cell(key, method.get("controls", {}).get(key)) for method in methods)] for key, words in CONTROLS.items()]
-    return markdown(["Control", *report["methods"]], rows)
+    return markdown_table(["Control", *report["methods"]], rows)
 
 
 @shown
-def seeds(report: dict) -> str:
+def seeds_table(report: dict) -> str:
     """The figures of each seed by itself."""
     head = ["Method", "Worst attacker", "Seed", "Own adversary: accuracy", "Leak AUC", "Utility AUC, same label"]
     rows = []
@@ -201,7 +195,7 @@ def seeds(report: dict) -> str:
             fresh, own = of["retrained"], (of.get("paper") or {}).get("privacy_accuracy")
             figures = [str(of["seed"]), percent(own, 1), f"{fresh['leak_auc']:.3f}", f"{fresh['utility_auc_same']:.3f}"]
             rows.append([name, f"`{fresh['worst_attacker']}`", *figures])
-    return markdown(head, rows, texts=2)
+    return markdown_table(head, rows, (0, 1))
 
 
 @shown
@@ -219,7 +213,7 @@ def stranger(name: str) -> str:
 SHARES = ["Leak removed ↑", "Utility kept ↑"]
 
 
-def shares(row: dict) -> list[str]:
+def worth(row: dict) -> list[str]:
     """Leak removed and utility kept; a dash for Original, which they are shares of."""
     return [percent(row.get(key)) for key in ("leak_removed", "utility_kept")]
 
@@ -228,24 +222,22 @@ def shares(row: dict) -> list[str]:
 def ablation() -> str:
     """What the recommended method leaks and keeps without each of its parts."""
     (figures,), made = benchmark("ablation-celeba")
-    rows = [
-        [name, auc(of["leak"]), f"`{of['worst_attacker']}`", auc(of["utility"]), *shares(of)] for name, of in figures["methods"].items()
-    ]
-    return markdown(["Method", "Leak AUC ↓", "Worst attacker", "Utility AUC ↑", *SHARES], rows) + made
+    rows = [[name, auc(of["leak"]), f"`{of['worst_attacker']}`", auc(of["utility"]), *worth(of)] for name, of in figures["methods"].items()]
+    return markdown_table(["Method", "Leak AUC ↓", "Worst attacker", "Utility AUC ↑", *SHARES], rows) + made
 
 
 @shown
 def fewer_people() -> str:
     """The same for all parts, over the number of people that it was fitted on."""
     (figures,), made = benchmark("ablation-celeba")
-    rows = [[f"{of['people']:,}", f"{of['images']:,}", auc(of["leak"]), auc(of["utility"]), *shares(of)] for of in figures["fewer_people"]]
-    return markdown(["People to learn from", "Images", "Leak AUC ↓", "Utility AUC ↑", *SHARES], rows) + made
+    rows = [[f"{of['people']:,}", f"{of['images']:,}", auc(of["leak"]), auc(of["utility"]), *worth(of)] for of in figures["fewer_people"]]
+    return markdown_table(["People to learn from", "Images", "Leak AUC ↓", "Utility AUC ↑", *SHARES], rows) + made
 
 
 @shown
 def deep(name: str) -> str:
     """What the deep audit `name` found."""
-    found = record("audits", name)
+    found = recorded_beside("audits", name)
     origin, leak, of = found["provenance"], found["figures"]["retrained"], found["figures"]["deep"]
     bits, rebuilt, knows, creep = (of[part] for part in ("information", "reconstruction", "adaptive", "creep"))
     others = {name: change for name, change in creep["attributes"].items() if name != creep["private"]}
@@ -264,7 +256,7 @@ def deep(name: str) -> str:
         f"{figure(others[most], 'change')}",
     }
     made = f"\nMade by `{origin['command']}` on {origin['device']}; {origin['model']}.\n"
-    return markdown(["Question", "Answer"], [list(row) for row in rows.items()], texts=2) + made
+    return markdown_table(["Question", "Answer"], [list(row) for row in rows.items()], (0, 1)) + made
 
 
 @shown
@@ -276,7 +268,7 @@ def attributes() -> str:
         leaks = {name: auc(of["attributes"][name]["leak"]) for name in names}
         cells = [f"**{leak}**" if name in of["hidden"] else leak for name, leak in leaks.items()]
         rows.append([method, *cells, auc(of["attributes"][names[0]]["utility_same"])])
-    return markdown(["Method", *names, "Utility AUC ↑"], rows) + made
+    return markdown_table(["Method", *names, "Utility AUC ↑"], rows) + made
 
 
 @shown
@@ -291,7 +283,7 @@ def errors() -> str:
     kinds = [(key, group) for key in ("fmr", "fnmr") for group in ("0", "1")]
     head = [f"{key.upper()}, {figures['attributes'][0]} = {group}" for key, group in kinds]
     rows = [[name, *(cell(of["errors"]["rates"][group], key) for key, group in kinds)] for name, of in figures["methods"].items()]
-    return markdown(["Method", *head], rows) + made
+    return markdown_table(["Method", *head], rows) + made
 
 
 # Sweeps, speed and growth ---------------------------------------------------------------------------------------------
@@ -309,7 +301,7 @@ def sweeps() -> str:
         row = [f"[{name}](../results/sweeps/{name}/report.json)", f"{origin['data']['images']:,}", str(origin["data"]["size"])]
         row += [settings["finetune"]["adversary"], str(len(sweep.report["methods"]) - 1), str(len(origin["seeds"]))]
         rows.append([*row, f"{origin['seconds'] / 60:.0f}", *(f"{sweep.hypervolume(regime):.3f}" for regime in ("paper", "retrained"))])
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 STAGES = {"adversary": "training the adversary", "siamese": "training the Siamese network", "finetune": "adversarial fine-tuning"}
@@ -332,7 +324,7 @@ def speed() -> str:
     for device, of in sweep["finetuning"].items():
         rows += [[f"fine-tuning {name}, a point ({device})", "each alone", sweep["size"], ratio] for name, ratio in of["ratio"].items()]
     cells = [[what, beside, str(size), f"{ratio:.2f}"] for what, beside, size, ratio in rows]
-    return markdown(["What", "Beside", "Pixels", "Times as quick"], cells, texts=2) + made
+    return markdown_table(["What", "Beside", "Pixels", "Times as quick"], cells, (0, 1)) + made
 
 
 @shown
@@ -343,7 +335,7 @@ def audits() -> str:
         [f"{of['images']:,}", f"{of['k']:,}", str(of["attackers"]), f"{of['seconds']:.1f}"]
         for of in (*figures["rows"], figures["complete"])
     ]
-    return markdown(["Images", "Numbers in g", "Attackers", "Seconds"], rows, texts=0) + made
+    return markdown_table(["Images", "Numbers in g", "Attackers", "Seconds"], rows, ()) + made
 
 
 @shown
@@ -351,7 +343,7 @@ def memory() -> str:
     """Peak resident memory of each job over the number of images, in megabytes."""
     (figures,), made = benchmark("memory")
     head, rows = over_images(figures["rows"], lambda of: f"{of['peak_megabytes']:,}")
-    return markdown(head, list(rows.values())) + made
+    return markdown_table(head, list(rows.values())) + made
 
 
 @shown
@@ -360,7 +352,7 @@ def growth() -> str:
     (figures,), made = benchmark("growth")
     head, rows = over_images(figures["rows"], lambda of: f"{of['seconds']:.3g}" if of["seconds"] < 100 else f"{of['seconds']:.0f}")
     slopes = {job: next(iter(of.values())) for job, of in figures["slopes"].items()}
-    return markdown([*head, "Slope"], [[*row, f"{slopes[job]:.2f}"] for job, row in rows.items()]) + made
+    return markdown_table([*head, "Slope"], [[*row, f"{slopes[job]:.2f}"] for job, row in rows.items()]) + made
 
 
 JOBS = {
@@ -406,7 +398,7 @@ IMPOSTORS = {"free": "free impostors", "same": "impostors with the same label"}
 @shown
 def difficulty() -> str:
     """How well gender is read off the embedded faces, and how well people are told apart."""
-    found = record("benchmarks", "difficulty-embedded")
+    found = recorded_beside("benchmarks", "difficulty-embedded")
     figures, origin = found["figures"], found["provenance"]
     rows = [[words, auc(figures["attribute_auc"]["all"][reader])] for reader, words in READERS.items()]
     for kind, verifier in VERIFIERS.items():
@@ -414,13 +406,13 @@ def difficulty() -> str:
         rows += [[f"verification, {verifier}, {words}", auc(of[impostors])] for impostors, words in IMPOSTORS.items()]
     made = f"Embedded faces: `{origin['command']}`, {origin['date'][:10]}."
     note = f"Measured on people that no reader was trained on, with 95 % intervals over people. {made}\n"
-    return f"{markdown(['Test AUC', 'Embedded faces'], rows)}\n{note}"
+    return f"{markdown_table(['Test AUC', 'Embedded faces'], rows)}\n{note}"
 
 
 @shown
 def regions() -> str:
     """What single regions of the embedded faces give away, each shown alone."""
-    figures = record("benchmarks", "difficulty-embedded")["figures"]
+    figures = recorded_beside("benchmarks", "difficulty-embedded")["figures"]
     of, share = figures["attribute_auc"], figures["share_of_pixels"]
     names = {name: (name, percent(share[name], 1)) for name in sorted(share, key=lambda name: -of[name]["cnn"][0])}
     names |= {name: (f"{name} alone, black and white", "–") for name in sorted(of) if name.endswith(", outline")}
@@ -428,13 +420,13 @@ def regions() -> str:
     rows = [[*words, auc(of[name]["cnn"]), auc(of[name]["logistic"])] for name, words in names.items()]
     head = ["Pixels of", "Share of the image", "Convolutional network", "Logistic regression"]
     note = f"AUC of gender at {figures['region_size']} pixels; all that is not the region is grey, so its outline is seen too.\n"
-    return f"{markdown(head, rows)}\n{note}"
+    return f"{markdown_table(head, rows)}\n{note}"
 
 
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def outputs(notebook: nbformat.NotebookNode) -> Iterator[str]:
+def page_outputs(notebook: nbformat.NotebookNode) -> Iterator[str]:
     """What each output shows: its Markdown; of a picture, what it says that it was drawn from."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

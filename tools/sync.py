@@ -88,7 +88,7 @@ def readme_table(run: str, paper: str | None = None, note: str = "") -> str:
     return f"{ledger.table(report, paper=paper)}{note}\n{made}"
 
 
-def fill(text: str, block: str, content: str) -> str:
+def fill_block(text: str, block: str, content: str) -> str:
     """`text` with `content` between the lines that mark the beginning and the end of `block`."""
     pattern = rf"(^[^\n]*\bsync: {block} begin\b[^\n]*\n).*?(^[^\n]*\bsync: {block} end\b)"
     filled, count = re.subn(pattern, lambda match: match[1] + content + match[2], text, flags=re.DOTALL | re.MULTILINE)
@@ -122,7 +122,7 @@ def derived() -> dict[Path, str]:
         text = path.read_text(encoding="utf-8")
         try:
             for block, content in of_blocks.get(path, {}).items():
-                text = fill(text, block, content)
+                text = fill_block(text, block, content)
             files[path] = fill_notebook(text) if path.suffix == ".ipynb" else quotes.fill(text) if path.suffix == ".md" else text
         except UserError as error:
             raise UserError(f"{path.relative_to(ROOT)}: {error}") from error

@@ -159,13 +159,13 @@ def compare(chapter: str, figures: Mapping[str, float], tolerance: float = 0.05)
     from IPython.display import display
 
     from ..config import get_profile
-    from ..report.ledger import chapter_record
+    from ..report.ledger import side_record
 
     here = {name: float(value) for name, value in figures.items()}
     for name, value in here.items():
         if not math.isfinite(value):
             raise UserError(f"The figure {name!r} of chapter {chapter} is {value}; it must be a finite number.")
-    profile, record = get_profile().name, chapter_record(chapter)
+    profile, record = get_profile().name, side_record("chapters", chapter)
     known = record["figures"] if record is not None and record["profile"] == profile else None
     left = {"chapter": chapter, "profile": profile, "tolerance": tolerance, "figures": here}
     display({"text/plain": beside(here, known, tolerance), FIGURES: left}, raw=True)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..machine.files import UserError
-from .style import BLUE, GREY, HATCHES, VERMILLION, Picture, drawn, empty_picture, legend_below, plural
+from .style import BLUE, GREY, HATCHES, VERMILLION, Picture, drawn, empty_picture, legend_below
 
 
 def _grey_images(images: Any, what: str) -> np.ndarray:
@@ -25,7 +25,7 @@ def _grey_images(images: Any, what: str) -> np.ndarray:
 
 
 @drawn
-def faces_grid(rows: Mapping[str, Any], columns: Sequence[str] | None = None, title: str | None = None) -> Picture:
+def faces_grid(rows: Mapping[str, Any], columns: Sequence[str] | None = None) -> Picture:
     """Faces side by side: one row a label, such as the photograph and what each method lets a decoder rebuild of it.
 
     What to read off it: what a person would still recognise in each row. Never a measure of privacy: a picture in which
@@ -34,7 +34,6 @@ def faces_grid(rows: Mapping[str, Any], columns: Sequence[str] | None = None, ti
     Args:
         rows: label to images, uint8 or float in [0, 1], shape (N, 1, H, W) or (N, H, W); the same N in all rows.
         columns: a heading for each of the N columns.
-        title: a heading for the whole.
 
     Raises:
         UserError: no rows, rows of different lengths, or as many headings as there are not columns.
@@ -46,16 +45,14 @@ def faces_grid(rows: Mapping[str, Any], columns: Sequence[str] | None = None, ti
     count = next(iter(counts.values()))
     if columns is not None and len(columns) != count:
         raise UserError(f"{len(columns)} headings for {count} columns of faces.")
-    figure = empty_picture(1.25 * count + 1.4, 1.25 * len(grid) + (0.35 if columns else 0) + (0.4 if title else 0.1), "compressed")
+    figure = empty_picture(1.25 * count + 1.4, 1.25 * len(grid) + (0.35 if columns else 0) + 0.1, "compressed")
     axes = figure.subplots(len(grid), count, squeeze=False)
     for row, (label, images) in zip(axes, grid.items(), strict=True):
         for cell, image in zip(row, images, strict=True):
             _show(cell, image)
         _row_label(row[0], label)
     _headings(axes[0], columns)
-    if title:
-        figure.suptitle(title, fontweight="bold")
-    figure.alt = f"{title + '. ' if title else ''}A grid of {plural(count, 'face')} a row; the rows are {', '.join(grid)}."
+    figure.alt = f"A grid of {count} face{'s' * (count != 1)} a row; the rows are {', '.join(grid)}."
     figure.alt += f" Columns: {', '.join(columns)}." if columns else ""
     return figure
 
@@ -81,7 +78,7 @@ def _headings(cells: Sequence[Axes], headings: Sequence[str] | None) -> None:
 def gradcam_panel(
     images: Any,
     reconstructions: Any | None,
-    maps: Mapping[str, Any] | Sequence[Any],
+    maps: Mapping[str, Any],
     scale: float | None = None,
     columns: Sequence[str] | None = None,
     positive: str = "1",
@@ -96,8 +93,8 @@ def gradcam_panel(
     Args:
         images: the faces, uint8 or float in [0, 1], (N, 1, H, W) or (N, H, W).
         reconstructions: the same for their reconstructions, or None.
-        maps: each an `explain.CamResult`, label to result; or a sequence of one or two, for image and reconstruction. A label that
-            contains "reconstruction" is drawn over the reconstructions, every other over the faces.
+        maps: label to `explain.CamResult`; one whose label contains "reconstruction" is drawn over the reconstructions, every other
+            over the faces.
         scale: the raw evidence shown at full brightness; the greatest of all maps by default. Give the working
             classifier's `raw_max.max()` to show a useless one alone.
         columns: a heading for each face.
@@ -108,14 +105,10 @@ def gradcam_panel(
     """
     faces = _grey_images(images, "images")
     rebuilt = None if reconstructions is None else _grey_images(reconstructions, "reconstructions")
-    if not isinstance(maps, Mapping):
-        maps = dict(zip(("evidence in the image", "evidence in the reconstruction"), maps, strict=False))
     for label, result in maps.items():
         if result.raw.shape != faces.shape or (rebuilt is not None and rebuilt.shape != faces.shape):
             raise UserError(f"{label}: maps of shape {result.raw.shape} do not fit images of shape {faces.shape}.")
-    top = float(scale if scale is not None else max((result.raw.max() for result in maps.values()), default=0.0))
-    top = top if top > 0 else 1.0
-
+    top = float(scale if scale is not None else max(result.raw.max() for result in maps.values())) or 1.0
     pictures: list[tuple[str, np.ndarray, Any]] = [("image", faces, None)]
     pictures += [("reconstruction", rebuilt, None)] if rebuilt is not None else []
     pictures += [(label, rebuilt if rebuilt is not None and "reconstruction" in label else faces, cam) for label, cam in maps.items()]
@@ -123,7 +116,6 @@ def gradcam_panel(
     height = sum(1.6 if result is None else 2.1 for _, _, result in pictures) + 0.3 * bool(columns)
     figure = empty_picture(1.55 * count + 3.0, height, "compressed")
     axes = figure.subplots(len(pictures), count, squeeze=False)
-    mappable = None
     for row, (label, below, result) in zip(axes, pictures, strict=True):
         for index, cell in enumerate(row):
             _show(cell, below[index])
@@ -131,25 +123,19 @@ def gradcam_panel(
                 raw = result.raw[index]
                 # One opacity everywhere: the face shows through, and without evidence it is merely dark.
                 mappable = cell.imshow(raw, cmap="inferno", vmin=0, vmax=top, alpha=0.7, interpolation="bilinear")
-                share = f"P({positive}) = {result.probability[index]:.2f}"
-                cell.set_xlabel(f"max {_digits(raw.max())}\n{share}", fontsize=10)
+                cell.set_xlabel(f"max {_digits(raw.max())}\nP({positive}) = {result.probability[index]:.2f}", fontsize=10)
         _row_label(row[0], _two_lines(label))
-    if mappable is not None:
-        bar = figure.colorbar(mappable, ax=axes, label="evidence (units of the logit)", fraction=0.05, aspect=22, shrink=0.8)
-        bar.solids.set_alpha(1)
+    bar = figure.colorbar(mappable, ax=axes, label="evidence (units of the logit)", fraction=0.05, aspect=22, shrink=0.8)
+    bar.solids.set_alpha(1)
     _headings(axes[0], columns)
-    parts = [
-        f"{label}: greatest evidence {_digits(cam.raw.max())}, mean P({positive}) {cam.probability.mean():.2f}"
-        for label, cam in maps.items()
-    ]
-    figure.alt = f"Grad-CAM of {plural(count, 'face')} on one scale from 0 to {_digits(top)}. {'; '.join(parts)}."
+    words = "{}: greatest evidence {}, mean P({}) {:.2f}"
+    parts = [words.format(label, _digits(cam.raw.max()), positive, cam.probability.mean()) for label, cam in maps.items()]
+    figure.alt = f"Grad-CAM of {count} face{'s' * (count != 1)} on one scale from 0 to {_digits(top)}. {'; '.join(parts)}."
     return figure
 
 
 @drawn
-def attribute_bars(
-    images: Any, rebuilt: Any, probabilities: Mapping[str, Any], names: Sequence[str], titles: Sequence[str] | None = None
-) -> Picture:
+def attribute_bars(images: Any, rebuilt: Any, probabilities: Mapping[str, Any], names: Sequence[str], titles: Sequence[str]) -> Picture:
     """The poster's example: each face, what AIA's decoder rebuilds of it, and how sure an attacker is of each attribute.
 
     What to read off it: the two bars of an attribute, before and after. Where both end at the same side of the dashed line, the
@@ -170,8 +156,8 @@ def attribute_bars(
     shapes = {which: array.shape for which, array in values.items()}
     if set(shapes.values()) != {(len(faces), len(names))} or not len(names):
         raise UserError(f"{len(faces)} faces and {len(names)} attributes need probabilities of that shape, not {shapes}.")
-    if len(blurred) != len(faces) or (titles is not None and len(titles) != len(faces)):
-        raise UserError(f"{len(faces)} faces need as many reconstructions and titles, not {len(blurred)} and {len(titles or ())}.")
+    if not len(blurred) == len(titles) == len(faces):
+        raise UserError(f"{len(faces)} faces need as many reconstructions and titles, not {len(blurred)} and {len(titles)}.")
     height = max(2.0, 0.42 * len(names) + 0.5)  # of a face's row, in inches
     figure = empty_picture(9.4, height * len(faces) + 1.0)
     axes = figure.subplots(len(faces), 3, squeeze=False, width_ratios=(1, 1, 2.6))
@@ -195,14 +181,14 @@ def attribute_bars(
         bars.set(xlim=(0, 114), ylim=(len(names) - 0.45, -0.55), xticks=range(0, 101, 25))
         bars.set_yticks(places, names, parse_math=False)
         bars.grid(axis="y", visible=False)
-        if titles is not None:
-            photograph.set_title(titles[index], fontsize=11, fontweight="normal", parse_math=False)
+        photograph.set_title(titles[index], fontsize=11, fontweight="normal", parse_math=False)
         read = zip(names, values["before"][index], values["after"][index], strict=True)
         words = ", ".join(f"{name} {100 * before:.0f} % to {100 * after:.0f} %" for name, before, after in read)
-        parts.append(f"{titles[index] if titles is not None else f'Face {index + 1}'}: {words}")
+        parts.append(f"{titles[index]}: {words}")
     axes[-1, 2].set_xlabel("probability that the attacker gives, %")
     legend_below(figure, 2)
-    figure.alt = f"{plural(len(faces), 'face')}, with bars of what an attacker reads off each, before to after. {'; '.join(parts)}."
+    shown = f"{len(faces)} face{'s' * (len(faces) != 1)}"
+    figure.alt = f"{shown}, with bars of what an attacker reads off each, before to after. {'; '.join(parts)}."
     return figure
 
 

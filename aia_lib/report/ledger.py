@@ -13,7 +13,6 @@ A report is a plain dict, as `aia run` writes it to report.json::
 from __future__ import annotations
 
 import datetime
-import fnmatch
 import importlib.metadata
 import json
 import math
@@ -49,8 +48,6 @@ _KINDS = {  # what tables and pages need in a report, by kind: where it stands, 
     (dict, type(None)): ("provenance.git", "methods.*.paper"),
 }
 
-VERSIONS = ("python", "torch", "torchvision", "numpy", "scikit-learn", "aia-book")
-
 PAPER_SOURCE = (
     "Mosallanezhad, Silva, Mancenido and Liu, “Toward Privacy and Utility Preserving Image Representation”, Table 1 (α = β = 0.5): "
     "accuracy of the private-attribute classifier and of the utility task, one run, no intervals given"
@@ -72,9 +69,6 @@ PAPER_TABLE1 = {
 }
 """The paper's own Table 1, as fractions of 1. Its source: `PAPER_SOURCE`."""
 
-DEFAULT_TOLERANCES: dict[str, float | None] = {"*": 0.03, "tar_at_far*": 0.10, "*_ci*": None, "*seconds*": None}
-"""How far two runs may differ, by pattern; the longest pattern that fits a figure's name counts. None: not compared."""
-
 
 # Where results live ---------------------------------------------------------------------------------------------------
 
@@ -91,11 +85,7 @@ def names(root: str | os.PathLike | None = None) -> list[str]:
 
 
 def record(report: Mapping, name: str, root: str | os.PathLike | None = None) -> Path:
-    """Write `report` as the recorded run `name`, and return its file.
-
-    Raises:
-        UserError: the report is not in the format, or `name` is not letters, digits, dots, dashes and underscores.
-    """
+    """Write `report` as the recorded run `name`, and return its file. UserError where the report or the name is not in the format."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise UserError(f"A recorded run is named by letters, digits, dots, dashes and underscores, not {name!r}.")
     path = Path(root or results_root()) / f"{name}.json"
@@ -104,42 +94,28 @@ def record(report: Mapping, name: str, root: str | os.PathLike | None = None) ->
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> dict:
-    """The recorded run `name`.
-
-    Raises:
-        UserError: there is no such run (the message lists those that there are), or its file is not a report.
-    """
+    """The recorded run `name`. UserError where there is none (the message lists those that there are), or its file is not a report."""
     if name not in names(root):
         raise UserError(f"There is no recorded run {name!r} in {root or results_root()}; there are: {', '.join(names(root)) or 'none'}.")
     return read(Path(root or results_root()) / f"{name}.json")
 
 
-def chapter_record(chapter: str, root: str | os.PathLike | None = None) -> dict | None:
-    """What the book's chapter ("05") gave when it was recorded: {"provenance", "profile", "figures"}; None where nothing is."""
-    return side_record("chapters", chapter, root)
-
-
 def side_record(folder: str, name: str, root: str | os.PathLike | None = None) -> dict | None:
     """What is recorded beside the runs, in `folder` ("audits", "benchmarks", "chapters"): {"provenance", "figures", ...}, or None."""
     path = Path(root or results_root()) / folder / f"{name}.json"
-    return _parsed(path) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def read(path: str | os.PathLike) -> dict:
     """The report in the file `path`. Raises UserError, naming the file, where it is missing or not a report."""
     try:
-        return validated(_parsed(path))
+        return validated(json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a report.json that `aia run` wrote.") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def _parsed(path: str | os.PathLike) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path}: not valid JSON ({error}).") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def validated(report: Any) -> dict:
@@ -186,24 +162,22 @@ def provenance(
     seconds: float,
     device: Any = "cpu",
 ) -> dict:
-    """Where a result comes from, without a trace of the machine's folders.
+    """Where a result comes from: command, git ({"commit", "dirty"}, or None outside a checkout), versions, device, seconds, seeds, date
+    (UTC, ISO 8601), data. Nothing in it tells a folder of the machine.
 
     Args:
         command: what was run, as a line or as `sys.argv`; absolute paths in it are reduced to their last component.
         seeds: those of the run.
         data: the source's name, or what describes it, see `described`.
         seconds: wall time.
-        device: "cpu", "cuda", "cuda:1", "mps", a torch.device, or any description, which is kept.
-
-    Returns:
-        command; git: {"commit", "dirty"}, or None outside a checkout; versions (None: not installed); device; seconds;
-        seeds; date: UTC, ISO 8601; data.
+        device: a torch.device or its name, or any description, which is kept.
     """
     words = shlex.split(command) if isinstance(command, str) else command
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")}
     return {
         "command": shlex.join(_without_folder(os.fspath(word)) for word in words),
         "git": _git(),
-        "versions": {name: platform.python_version() if name == "python" else _version(name) for name in VERSIONS},
+        "versions": {"python": platform.python_version(), **versions, "aia-book": __version__},
         "device": _device_name(str(device)),
         "seconds": round(float(seconds), 1),
         "seeds": [int(seed) for seed in seeds],
@@ -226,15 +200,6 @@ def _without_folder(word: str) -> str:
     return f"{option}{equals}{'~' if Path(path) == Path.home() else Path(path).name}"
 
 
-def _version(distribution: str) -> str | None:
-    if distribution == "aia-book":
-        return __version__  # also where the package runs from a checkout that was never installed
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _git() -> dict | None:
     """The commit that this package was run from; None where the package is not in a checkout of its own or git is missing."""
     checkout = Path(__file__).resolve().parents[2]
@@ -253,34 +218,32 @@ def _git() -> dict | None:
 
 
 def _device_name(device: str) -> str:
-    if device == "cpu":
-        return f"cpu ({platform.machine()}, {cores()} cores)"
     if re.fullmatch(r"cuda(:\d+)?", device):
         import torch
 
-        return f"{device} ({torch.cuda.get_device_name(device)})" if torch.cuda.is_available() else device
-    return f"mps ({platform.machine()})" if device == "mps" else device
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return {"cpu": f"cpu ({platform.machine()}, {cores()} cores)", "mps": f"mps ({platform.machine()})"}.get(device, device)
 
 
 # Figures that compare methods -----------------------------------------------------------------------------------------
 
 
-def leak_removed(report: Mapping, method: str, original: str = "Original") -> float:
+def leak_removed(report: Mapping, method: str) -> float:
     """Share of Original's leak that `method` removes: (leak_o - leak_x) / (leak_o - 0.5), by AUC of the worst fresh attacker.
 
     1 leaves an attacker at chance (noise can carry it past 1), 0 changes nothing, below 0 leaks more. NaN where Original
     itself leaks nothing.
     """
-    leak_o, leak_x = _retrained(report, original)["leak_auc"], _retrained(report, method)["leak_auc"]
+    leak_o, leak_x = (_retrained(report, name)["leak_auc"] for name in ("Original", method))
     return (leak_o - leak_x) / (leak_o - 0.5) if leak_o > 0.5 else math.nan
 
 
-def utility_kept(report: Mapping, method: str, original: str = "Original") -> float:
+def utility_kept(report: Mapping, method: str) -> float:
     """Share of Original's utility that `method` keeps: (util_x - 0.5) / (util_o - 0.5), by AUC, same-attribute impostors.
 
     1 verifies as well as Original, 0 is chance. NaN where Original itself does not verify.
     """
-    util_o, util_x = _retrained(report, original)["utility_auc_same"], _retrained(report, method)["utility_auc_same"]
+    util_o, util_x = (_retrained(report, name)["utility_auc_same"] for name in ("Original", method))
     return (util_x - 0.5) / (util_o - 0.5) if util_o > 0.5 else math.nan
 
 
@@ -295,17 +258,12 @@ def shares(report: Mapping, method: str) -> list[str]:
     return ["–", "–"] if method == "Original" else [percent(leak_removed(report, method)), percent(utility_kept(report, method))]
 
 
-def differences(a: Mapping, b: Mapping, tolerances: Mapping[str, float | None] | float | None = None) -> list[str]:
+def differences(a: Mapping, b: Mapping) -> list[str]:
     """What differs between two reports, one sentence each; an empty list where they agree.
 
-    Compared are the methods, their regimes and every number in these; not the per-seed values, nor the provenance.
-
-    Args:
-        tolerances: greatest allowed absolute difference by figure: patterns over names such as "retrained.leak_auc",
-            "leak_auc" or "attackers.*"; the longest pattern that fits counts, None means not compared. They are added to
-            `DEFAULT_TOLERANCES`. One number replaces the "*" of these.
+    Compared are the methods, their regimes and every number in these, which may differ by 0.03, true-accept rates by 0.10; not the
+    intervals, the seconds, the per-seed values and the provenance.
     """
-    rules = {**DEFAULT_TOLERANCES, **(tolerances if isinstance(tolerances, Mapping) else {} if tolerances is None else {"*": tolerances})}
     sentences = []
     for name in dict.fromkeys([*a["methods"], *b["methods"]]):
         for regime in ("paper", "retrained"):
@@ -313,11 +271,11 @@ def differences(a: Mapping, b: Mapping, tolerances: Mapping[str, float | None] |
             if bool(first) != bool(second):
                 sentences.append(f"{name}: only the {'first' if first else 'second'} report has the {regime} regime.")
                 continue
-            for figure in dict.fromkeys([*first, *second]):
-                tolerance = _tolerance(rules, f"{regime}.{figure}", figure)
-                if tolerance is not None and (figure not in first or figure not in second):
+            for figure in dict.fromkeys(figure for figure in [*first, *second] if not re.search("_ci|seconds", figure)):
+                tolerance = 0.10 if figure.startswith("tar_at_far") else 0.03
+                if figure not in first or figure not in second:
                     sentences.append(f"{name}: only the {'first' if figure in first else 'second'} report has {regime}.{figure}.")
-                elif tolerance is not None and not (gap := abs(first[figure] - second[figure])) <= tolerance + 1e-12:  # true for NaN, too
+                elif not (gap := abs(first[figure] - second[figure])) <= tolerance + 1e-12:  # true for NaN, too
                     sentences.append(
                         f"{name}: {regime}.{figure} is {first[figure]:.4f} in the first report and {second[figure]:.4f} in the second; "
                         f"they differ by {gap:.4f}, and {tolerance:g} is allowed."
@@ -331,11 +289,6 @@ def _numbers(value: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield from _numbers(item if isinstance(item, Mapping) else dict(enumerate(item)), f"{prefix}{key}.")
         elif isinstance(item, Real) and not isinstance(item, bool):
             yield f"{prefix}{key}", float(item)
-
-
-def _tolerance(rules: Mapping[str, float | None], *spellings: str) -> float | None:
-    fitting = [pattern for pattern in rules if any(fnmatch.fnmatchcase(name, pattern) for name in spellings)]
-    return rules[max(fitting, key=len)] if fitting else None
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------

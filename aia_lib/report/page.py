@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,30 @@ if TYPE_CHECKING:
 
 TITLE = "Does the representation hide it?"
 
+TERMS = """\
+Paper regime: The attacker is the adversary that was trained together with the method, and the verifier is the Siamese network trained
+with it. The method could adapt to exactly these two. This is how the paper reports its Table 1.
+
+Retrained regime: The method is frozen. Attackers of several kinds and a new verifier are then trained from nothing on people whom the
+method never saw, chosen on other people, and tested once on yet others. Anybody who holds labelled faces can do the same, so this is the
+figure that a claim of privacy has to face. Reported is the worst attacker.
+
+Privacy and leak, lower is better ↓: How well {attribute} can be read: accuracy, or AUC, where 0.5 is a coin and 1 reads every face. An
+accuracy says little by itself: naming the larger class every time already gets its share.
+
+Utility, higher is better ↑: How well two images of one person are told from two of different people. In the retrained regime both people
+of an impostor pair carry the same label: else “same label, so same person” would pass for face recognition, and removing the attribute
+would look like losing identity.
+
+Leak removed, utility kept: Both compare with Original, with chance counting as zero: a method that removes 100 % leaves the worst
+attacker a coin, one that keeps 100 % verifies as well as Original. They are worth something only together.
+
+Intervals: Brackets hold 95 % intervals from a bootstrap that draws people, not images, since images of one person are alike. Methods
+whose intervals overlap widely are not shown to differ.
+
+What is not shown: A leak is a lower bound: an attacker outside this list, or with more data, may read more."""
+"""How to read the page: terms, and what they mean."""
+
 
 def write_report(
     report: Mapping, out: str | os.PathLike, figures: Mapping[str, tuple[str, Picture, str]], links: Sequence[tuple[str, str]] = ()
@@ -26,16 +50,13 @@ def write_report(
     Where the data's source is one of the paper's, its own Table 1 stands beside ours.
 
     Args:
-        report: in the ledger's format (see `ledger`).
+        report: in the ledger's format (see `ledger`); a UserError where it is not.
         out: the folder; made where it is missing.
         figures: file name without its ending to title, picture and caption.
         links: words and relative address of more files to point at, such as checkpoints.
 
     Returns:
         The path of index.html.
-
-    Raises:
-        UserError: the report is not in the format.
     """
     from . import plots
 
@@ -59,18 +80,14 @@ def table_file(report: Mapping) -> str:
 
 def _published_for(report: Mapping) -> str | None:
     """The paper's data set that the report's faces are of, if any."""
-    data = report["provenance"]["data"]
-    source = str(data.get("source", "") if isinstance(data, Mapping) else data).lower()
+    source = str(_data(report).get("source", "")).lower()
     return next((name for name in ledger.PAPER_TABLE1 if source == name or source.startswith(f"{name} ")), None)
-
-
-# The page -------------------------------------------------------------------------------------------------------------
 
 
 def page(report: Mapping, figures: Mapping[str, tuple[str, Picture, str]], links: Sequence[tuple[str, str]] = ()) -> str:
     """The page index.html as text; for its arguments see `write_report`."""
-    data, origin = report["provenance"]["data"], report["provenance"]
-    name = report.get("settings", {}).get("attribute") or (data.get("attribute") if isinstance(data, Mapping) else None)
+    origin = report["provenance"]
+    name = report.get("settings", {}).get("attribute") or _data(report).get("attribute")
     attribute = f"{str(name).replace('_', ' ')} as labelled in the data set" if name else "the private attribute"
     made = f"{len(origin['seeds'])} seed{'s' * (len(origin['seeds']) != 1)}, {origin['date'][:10]}."
     parts = [
@@ -87,9 +104,14 @@ def page(report: Mapping, figures: Mapping[str, tuple[str, Picture, str]], links
         _retrained_table(report),
     ]
     parts += ["<h2>Pictures</h2>", *(_figure(name, *figure) for name, figure in figures.items())] if figures else []
-    parts += ["<h2>All attackers</h2>", _attackers_table(report), _seeds_table(report), _controls(report)]
-    parts += ["<h2>Where this comes from</h2>", _provenance(report), _settings(report), _files(links)]
-    return document(TITLE, "\n".join(part for part in parts if part))
+    parts += ["<h2>All attackers</h2>", _attackers_table(report), _seeds_table(report), *_controls(report)]
+    parts += ["<h2>Where this comes from</h2>", _provenance(report)]
+    if rows := [[escape(_plain(key)), escape(str(value))] for key, value in _flat(report.get("settings", {}))]:
+        table = html_table(["Setting", "Value"], rows, "Settings", text_columns=(1,))
+        parts.append(f"<details><summary>Settings</summary>{table}</details>")
+    files = [("The numbers", "report.json"), ("The table as Markdown", "table.md"), *links]
+    items = "".join(f'<li><a href="{escape(address)}">{escape(words)}</a></li>' for words, address in files)
+    return document(TITLE, "\n".join([*parts, f"<h3>Files</h3>\n<ul>{items}</ul>"]))
 
 
 def document(title: str, body: str, style: str = "") -> str:
@@ -115,15 +137,15 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, t
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
-def _data_line(report: Mapping) -> str:
+def _data(report: Mapping) -> Mapping:
+    """What the report says of its data, of which it may name nothing but the source."""
     data = report["provenance"]["data"]
-    if not isinstance(data, Mapping):
-        return str(data)
-    words = [str(data["source"])] if "source" in data else []
-    for key, unit in (("images", "images"), ("people", "people"), ("size", "pixels")):
-        if isinstance(data.get(key), int):
-            words.append(f"{data[key]} × {data[key]} {unit}" if key == "size" else f"{data[key]:,} {unit}")
-    return ", ".join(words) or ", ".join(f"{key}: {value}" for key, value in data.items())
+    return data if isinstance(data, Mapping) else {"source": data}
+
+
+def _data_line(report: Mapping) -> str:
+    shown = {"source": "{}", "images": "{:,} images", "people": "{:,} people", "size": "{0} × {0} pixels"}
+    return ", ".join(words.format(_data(report)[key]) for key, words in shown.items() if key in _data(report))
 
 
 def _plain(name: str) -> str:
@@ -148,9 +170,6 @@ def _flat(value: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", item
 
 
-# Its sections ---------------------------------------------------------------------------------------------------------
-
-
 def _short_answers(report: Mapping, attribute: str) -> str:
     methods, items = report["methods"], []
     for name, method in methods.items():
@@ -171,45 +190,13 @@ def _short_answers(report: Mapping, attribute: str) -> str:
 
 
 def _explanation(attribute: str) -> str:
-    terms = (
-        (
-            "Paper regime",
-            "The attacker is the adversary that was trained together with the method, and the verifier is the Siamese network "
-            "trained with it. The method could adapt to exactly these two. This is how the paper reports its Table 1.",
-        ),
-        (
-            "Retrained regime",
-            "The method is frozen. Attackers of several kinds and a new verifier are then trained from nothing on people whom the "
-            "method never saw, chosen on other people, and tested once on yet others. Anybody who holds labelled faces can do the "
-            "same, so this is the figure that a claim of privacy has to face. Reported is the worst attacker.",
-        ),
-        (
-            "Privacy and leak, lower is better ↓",
-            f"How well {attribute} can be read: accuracy, or AUC, where 0.5 is a coin and 1 reads every face. An accuracy says "
-            "little by itself: naming the larger class every time already gets its share.",
-        ),
-        (
-            "Utility, higher is better ↑",
-            "How well two images of one person are told from two of different people. In the retrained regime both people of an "
-            "impostor pair carry the same label: else “same label, so same person” would pass for face recognition, and "
-            "removing the attribute would look like losing identity.",
-        ),
-        (
-            "Leak removed, utility kept",
-            "Both compare with Original, with chance counting as zero: a method that removes 100 % leaves the worst attacker a coin, "
-            "one that keeps 100 % verifies as well as Original. They are worth something only together.",
-        ),
-        (
-            "Intervals",
-            "Brackets hold 95 % intervals from a bootstrap that draws people, not images, since images of one person are alike. "
-            "Methods whose intervals overlap widely are not shown to differ.",
-        ),
-        (
-            "What is not shown",
-            "A leak is a lower bound: an attacker outside this list, or with more data, may read more.",
-        ),
-    )
-    return '<dl class="terms">\n' + "\n".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in terms) + "\n</dl>"
+    terms = (paragraph.replace("\n", " ").split(": ", 1) for paragraph in TERMS.format(attribute=attribute).split("\n\n"))
+    return _definitions(((term, escape(text)) for term, text in terms), ' class="terms"')
+
+
+def _definitions(entries: Iterable[tuple[str, str]], kind: str = "") -> str:
+    """A list of terms and texts; the texts are HTML already."""
+    return f"<dl{kind}>\n" + "\n".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in entries) + "\n</dl>"
 
 
 def _paper_table(report: Mapping) -> str:
@@ -270,7 +257,7 @@ def _seeds_table(report: Mapping) -> str:
     return f"<details><summary>Seed by seed</summary>{html_table(head, rows, 'Figures of each seed')}</details>"
 
 
-def _controls(report: Mapping) -> str:
+def _controls(report: Mapping) -> list[str]:
     """One row a control, one column a method; then what each audit has left out, in its words."""
     methods = report["methods"]
     controls = {name: dict(_flat(method.get("controls") or {})) for name, method in methods.items()}
@@ -285,7 +272,7 @@ def _controls(report: Mapping) -> str:
     if notes := [(name, note) for name, method in methods.items() for note in method.get("notes") or ()]:
         items = "".join(f"<li><strong>{escape(name)}</strong>: {escape(str(note))}</li>" for name, note in notes)
         parts += ["<h3>What the audits left out</h3>", f"<ul>{items}</ul>"]
-    return "\n".join(parts)
+    return parts
 
 
 def _figure(name: str, title: str, picture: Picture, caption: str) -> str:
@@ -309,21 +296,6 @@ def _provenance(report: Mapping) -> str:
         ("Time taken", f"{minutes} min {seconds} s" if minutes else f"{origin['seconds']:.3g} s"),
         ("Seeds", ", ".join(map(str, origin["seeds"]))),
         ("Date", escape(origin["date"])),
+        *((_plain(f"Data: {key}"), escape(str(value))) for key, value in _flat(_data(report))),
     ]
-    data = origin["data"]
-    entries += [("Data", escape(data))] if isinstance(data, str) else [(f"Data: {key}", escape(str(value))) for key, value in _flat(data)]
-    return "<dl>\n" + "\n".join(f"<dt>{escape(_plain(term))}</dt><dd>{text}</dd>" for term, text in entries) + "\n</dl>"
-
-
-def _settings(report: Mapping) -> str:
-    rows = [[escape(_plain(key)), escape(str(value))] for key, value in _flat(report.get("settings", {}))]
-    if not rows:
-        return ""
-    return f"<details><summary>Settings</summary>{html_table(['Setting', 'Value'], rows, 'Settings', text_columns=(1,))}</details>"
-
-
-def _files(links: Sequence[tuple[str, str]]) -> str:
-    files = [("The numbers", "report.json"), ("The table as Markdown", "table.md"), *links]
-    return (
-        "<h3>Files</h3>\n<ul>" + "".join(f'<li><a href="{escape(address)}">{escape(words)}</a></li>' for words, address in files) + "</ul>"
-    )
+    return _definitions(entries)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.colors
 import matplotlib.ticker
@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..machine.files import UserError
-from . import ledger
 from .face_plots import attribute_bars, faces_grid, gradcam_panel  # noqa: F401
 from .style import (  # noqa: F401
     BLACK,
@@ -41,66 +40,14 @@ from .style import (  # noqa: F401
     save_picture,
 )
 
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
-# Table 1 --------------------------------------------------------------------------------------------------------------
-
-_COLUMNS = (  # regime of the report, its key there, the group and the name in the table
-    ("paper", "privacy_accuracy", "Paper regime", "Privacy ↓"),
-    ("paper", "utility_accuracy", "Paper regime", "Utility ↑"),
-    ("retrained", "leak_auc", "Retrained regime", "Leak AUC ↓"),
-    ("retrained", "utility_auc_same", "Retrained regime", "Utility AUC ↑"),
-)
-
-
-def table1(report: Mapping) -> Styler:
-    """Table 1 of a report in both regimes, as a styled pandas table of numbers; `ledger.table` is its Markdown.
-
-    What to read off it: whether the order of the methods under the adversary they were trained against (left) survives
-    attackers trained afresh (right). In each column the best value is bold with ★, the worst underlined with ▽, so
-    that no colour is needed. Original and Random are the two ends that a method has to lie between.
-    """
-    import pandas as pd
-
-    cells = {(group, name): [(method[regime] or {}, key) for method in report["methods"].values()] for regime, key, group, name in _COLUMNS}
-    values = {column: [cell.get(key, math.nan) for cell, key in entries] for column, entries in cells.items()}
-    frame = pd.DataFrame(values, index=pd.Index(report["methods"], name="Method"))
-    styler = frame.style.set_uuid("table1")
-    for column, entries in cells.items():
-        known = frame[column].dropna()
-        marks = {known.max(): " ★", known.min(): " ▽"} if "↑" in column[1] else {known.min(): " ★", known.max(): " ▽"}
-        for method, (cell, key) in zip(frame.index, entries, strict=True):
-            mark = marks.get(cell.get(key), "") if len(marks) > 1 else ""
-            accuracy = key.endswith("accuracy")
-            text = ledger.percent(cell.get(key), 1) if accuracy else ledger.with_interval(cell[key], cell.get(f"{key}_ci"))
-            place = pd.IndexSlice[[method], [column]]
-            styler = styler.format(lambda _, shown=text + mark: shown, subset=place)
-            if mark:
-                css = {"font-weight": "bold"} if mark == " ★" else {"text-decoration": "underline"}
-                styler = styler.set_properties(subset=place, **css)
-    caption = "★ best, ▽ worst of the column. Privacy: what the attacker gets right, lower is better. Brackets: 95 % intervals by person."
-    return styler.set_caption(caption).set_table_styles(
-        [
-            {"selector": "caption", "props": "caption-side: bottom; text-align: left; padding-top: .5em"},
-            {"selector": "th.col_heading", "props": "text-align: center"},
-            {"selector": "th.row_heading", "props": "text-align: left"},
-            {"selector": "td", "props": "text-align: right; padding: .15em .6em; font-variant-numeric: tabular-nums; white-space: nowrap"},
-        ]
-    )
-
-
-# Pictures of a report -------------------------------------------------------------------------------------------------
-
 
 @drawn
 def regimes(report: Mapping) -> Picture:
     """Per method, what its own adversary reads against what the worst fresh attacker reads, beside what is left of the task.
 
-    What to read off it: the length of each line on the left. At its open circle the attribute looks hidden; at its
-    filled square somebody who trained a new attacker reads it. On the right, the same for the task: the co-trained Siamese
-    network with impostors drawn freely, and a fresh verifier whose impostors carry the person's own label, so that
-    the attribute itself is no help. Whiskers: 95 % intervals, resampled by person. Dashed line: chance.
+    What to read off it: the length of each line on the left. At its open circle the attribute looks hidden; at its filled square somebody
+    who trained a new attacker reads it. On the right, the same for the task: the co-trained Siamese network with impostors drawn freely,
+    and a fresh verifier whose impostors carry the person's own label. Whiskers: 95 % intervals, resampled by person. Dashed line: chance.
     """
     methods = report["methods"]
     figure = empty_picture(9.6, 1.9 + 0.62 * len(methods))
@@ -129,15 +76,14 @@ def regimes(report: Mapping) -> Picture:
         first = f"AUC {paper['privacy_auc']:.2f} for its own adversary, " if "privacy_auc" in paper else ""
         worst = f"{r['leak_auc']:.2f} for the worst fresh attacker ({r['worst_attacker']})"
         parts.append(f"{name}: {first}{worst}, utility {r['utility_auc_same']:.2f}")
-    figure.alt = "Two dot charts, one row a method. " + "; ".join(parts) + ". Chance is 0.5."
+    figure.alt = f"Two dot charts, one row a method. {'; '.join(parts)}. Chance is 0.5."
     return figure
 
 
 def _dumbbells(axes: Axes, methods: Mapping, paper_key: str, key: str, colour: str) -> None:
     """One row a method: an open circle for the paper regime, a filled square with its interval for the retrained one."""
     co_trained = {name: m["paper"][paper_key] for name, m in methods.items() if paper_key in (m["paper"] or ())}
-    bounds = [0.5, *co_trained.values()]
-    bounds += [bound for m in methods.values() for bound in m["retrained"][f"{key}_ci"]]
+    bounds = [0.5, *co_trained.values(), *(bound for m in methods.values() for bound in m["retrained"][f"{key}_ci"])]
     margin = 0.06 * (max(bounds) - min(bounds)) + 0.01
     axes.set_xlim(min(bounds) - margin, max(bounds) + margin)
     close = 0.13 * (max(bounds) - min(bounds))  # about the width of a number: two of them side by side would touch
@@ -166,9 +112,8 @@ def _number(axes: Axes, x: float, y: float, colour: str, below: bool = False) ->
 def attackers(report: Mapping) -> Picture:
     """The AUC that each family of fresh attackers reaches on each method.
 
-    What to read off it: a method hides an attribute only as well as its strongest attacker says. The filled dot is the one
-    that val called the worst, seldom another than the right-most on test. A method whose dots lie far apart was spared by
-    some attackers, not safe from all.
+    What to read off it: a method hides an attribute only as well as its strongest attacker says. The filled dot is the one that val
+    called the worst, seldom another than the right-most on test. A method whose dots lie far apart was spared by some, not safe from all.
     """
     methods = report["methods"]
     families = list(dict.fromkeys(name for method in methods.values() for name in method["retrained"]["attackers"]))
@@ -198,9 +143,6 @@ def attackers(report: Mapping) -> Picture:
     worst = "; ".join(f"{name}: {r['worst_attacker']} at {r['attackers'][r['worst_attacker']]:.2f}" for name, r in retrained.items())
     figure.alt = f"Dot chart of the AUC of {len(families)} kinds of fresh attackers on {len(methods)} methods. The worst of each: {worst}."
     return figure
-
-
-# Training and scores --------------------------------------------------------------------------------------------------
 
 
 @drawn
@@ -248,7 +190,7 @@ def score_histograms(
     scores: Mapping[str, Any],
     threshold: float | None = None,
     xlabel: str = "distance of the two embeddings",
-    title: str | None = None,
+    title: str = "",
     bins: int = 40,
 ) -> Picture:
     """Histograms of scores by group: genuine against impostor pairs, or an attacker's scores by label.
@@ -272,18 +214,11 @@ def score_histograms(
     axes = figure.subplots()
     edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins)
     for (name, values), colour, line, hatch in zip(groups.items(), cycle(COLOURS), cycle(LINES), cycle(HATCHES), strict=False):
-        look = {
-            "facecolor": matplotlib.colors.to_rgba(colour, 0.18),
-            "edgecolor": colour,
-            "linestyle": line,
-            "linewidth": 1.8,
-            "hatch": hatch,
-        }
-        axes.hist(values, edges, density=True, histtype="stepfilled", **look, label=f"{name} ({len(values):,})")
+        fill = {"histtype": "stepfilled", "facecolor": matplotlib.colors.to_rgba(colour, 0.18), "edgecolor": colour, "hatch": hatch}
+        axes.hist(values, edges, density=True, **fill, linestyle=line, linewidth=1.8, label=f"{name} ({len(values):,})")
     if threshold is not None:
         axes.axvline(threshold, color=BLACK, linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3g}")
-    axes.set(xlabel=xlabel, ylabel="density")
-    axes.set_title(title or "")
+    axes.set(xlabel=xlabel, ylabel="density", title=title)
     axes.margins(x=0.01)
     legend_below(figure, 3)
     parts = ", ".join(f"{name} with median {np.median(values):.3g}" for name, values in groups.items())
@@ -294,10 +229,7 @@ def score_histograms(
 
 @drawn
 def roc(
-    curves: Mapping[str, Sequence[Any]],
-    title: str | None = None,
-    xlabel: str = "false-positive rate",
-    ylabel: str = "true-positive rate",
+    curves: Mapping[str, Sequence[Any]], title: str = "", xlabel: str = "false-positive rate", ylabel: str = "true-positive rate"
 ) -> Picture:
     """Receiver operating characteristics.
 
@@ -305,8 +237,7 @@ def roc(
     positive above a negative.
 
     Args:
-        curves: name to (false-positive rates, true-positive rates), both rising from 0 to 1; more entries are ignored,
-            so what sklearn.metrics.roc_curve returns fits.
+        curves: name to (false-positive rates, true-positive rates, ...), as sklearn.metrics.roc_curve returns them.
         title, xlabel, ylabel: words.
     """
     from sklearn.metrics import auc
@@ -318,8 +249,7 @@ def roc(
         areas[name] = auc(fpr, tpr)
         axes.plot(fpr, tpr, linestyle=line, color=colour, linewidth=2, label=f"{name}: AUC {areas[name]:.3f}")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel, aspect="equal")
-    axes.set_title(title or "")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel, title=title, aspect="equal")
     legend_below(figure, handlelength=3)
     figure.alt = f"{title + '. ' if title else ''}ROC curves. " + "; ".join(f"{name}: AUC {area:.3f}" for name, area in areas.items()) + "."
     return figure

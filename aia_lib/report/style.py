@@ -103,8 +103,3 @@ def legend_below(picture: Picture, columns: int = 1, **more: Any) -> None:
 def chance_line(axes: Axes, width: float = 1.2, order: int = 0) -> None:
     """A dashed line at an AUC of 0.5."""
     axes.axvline(0.5, color=GREY, linestyle="--", linewidth=width, zorder=order)
-
-
-def plural(count: int, noun: str) -> str:
-    """3 and "face" as "3 faces"."""
-    return f"{count} {noun}{'s' * (count != 1)}"

@@ -20,7 +20,6 @@ _LINES = {  # regime, metric -> label, colour, marker, line style, filled
     ("paper", "leak_auc"): ("attribute, co-trained adversary", BLUE, "o", "--", False),
     ("retrained", "leak_auc"): ("attribute, worst fresh attacker", VERMILLION, "s", "-", True),
     ("paper", "utility_auc"): ("verification, co-trained Siamese", SKY, "^", ":", False),
-    ("retrained", "utility_auc"): ("verification, fresh verifier", GREEN, "D", "-.", True),
     ("retrained", "utility_auc_same"): ("verification, fresh verifier, same label", GREEN, "D", "-.", True),
 }
 
@@ -29,17 +28,12 @@ _LINES = {  # regime, metric -> label, colour, marker, line style, filled
 def tradeoff_curve(rows: pd.DataFrame, alpha: float = 0.5, beta: float = 0.5) -> Picture:
     """Fig. 2: AUC of the private attribute and of the task, against beta (a) and against alpha (b), in both regimes.
 
-    What to read off it: whether raising beta lowers the fresh attackers' AUC as it lowers that of the adversary it
-    trains against, and what that costs the task. Small dots are seeds; lines join their means; bands are 95 % t
-    intervals of the mean over seeds, absent with a single seed.
+    What to read off it: whether raising beta lowers the fresh attackers' AUC as it lowers that of the adversary it trains against, and what
+    that costs the task. Small dots are seeds; lines join their means; bands are 95 % t intervals of the mean, absent with a single seed.
 
     Args:
-        rows: one row a measurement, with the columns
-            alpha, beta: the weights of Eq. 8;
-            seed: whole number;
-            regime: "paper" or "retrained";
-            metric: "leak_auc" or "utility_auc"; retrained also "utility_auc_same", with same-label impostors;
-            value: in [0, 1].
+        rows: one row a measurement, with the columns alpha and beta (the weights of Eq. 8), seed, regime ("paper" or "retrained"), metric
+            ("leak_auc"; "utility_auc" in the paper regime, "utility_auc_same" in the retrained one) and value, in [0, 1].
         alpha, beta: what is held while the other one varies; the paper holds 0.5.
 
     Raises:
@@ -59,12 +53,9 @@ def tradeoff_curve(rows: pd.DataFrame, alpha: float = 0.5, beta: float = 0.5) ->
     for axes, letter, (varied, held, at, chosen) in zip(all_axes, "ab", panels, strict=False):
         for (regime, metric), (label, colour, marker, line, filled) in _LINES.items():
             cut = chosen[(chosen["regime"] == regime) & (chosen["metric"] == metric)]
-            if cut.empty:
-                continue
-            groups = [(x, group["value"].to_numpy(float)) for x, group in cut.groupby(varied)]
-            x, means = np.array([g[0] for g in groups], float), np.array([g[1].mean() for g in groups])
-            low, high = np.array([_t_interval(g[1]) for g in groups]).T
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            values = cut.groupby(varied)["value"]
+            x, means = values.mean().index.to_numpy(float), values.mean().to_numpy()
+            axes.fill_between(x, *np.array([_t_interval(group.to_numpy()) for _, group in values]).T, color=colour, alpha=0.15, linewidth=0)
             face = colour if filled else "white"
             axes.plot(x, means, linestyle=line, marker=marker, color=colour, markerfacecolor=face, markersize=7, linewidth=2, label=label)
             if cut["seed"].nunique() > 1:
@@ -94,15 +85,13 @@ def tradeoff_maps(rows: pd.DataFrame) -> Picture:
     figure = empty_picture(max(9.0, 2.6 + 0.84 * len(betas)), max(7.0, 2.4 + 0.76 * len(alphas)))
     cells = figure.subplots(2, 2, sharex=True, sharey=True)
     parts = []
-    for line, metrics in zip(cells, (("leak_auc",), ("utility_auc_same", "utility_auc")), strict=True):
+    for line, metrics in zip(cells, (("leak_auc", "leak_auc"), ("utility_auc", "utility_auc_same")), strict=True):
         maps, labels = [], []
-        for regime in ("paper", "retrained"):
-            cut = rows[(rows["regime"] == regime) & rows["metric"].isin(metrics)]
-            preferred = next((metric for metric in metrics if (cut["metric"] == metric).any()), metrics[0])
-            mean = cut[cut["metric"] == preferred].groupby(["alpha", "beta"])["value"].mean()
-            index = {weights: float(value) for weights, value in mean.items()}
-            maps.append(np.array([[index.get((a, b), math.nan) for b in betas] for a in alphas]))  # (A, B)
-            labels.append(_LINES[regime, preferred][0])
+        for regime, metric in zip(("paper", "retrained"), metrics, strict=True):
+            cut = rows[(rows["regime"] == regime) & (rows["metric"] == metric)]
+            mean = cut.pivot_table("value", "alpha", "beta").reindex(index=alphas, columns=betas)
+            maps.append(mean.to_numpy())  # (A, B)
+            labels.append(_LINES[regime, metric][0])
         low, high = np.nanmin(maps), np.nanmax(maps)
         for axes, values, label in zip(line, maps, labels, strict=True):
             shown = axes.imshow(values, origin="lower", cmap="cividis", vmin=low, vmax=high, aspect="auto")
@@ -112,8 +101,7 @@ def tradeoff_maps(rows: pd.DataFrame) -> Picture:
                     ink = "white" if value < (low + high) / 2 else "black"
                     axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=10, color=ink)
             axes.set_title(_two_lines(label), fontsize=11)
-            measured = values[np.isfinite(values)]
-            parts.append(f"{label}: {measured.min():.2f} to {measured.max():.2f}" if len(measured) else f"{label}: not measured")
+            parts.append(f"{label}: {np.nanmin(values):.2f} to {np.nanmax(values):.2f}")
         figure.colorbar(shown, ax=line, label="AUC (0.5 is chance)", fraction=0.05)
         line[0].set_ylabel("α, weight of the task")
         line[0].set_yticks(range(len(alphas)), [f"{a:g}" for a in alphas])
@@ -131,8 +119,8 @@ def tradeoff_front(
     """Leak against utility of every setting, in both regimes, with the Pareto front and the area that it dominates.
 
     What to read off it: how much of the paper regime's shaded area is left in the retrained regime. Up and to the left is better.
-    Squares are settings, lighter for larger beta; those on the front are joined, and have whiskers where there are intervals; the
-    star is Original.
+    Squares are settings, lighter for larger beta; those on the front are joined, with whiskers in the retrained regime; the star is
+    Original.
 
     Args:
         settings: one row a setting and regime, with the columns regime, alpha, beta (NaN: Original), leak, leak_low, leak_high, utility,
@@ -140,12 +128,11 @@ def tradeoff_front(
         reference: (leak, utility) of the worst that can be had, where the area ends.
         marked: (alpha, beta) of a setting to ring, such as the recommended one.
     """
-    regimes = [regime for regime in ("paper", "retrained") if (settings.loc[settings["alpha"].notna(), "regime"] == regime).any()]
-    figure = empty_picture(4.9 * len(regimes) + 1.2, 5.2)
-    all_axes = np.atleast_1d(figure.subplots(1, len(regimes), sharex=True, sharey=True))
+    figure = empty_picture(11.0, 5.2)
+    all_axes = figure.subplots(1, 2, sharex=True, sharey=True)
     most = settings["beta"].max() or 1.0
-    parts, shown = [], None
-    for axes, regime in zip(all_axes, regimes, strict=True):
+    parts = []
+    for axes, regime in zip(all_axes, ("paper", "retrained"), strict=True):
         rows = settings[settings["regime"] == regime]
         tried, original = rows[rows["alpha"].notna()], rows[rows["alpha"].isna()]
         front = tried[tried["front"].astype(bool)].sort_values(["leak", "utility"])
@@ -154,18 +141,12 @@ def tradeoff_front(
         axes.step(np.append(x, reference[0]), np.append(y, y[-1]), where="post", color=BLUE, linewidth=1.5, label="Pareto front")
         look = {"c": tried["beta"], "cmap": "cividis", "vmin": 0, "vmax": most, "edgecolors": "#444444", "linewidths": 0.8}
         shown = axes.scatter(tried["leak"], tried["utility"], s=42, marker="s", zorder=3, label="setting", **look)
-        whiskers = front.dropna(subset=["leak_low", "utility_low"])
-        if not whiskers.empty:
-            reach = {
-                name: np.maximum(0, [whiskers[name] - whiskers[f"{name}_low"], whiskers[f"{name}_high"] - whiskers[name]])
-                for name in ("leak", "utility")
-            }
-            look = {"fmt": "none", "ecolor": GREY, "elinewidth": 0.9, "zorder": 2}
-            axes.errorbar(whiskers["leak"], whiskers["utility"], yerr=reach["utility"], xerr=reach["leak"], **look)
-        if not original.empty:
-            axes.plot(original["leak"], original["utility"], "*", color=VERMILLION, markersize=15, zorder=4, label="Original")
-        ring = tried[np.isclose(tried["alpha"], marked[0]) & np.isclose(tried["beta"], marked[1])] if marked else tried[:0]
-        if not ring.empty:
+        if regime == "retrained":
+            xerr, yerr = (np.maximum(0, [front[f] - front[f"{f}_low"], front[f"{f}_high"] - front[f]]) for f in ("leak", "utility"))
+            axes.errorbar(front["leak"], front["utility"], yerr, xerr, fmt="none", ecolor=GREY, elinewidth=0.9, zorder=2)
+        axes.plot(original["leak"], original["utility"], "*", color=VERMILLION, markersize=15, zorder=4, label="Original")
+        if marked:
+            ring = tried[np.isclose(tried["alpha"], marked[0]) & np.isclose(tried["beta"], marked[1])]
             axes.plot(ring["leak"], ring["utility"], "o", color="none", markeredgecolor=BLACK, markersize=15, zorder=5, label="recommended")
         axes.plot(*reference, "x", color=BLACK, markersize=9, markeredgewidth=2, zorder=4, label="reference")
         chance_line(axes)

@@ -1,7 +1,5 @@
-"""Engines: where the jobs of a sweep are done.
-
-An engine knows nothing of sweeps. It takes a function, something that all jobs share, and jobs; it calls `work(shared, job)` for
-each of them, wherever it likes, and yields each job with its result, or with a `Failure`, as it finishes. It writes no files.
+"""An engine takes a function, something that all jobs share, and jobs; it calls `work(shared, job)` for each of them, wherever it likes,
+and yields each job with its result, or with a `Failure`, as it finishes. It knows nothing of sweeps, and writes no files.
 """
 
 from __future__ import annotations
@@ -32,13 +30,8 @@ class LocalEngine:
     """Worker processes of this machine, each with its share of the cores; with one worker, this process.
 
     The share does not depend on how many jobs are left: sums over more threads are rounded otherwise, and a resumed sweep shall
-    end with the same figures.
-
-    Args:
-        workers: how many jobs at once; None takes the number of cores.
-
-    Raises:
-        UserError: `workers` is not a whole number of at least 1.
+    end with the same figures. `workers` is how many jobs are done at once; None takes the number of cores. UserError where it is no
+    whole number of at least 1.
     """
 
     sees_folders = True

@@ -29,18 +29,10 @@ from ..machine.files import UserError, one_line
 Work = Callable[[Any, Any], Any]
 """Of what all jobs share, and of a job, to a result. A function of a module, so that other processes can import it."""
 
-_PARENT_ASKED = 0.5
-"""A worker looks so often, in seconds, whether its parent still lives."""
-
 
 @dataclass(frozen=True)
 class Failure:
-    """What stands in the place of the result of a job that could not be done.
-
-    Attributes:
-        reason: in one sentence.
-        details: the traceback, or "".
-    """
+    """What stands in the place of the result of a job that could not be done: why, in one sentence, and the traceback, or ""."""
 
     reason: str
     details: str = ""
@@ -73,9 +65,6 @@ def threads_limited(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-# --- what is sent -----------------------------------------------------------------------------------------------------
-
-
 class _Pickler(pickle.Pickler):
     """Sends the name of a memory-mapped file in the place of its content, where the file can be seen at the other end."""
 
@@ -90,12 +79,7 @@ class _Pickler(pickle.Pickler):
 
 
 def pack(value: Any, by_name: bool = True) -> tuple[list[str] | None, bytes, list[np.ndarray]]:
-    """What `unpack` makes `value` of again, in another process: where modules are, a pickle, and its arrays beside it.
-
-    Args:
-        value: anything that can be pickled.
-        by_name: the other process is on this machine.
-    """
+    """What `unpack` makes `value` of again, in another process (on this machine: `by_name`): sys.path, a pickle, its arrays beside it."""
     stream, buffers = io.BytesIO(), []
     pickler = _Pickler(stream, protocol=5, buffer_callback=buffers.append)
     pickler.by_name = by_name
@@ -111,20 +95,12 @@ def unpack(packed: tuple[list[str] | None, bytes, list[np.ndarray]]) -> Any:
     return pickle.loads(content, buffers=buffers)
 
 
-# --- the processes ----------------------------------------------------------------------------------------------------
-
-
 def in_processes(work: Work, shared: Any, jobs: Iterable[Any], workers: int, threads: int = 1) -> Iterator[tuple[Any, Any]]:
     """Yield (job, `work(shared, job)`) for each job, in the order of finishing; in the place of a result a `Failure`, and go on.
 
-    Closing the iterator, or an exception in its caller, ends all work that is under way; so does the death of this process.
-
-    Args:
-        work: what to do.
-        shared: sent to each process once; arrays that are memory-mapped files by their names.
-        jobs: drawn from no sooner than they can be started.
-        workers: processes, at least 1.
-        threads: of each.
+    Closing the iterator, or an exception in its caller, ends all work that is under way; so does the death of this process. `shared` is
+    sent to each of the `workers` processes once, arrays that are memory-mapped files by their names; jobs are drawn no sooner than they
+    can be started; each process has `threads`.
     """
     setup, jobs = pack((work, shared)), iter(jobs)
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)) | {"PYTHONSAFEPATH": "1"}
@@ -187,28 +163,23 @@ _setup: Any = None
 
 
 def _prepare(parent: int, setup: Any) -> None:
-    """In a new worker: before its first job."""
+    """In a new worker, before its first job: keep the setup, and look from now on whether the parent still lives."""
     global _setup
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(0)
+
     _setup = setup
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_PARENT_ASKED)
-    os._exit(0)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @functools.cache
-def _task() -> tuple[Work, Any]:
-    return unpack(_setup)
+def _task() -> Callable[[Any], Any]:
+    return functools.partial(*unpack(_setup))
 
 
 def _do(job: Any) -> Any:
-    """In a worker: what comes of a job."""
-
-    def attempt(_: None, job: Any) -> Any:
-        work, shared = _task()
-        return work(shared, job)
-
-    return outcome(attempt, None, job)
+    """In a worker: what comes of a job, or of unpacking what all share."""
+    return outcome(lambda task, job: task()(job), _task, job)

@@ -26,16 +26,9 @@ log = logging.getLogger(__name__)
 MAX_LOST = 3
 """So often one job may lose its worker before it counts as failed: the job itself may be what kills them."""
 
-REACHED_WITHIN = 5.0
-"""Seconds that a cluster has to answer."""
-
 
 def connect(address: str | None = None, workers: int | None = None) -> list[dict]:
-    """Connect this process to Ray, see `RayEngine`; the nodes, as `ray.nodes()` describes them.
-
-    It stays connected where it is already. A Ray that is started here ends with this process, and its workers at once even when that is
-    killed (SIGKILL), though two idle agents of Ray then stay for a while.
-    """
+    """Connect this process to Ray, see `RayEngine`, or leave it connected as it is; the nodes, as `ray.nodes()` describes them."""
     try:
         import ray
     except ImportError as error:
@@ -62,7 +55,7 @@ def _start(ray: Any, address: str, workers: int | None) -> None:
         if not colon or not host or "/" in host or not port.isdecimal():
             raise UserError(f"{address!r} is no address of a Ray cluster: give host:port of its head node, as 10.0.0.1:6379, or auto.")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
         except (OSError, OverflowError) as error:  # Ray itself would try for a minute
             raise UserError(f"No Ray cluster answers at {address} ({error}). Is it running, and is that its head node?") from error
     before = signal.getsignal(signal.SIGTERM)
@@ -160,6 +153,5 @@ def _do(name: str, setup: tuple, threads: int, job: tuple) -> Any:
     if _held[0] != name:
         _held = ("", None)  # the old one goes before the new one comes
         _held = (name, unpack(setup))
-    work, shared = _held[1]
     with threads_limited(threads):
-        return outcome(work, shared, unpack(job))
+        return outcome(*_held[1], unpack(job))

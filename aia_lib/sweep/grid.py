@@ -31,7 +31,7 @@ def parse_range(text: str) -> tuple[float, ...]:
             below the start, or there are more than `MAX_WEIGHTS` values.
     """
     form = "write start:stop:step as 0:1:0.1, a list as 0,0.5,1, or one number"
-    if not isinstance(text, str) or not text.strip():
+    if not text.strip():
         raise UserError(f"A range of weights must not be empty: {form}.")
     try:
         numbers = [float(part) for part in text.split(":" if ":" in text else ",")]

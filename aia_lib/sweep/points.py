@@ -50,23 +50,18 @@ class Job:
 
     @property
     def point(self) -> Point:
-        """The only point, or the first."""
+        """The only point, or the first; its seed is that of all."""
         return self.points[0]
-
-    @property
-    def seed(self) -> int:
-        """Of all points."""
-        return self.point.seed
 
 
 def train_shared(shared: Shared, job: Job) -> Original:
     """What all points of one seed start from: auto-encoder, adversary, Siamese network; stages 1 to 3."""
-    return Original(shared.config.profile, job.seed, shared.device).fit(shared.train, folder=job.folder, progress=False)
+    return Original(shared.config.profile, job.point.seed, shared.device).fit(shared.train, folder=job.folder, progress=False)
 
 
 def train_stack(shared: Shared, job: Job) -> list[AIA]:
     """Stage 4 of several points as one program, without their audits; AIA\\T's Siamese networks afterwards, as `AIA.fit` does."""
-    profile, train, seed = shared.config.profile, shared.train, job.seed
+    profile, train, seed = shared.config.profile, shared.train, job.point.seed
     made = [AIA(profile, seed, shared.device, alpha=point.alpha, beta=point.beta) for point in job.points]
     configs = [method.profile.finetune for method in made]
     stacked, history = finetune_stack(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,10 +28,8 @@ TABLE, REPORT, FAILED = "sweep.parquet", "report.json", "failed.json"
 COLUMNS = ("method", "alpha", "beta", "seed", "regime", "metric", "value", "low", "high")
 """Of the tidy table. alpha and beta are NaN for Original; low and high, a 95 % interval over people, are NaN where there is none."""
 
-CHART = {("paper", "leak_auc"), ("paper", "utility_auc"), ("retrained", "leak_auc"), ("retrained", "utility_auc_same")}
-"""What the figures show. The paper's impostors are drawn freely; a fresh verifier's carry the person's own label."""
-
 UTILITY = {"paper": "utility_auc", "retrained": "utility_auc_same"}
+"""What the figures show beside "leak_auc". The paper's impostors are drawn freely; a fresh verifier's carry the person's own label."""
 
 _PAPER_NAMES = {  # the audit's name for a figure of the co-trained adversary -> the table's, the same in both regimes
     "privacy_auc": "leak_auc",
@@ -52,8 +51,7 @@ def tidy(point: Point, audit: AuditReport) -> pd.DataFrame:
     chosen = [("leak_auc_val", "attackers_val"), ("utility_auc_val", "verifiers_val")]  # what val said of the ones that it chose
     more = [{"regime": "retrained", "metric": name, "value": max(audit.retrained[key].values())} for name, key in chosen]
     frame = pd.concat([frame.drop(columns="sd"), pd.DataFrame(more)], ignore_index=True)
-    weights = {"alpha": np.nan if point.alpha is None else point.alpha, "beta": np.nan if point.beta is None else point.beta}
-    frame = frame.assign(method=point.method, seed=point.seed, **weights)
+    frame = frame.assign(method=point.method, seed=point.seed, alpha=point.alpha, beta=point.beta)
     return frame.astype({"alpha": float, "beta": float, "seed": "int64", "value": float, "low": float, "high": float})[list(COLUMNS)]
 
 
@@ -106,8 +104,8 @@ class SweepResult:
 
     def chart(self) -> pd.DataFrame:
         """The rows of the table that the figures show, without Original's."""
-        pairs = pd.MultiIndex.from_frame(self.table[["regime", "metric"]])
-        return self.table[pairs.isin(list(CHART)) & self.table["alpha"].notna()]
+        metric, utility = self.table["metric"], self.table["regime"].map(UTILITY)
+        return self.table[utility.notna() & ((metric == utility) | (metric == "leak_auc")) & self.table["alpha"].notna()]
 
     def settings(self, regime: str = "retrained", original: bool = False) -> pd.DataFrame:
         """One row a setting: means over seeds on test, their 95 % intervals over people, what val said, and whether it is on the front.
@@ -137,22 +135,19 @@ class SweepResult:
         frame.loc[tried, "front"] = pareto_front(frame.loc[tried, "leak"], frame.loc[tried, "utility"])
         return frame if original else frame[tried].reset_index(drop=True)
 
-    def hypervolume(self, regime: str = "retrained", reference: tuple[float, float] = REFERENCE) -> float:
+    def hypervolume(self, regime: str = "retrained") -> float:
         """The hypervolume of the settings' means over seeds; see `tradeoff.hypervolume`."""
         frame = self.settings(regime)
-        return hypervolume(frame["leak"], frame["utility"], reference)
+        return hypervolume(frame["leak"], frame["utility"])
 
-    def hypervolumes(self, regime: str = "retrained", reference: tuple[float, float] = REFERENCE) -> dict[int, float]:
+    def hypervolumes(self, regime: str = "retrained") -> dict[int, float]:
         """The hypervolume of each seed by itself, which says how far chance moves it.
 
         It is mostly larger than that of the means, without merit: the front of one seed picks that seed's lucky points.
         """
-        result = {}
         cut = self.table[(self.table["regime"] == regime) & self.table["alpha"].notna()]
-        for seed, rows in cut.groupby("seed"):
-            wide = rows.pivot(index=["alpha", "beta"], columns="metric", values="value")
-            result[int(seed)] = hypervolume(wide["leak_auc"], wide[UTILITY[regime]], reference)
-        return result
+        wide = cut.pivot(index=["seed", "alpha", "beta"], columns="metric", values="value")
+        return {int(seed): hypervolume(rows["leak_auc"], rows[UTILITY[regime]]) for seed, rows in wide.groupby("seed")}
 
     def recommend(self, max_leak: float = 0.6) -> Recommendation:
         """The setting with the most utility that leaks at most `max_leak`; see `tradeoff.recommend`."""
@@ -164,16 +159,14 @@ class SweepResult:
         Args:
             max_leak: mark in the front the setting that is recommended for it.
         """
-        pictures = {}
-        chart, (alpha, beta) = self.chart(), self.held
-        cuts = ("alpha", alpha, "beta"), ("beta", beta, "alpha")  # of Fig. 2a and 2b
-        if any(chart.loc[np.isclose(chart[held], at), varied].nunique() > 1 for held, at, varied in cuts):
-            pictures["figure-2"] = tradeoff_plots.tradeoff_curve(chart, alpha, beta)
+        pictures, chart = {}, self.chart()
+        with contextlib.suppress(UserError):  # neither weight varies while the other is held
+            pictures["figure-2"] = tradeoff_plots.tradeoff_curve(chart, *self.held)
         if min(chart["alpha"].nunique(), chart["beta"].nunique()) > 1 and self.report["settings"]["grid"] == "full":
             pictures["maps"] = tradeoff_plots.tradeoff_maps(chart)
         both = pd.concat([self.settings(regime, original=True).assign(regime=regime) for regime in UTILITY], ignore_index=True)
         choice = None if max_leak is None else self.recommend(max_leak)
-        marked = (choice.alpha, choice.beta) if choice is not None and choice.met else None
+        marked = (choice.alpha, choice.beta) if choice and choice.met else None
         pictures["front"] = tradeoff_plots.tradeoff_front(both, REFERENCE, marked)
         return pictures
 
@@ -181,12 +174,9 @@ class SweepResult:
         """The settings and what they are worth, as Markdown: the content of table.md."""
         head = ["Setting", "Paper regime: leak ↓", "Paper regime: utility ↑", "Retrained: leak ↓", "Retrained: utility ↑", "On the front"]
         rows = []
-        paper = self.settings("paper", original=True).set_index("setting")
-        for row in self.settings(original=True).to_dict("records"):
-            pair = paper.loc[row["setting"]]
-            leak = ledger.with_interval(row["leak"], (row["leak_low"], row["leak_high"]))
-            utility = ledger.with_interval(row["utility"], (row["utility_low"], row["utility_high"]))
-            rows.append([row["setting"], f"{pair['leak']:.3f}", f"{pair['utility']:.3f}", leak, utility, "yes" if row["front"] else ""])
+        for paper, row in zip(*(self.settings(regime, original=True).to_dict("records") for regime in UTILITY), strict=True):
+            fresh = [ledger.with_interval(row[name], (row[f"{name}_low"], row[f"{name}_high"])) for name in ("leak", "utility")]
+            rows.append([row["setting"], f"{paper['leak']:.3f}", f"{paper['utility']:.3f}", *fresh, "yes" if row["front"] else ""])
         seeds = ", ".join(map(str, self.report["provenance"]["seeds"]))
         note = (
             "AUC, means over seeds; 0.5 is chance. Paper regime: the co-trained adversary and Siamese network, impostors drawn freely. "
@@ -200,21 +190,12 @@ class SweepResult:
         shown = ", ".join(f"{regime} regime {self.hypervolume(regime):.4f}" for regime in UTILITY)
         return f"Hypervolume over the reference leak {REFERENCE[0]:g}, utility {REFERENCE[1]:g} (0.25 is perfect): {shown}."
 
-    def __repr__(self) -> str:
-        count = len(self.table[["alpha", "beta"]].dropna().drop_duplicates())
-        return f"SweepResult({count} settings, seeds {self.report['provenance']['seeds']}, {len(self.failed)} points failed, {self.folder})"
 
-
-def recorded(root: str | Path | None = None) -> dict[str, SweepResult]:
-    """The recorded sweeps by name, which the book's tables and figures of sweeps are drawn from.
-
-    A recorded sweep is a folder of that name in the folder `sweeps`, with the table and the report that `run_sweep` wrote.
-
-    Args:
-        root: the folder of the recorded runs; None takes `ledger.results_root()`, a checkout's or the installed package's.
+def recorded() -> dict[str, SweepResult]:
+    """The recorded sweeps by name: the folders in `ledger.results_root()`/sweeps, each with the table and the report of a `run_sweep`.
 
     Raises:
         UserError: a file of one of them is damaged or missing.
     """
-    folder = (ledger.results_root() if root is None else Path(root)) / "sweeps"
-    return {path.parent.name: SweepResult.load(path.parent) for path in sorted(folder.glob(f"*/{TABLE}"))}
+    places = sorted((ledger.results_root() / "sweeps").glob(f"*/{TABLE}"))
+    return {path.parent.name: SweepResult.load(path.parent) for path in places}

@@ -27,9 +27,9 @@ from tqdm.auto import tqdm
 from ..anonymizers import Original
 from ..audit import AuditReport, enough_people
 from ..config import as_dict
-from ..faces import Faces, with_attribute
+from ..faces import Faces
 from ..machine.device import pick_device
-from ..machine.files import UserError, whole_number, write_json
+from ..machine.files import UserError, whole_number, with_interval, write_json
 from ..machine.workfolder import WorkFolder
 from ..report import ledger
 from ..saving import load_anonymizer
@@ -40,9 +40,6 @@ from .grid import Point, SweepConfig
 from .points import Job, Shared, measure_point, train_shared, train_stack
 from .result import FAILED, SweepResult, tidy
 
-STACK = 24
-"""Points that a GPU trains as one program, where nobody says: a whole cross of the paper's Fig. 2."""
-
 
 def run_sweep(
     faces: Faces,
@@ -51,7 +48,6 @@ def run_sweep(
     *,
     engine: str | Engine = "local",
     stack: int | None = None,
-    attribute: str | None = None,
     device: torch.device | None = None,
     progress: bool = True,
     command: Sequence[str] = ("aia_lib.sweep.run_sweep",),
@@ -67,9 +63,8 @@ def run_sweep(
         config: what to try; None takes `SweepConfig()`.
         out: the folder; made if needed.
         engine: a name of `ENGINES`, or an engine.
-        stack: fine-tune so many points as one program; 1 trains each by itself. None takes `STACK` on a GPU, and 1 on a
-            CPU, where a stack is slower than processes side by side (`python -m benchmarks sweep`).
-        attribute: the private one; None takes the faces' own.
+        stack: fine-tune so many points as one program; 1 trains each by itself. None takes 24 on a GPU, a whole cross of the paper's
+            Fig. 2, and 1 on a CPU, where a stack is slower than processes side by side (`python -m benchmarks sweep`).
         device: of the networks of the method; None takes the best there is.
         progress: show a progress bar.
         command: how the sweep was called, for its provenance.
@@ -86,7 +81,6 @@ def run_sweep(
     engine = get_engine(engine) if isinstance(engine, str) else engine
     if stack is not None:
         whole_number("stack", stack)
-    faces = with_attribute(faces, attribute)
     config = dataclasses.replace(config, profile=dataclasses.replace(config.profile, size=faces.size))
     enough_people(faces.split())
     device = device or pick_device()
@@ -94,7 +88,7 @@ def run_sweep(
     settings = {"faces": faces.fingerprint, "split_seed": faces.split_seed, "attribute": faces.attribute, **as_dict(config.profile)}
     with folder.writing(settings):
         session = _Session(Shared(faces, config, device), folder, engine, say)
-        session.work(stack or (STACK if device.type == "cuda" else 1), progress)
+        session.work(stack or (24 if device.type == "cuda" else 1), progress)
         return session.result(command)
 
 
@@ -143,8 +137,6 @@ class _Session:
         shutil.rmtree(self.out / "unfinished" / name, ignore_errors=True)
         self.folder.note()
 
-    # The three kinds of jobs ------------------------------------------------------------------------------------------
-
     def _train_starts(self, seeds: Sequence[int]) -> dict[int, Original]:
         """Seed -> the fitted Original, for those seeds where it could be trained."""
         places = {seed: self.out / f"seed-{seed}" / "Original" for seed in seeds}
@@ -154,13 +146,14 @@ class _Session:
             self._say(f"training what all points start from: seed {', '.join(map(str, missing))}")
         with self._results(train_shared, jobs, len(self.shared.config.seeds)) as results:
             for job, result in results:
+                seed = job.point.seed
                 if isinstance(result, Failure):
-                    self._say(f"seed {job.seed}: FAILED: {result.reason}")
-                    del places[job.seed]
-                    self.failed |= {point: result for point in self.points if point.seed == job.seed and not self._file(point).exists()}
+                    self._say(f"seed {seed}: FAILED: {result.reason}")
+                    del places[seed]
+                    self.failed |= {point: result for point in self.points if point.seed == seed and not self._file(point).exists()}
                 else:
-                    result.save(places[job.seed])
-                    self._finished(f"seed-{job.seed}")
+                    result.save(places[seed])
+                    self._finished(f"seed-{seed}")
         return {seed: load_anonymizer(place, self.shared.device) for seed, place in places.items()}
 
     def _train_stacks(self, points: Sequence[Point], starts: dict[int, Original], stack: int) -> None:
@@ -178,7 +171,7 @@ class _Session:
                 for point, method in zip(job.points, result, strict=True):
                     method.save(self._trained(point).parent)
                 self._finished(f"stack-{job.point.name}")
-                self._say(f"seed {job.seed}: {len(job.points)} points trained as one program")
+                self._say(f"seed {job.point.seed}: {len(job.points)} points trained as one program")
 
     def _measure(self, points: Sequence[Point], starts: dict[int, Original], bar: tqdm) -> None:
         """Train what is not trained, audit, and keep each audit as it comes."""
@@ -194,54 +187,40 @@ class _Session:
             for job, result in results:
                 if isinstance(result, Failure):
                     self.failed[job.point] = result
-                    self._say(f"{job.seed:>4}  {job.point.setting:<24}  FAILED: {result.reason}")
+                    self._say(f"{job.point.seed:>4}  {job.point.setting:<24}  FAILED: {result.reason}")
                 else:
                     result.save(self._file(job.point))
                     self._finished(job.point.name)
-                    self._say(_row(job.point, result))
+                    paper, retrained = result.paper, result.retrained
+                    figures = f"{paper['privacy_auc']:>11.3f}  {paper['utility_auc']:>7.3f}  "
+                    figures += (
+                        f"{with_interval(retrained['leak_auc'], retrained['leak_auc_ci']):>30}  {retrained['utility_auc_same']:>7.3f}"
+                    )
+                    self._say(f"{job.point.seed:>4}  {job.point.setting:<24}  {figures}")
                 bar.update()
-
-    # The result -------------------------------------------------------------------------------------------------------
 
     def result(self, command: Sequence[str]) -> SweepResult:
         """Table, report and figures of all finished points, written into the folder."""
         audits = {point: AuditReport.load(self._file(point)) for point in self.points if self._file(point).exists()}
+        (self.out / FAILED).unlink(missing_ok=True)
         if self.failed:
             write_json(self.out / FAILED, {str(point): dataclasses.asdict(failure) for point, failure in self.failed.items()})
-        else:
-            (self.out / FAILED).unlink(missing_ok=True)
         if not any(point.alpha is not None for point in audits):
             reason = next(iter(self.failed.values())).reason
             raise UserError(f"No point of the sweep could be finished. The first reason: {reason}")
         table = pd.concat([tidy(point, audit) for point, audit in audits.items()], ignore_index=True)
         methods = {}
-        for setting in dict.fromkeys(point.setting for point in audits):
-            its = {point: audit for point, audit in audits.items() if point.setting == setting}
-            first = next(iter(its))
-            methods[setting] = {**AuditReport.merge(list(its.values())).to_dict(), "alpha": first.alpha, "beta": first.beta}
+        for setting, point in {point.setting: point for point in audits}.items():
+            its = [audit for other, audit in audits.items() if other.setting == setting]
+            methods[setting] = {**AuditReport.merge(its).to_dict(), "alpha": point.alpha, "beta": point.beta}
         faces, config = self.shared.faces, self.shared.config
         grid = {"alpha": list(config.alpha), "beta": list(config.beta), "grid": config.grid}
-        device = self.shared.device
-        origin = ledger.provenance(list(command), list(config.seeds), ledger.described(faces), self.folder.seconds, device)
-        report = {
-            "provenance": origin,
-            "settings": {"attribute": faces.attribute, **grid, **as_dict(config.profile)},
-            "methods": methods,
-        }
-        failed = {str(point): failure.reason for point, failure in self.failed.items()}
-        result = SweepResult(self.out, table, ledger.validated(report), failed)
+        settings = {"attribute": faces.attribute, **grid, **as_dict(config.profile)}
+        origin = ledger.provenance(command, config.seeds, ledger.described(faces), self.folder.seconds, self.shared.device)
+        report = ledger.validated({"provenance": origin, "settings": settings, "methods": methods})
+        result = SweepResult(self.out, table, report, {str(point): failure.reason for point, failure in self.failed.items()})
         result.save()
         with contextlib.suppress(OSError):  # not empty: of points that failed
             (self.out / "unfinished").rmdir()
         self.folder.note()
         return result
-
-
-def _row(point: Point, audit: AuditReport) -> str:
-    """The line of a point in the live table."""
-    paper, retrained = audit.paper, audit.retrained
-    low, high = retrained["leak_auc_ci"]
-    return (
-        f"{point.seed:>4}  {point.setting:<24}  {paper['privacy_auc']:>11.3f}  {paper['utility_auc']:>7.3f}  "
-        f"{retrained['leak_auc']:>15.3f} [{low:.3f}, {high:.3f}]  {retrained['utility_auc_same']:>7.3f}"
-    )

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -27,9 +26,6 @@ from ..training import FinetuneStep, finetune
 
 WEIGHTS = ("alpha", "beta", "gamma")
 """What may differ within a stack."""
-
-WARM_STEPS = 3
-"""Steps before a GPU's step is recorded as a graph: kernels are chosen, memory is taken, Adam's moments are made."""
 
 
 def finetune_stack(
@@ -63,13 +59,18 @@ def finetune_stack(
     Raises:
         UserError: there are no settings, or they differ in something else.
     """
-    config = _common(configs)
+    if not configs:
+        raise UserError("There is no setting to fine-tune.")
+    for field in dataclasses.fields(FinetuneConfig):
+        first, *others = dict.fromkeys(getattr(config, field.name) for config in configs)
+        if others and field.name not in WEIGHTS:
+            raise UserError(
+                f"Points that are trained together must share {field.name}; it is {first!r} for one and {others[0]!r} for another."
+            )
     stacks = {name: Stacked(module, len(configs), per_point=name != "encoder") for name, module in start.modules().items()}
-    take = StackedStep(*stacks.values(), configs, adversary_config, siamese_config)
-    # The name seeds the batches: that of AIA.fit.
-    history = finetune(
-        faces, *stacks.values(), config, adversary_config, siamese_config, seed=seed, folder=folder, progress=progress, take=take
-    )
+    take = StackedStep(stacks.values(), configs, adversary_config, siamese_config)
+    settings = configs[0], adversary_config, siamese_config
+    history = finetune(faces, *stacks.values(), *settings, seed=seed, folder=folder, progress=progress, take=take)
     points = [copy.deepcopy(start) for _ in configs]
     for index, networks in enumerate(points):
         for name, module in networks.modules().items():
@@ -104,75 +105,25 @@ class Stacked(nn.Module):
 
 
 class StackedStep(FinetuneStep):
-    """`training.FinetuneStep` of P settings that differ in the weights of Eq. 8, on networks that are `Stacked`.
-
-    On CUDA it is recorded as a graph: after `WARM_STEPS` that run as they are it is replayed. A step of small networks is hundreds of
-    kernels of microseconds; to launch them one by one takes longer than to run them.
-    """
-
-    capturable = True
+    """`training.FinetuneStep` of P settings that differ in the weights of Eq. 8, on networks that are `Stacked`."""
 
     def __init__(
         self,
-        encoder: Stacked,
-        decoder: Stacked,
-        adversary: Stacked,
-        siamese: Stacked,
+        networks: Iterable[Stacked],
         configs: Sequence[FinetuneConfig],
         adversary_config: AdversaryConfig,
         siamese_config: SiameseConfig,
     ) -> None:
         most = max(configs, key=lambda config: config.alpha)  # the Siamese takes part where it does for one point
-        super().__init__(encoder, decoder, adversary, siamese, most, adversary_config, siamese_config)
+        super().__init__(*networks, most, adversary_config, siamese_config)
         self.weights = tuple(torch.tensor([getattr(config, name) for config in configs], device=self.device) for name in WEIGHTS)  # (P,)
         rates = [adversary_config.learning_rate, siamese_config.learning_rate]
         self.settings |= {"stack": [as_dict(config) for config in configs], "rates": rates}
-        self.steps, self.graph, self.possible = 0, None, self.device.type == "cuda"
 
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         """The step of all points on one batch; returns means over the points."""
-        self.steps += 1
-        if not self.possible:
-            return self._step(*inputs)
-        if self.steps <= WARM_STEPS:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                outputs = self._step(*inputs)
-            torch.cuda.current_stream().wait_stream(side)
-            return outputs
-        if self.graph is None:
-            self.inputs, graph = [value.clone() for value in inputs], torch.cuda.CUDAGraph()
-            try:
-                with torch.cuda.graph(graph):
-                    self.outputs = self._step(*self.inputs)
-            except RuntimeError as error:  # recording does nothing, so nothing is lost but speed
-                warnings.warn(f"the step cannot be recorded as a CUDA graph and runs kernel by kernel: {error}", stacklevel=2)
-                self.possible = False
-                return self._step(*inputs)
-            self.graph = graph
-        for slot, value in zip(self.inputs, inputs, strict=True):
-            slot.copy_(value)
-        self.graph.replay()
-        return self.outputs
-
-    def _step(self, *inputs: Tensor) -> dict[str, Tensor]:
         return {name: value.detach().mean() for name, value in super().__call__(*inputs).items()}
 
     def each(self, loss: Callable[..., Tensor], *values: Tensor) -> Tensor:
         """The loss of each point, (P,)."""
         return vmap(loss)(*values)
-
-
-def _common(configs: Sequence[FinetuneConfig]) -> FinetuneConfig:
-    """The settings that all points share; UserError where they differ in more than the weights of Eq. 8."""
-    if not configs:
-        raise UserError("There is no setting to fine-tune.")
-    for config in configs[1:]:
-        for field in dataclasses.fields(config):
-            first, other = getattr(configs[0], field.name), getattr(config, field.name)
-            if field.name not in WEIGHTS and first != other:
-                raise UserError(
-                    f"Points that are trained together must share {field.name}; it is {first!r} for one and {other!r} for another."
-                )
-    return configs[0]

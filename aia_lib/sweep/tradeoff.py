@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 REFERENCE = (1.0, 0.5)
 """The worst that can be had, as (leak, utility): the attribute is read off every face, and no two people are told apart."""
 
-CHANCE = 0.5
-
 
 def pareto_front(leak: ArrayLike, utility: ArrayLike) -> np.ndarray:
     """Which of N settings no other one beats: with no more leak and no less utility, and better in one of them. Bool (N,).
@@ -45,7 +43,7 @@ def hypervolume(leak: ArrayLike, utility: ArrayLike, reference: tuple[float, flo
     leak, utility = _checked(leak, utility)
     worst_leak, reached = reference
     area = 0.0
-    for x, y in sorted(zip(np.maximum(leak, CHANCE), utility, strict=True), key=lambda point: (point[0], -point[1])):
+    for x, y in sorted(zip(np.maximum(leak, 0.5), utility, strict=True), key=lambda point: (point[0], -point[1])):
         if y > reached and x < worst_leak:
             area += (worst_leak - x) * (y - reached)
             reached = y
@@ -93,12 +91,10 @@ class Recommendation:
                 f"No setting leaks at most {self.max_leak:g} (worst fresh attacker, on val). Nearest is {figures}. "
                 "Try larger weights of the adversary, or another method."
             )
-        remark = ""
+        text = f"The most utility for a leak of at most {self.max_leak:g}: {figures}."
         if self.leak > self.max_leak:
-            remark = f" That is above {self.max_leak:g}: settings are chosen on val, where it leaks {self.leak_val:.3f}."
-        elif self.leak_interval[1] > self.max_leak:
-            remark = f" Its interval reaches beyond {self.max_leak:g}."
-        return f"The most utility for a leak of at most {self.max_leak:g}: {figures}.{remark}"
+            return f"{text} That is above {self.max_leak:g}: settings are chosen on val, where it leaks {self.leak_val:.3f}."
+        return text + (f" Its interval reaches beyond {self.max_leak:g}." if self.leak_interval[1] > self.max_leak else "")
 
 
 def check_max_leak(max_leak: float) -> None:
@@ -114,16 +110,13 @@ def recommend(settings: pd.DataFrame, max_leak: float) -> Recommendation:
     figures on test.
 
     Args:
-        settings: `SweepResult.settings()`: its columns setting, alpha, beta, leak, leak_low, leak_high, utility, utility_low,
-            utility_high, leak_val, utility_val.
+        settings: `SweepResult.settings()`; one at least.
         max_leak: AUC in (0, 1].
 
     Raises:
-        UserError: `max_leak` is out of its range, or there are no settings.
+        UserError: `max_leak` is out of its range.
     """
     check_max_leak(max_leak)
-    if settings.empty:
-        raise UserError("There is no setting to recommend: no point has been finished.")
     allowed = settings[settings["leak_val"] <= max_leak]
     ranked = settings.sort_values("leak_val") if allowed.empty else allowed.sort_values("utility_val", ascending=False)
     best = ranked.iloc[0]

@@ -117,7 +117,7 @@ def test_what_has_not_changed_is_not_executed_again(book, tmp_path, capsys):
 def test_writing_records_figures_with_their_origin(book):
     book("00_new.ipynb", COMPARE.format("00", 0.84))
     assert chapters.main(["run", "--write", "00"]) == 0
-    record = ledger.chapter_record("00", book.folders["results"])
+    record = ledger.side_record("chapters", "00", book.folders["results"])
     assert record["figures"] == {"leak": 0.84} and record["profile"] == "book"
     assert record["provenance"]["command"] == "python tools/chapters.py run --write 00" and record["provenance"]["versions"]["torch"]
     shown = outputs(book.folders["notebooks"] / "00_new.ipynb")[0].data
@@ -154,7 +154,7 @@ def test_the_site_needs_executed_chapters(book):
 def test_the_committed_chapters_show_the_recorded_figures(path):
     shown = chapters.figures(nbformat.read(path, as_version=4))
     assert shown is not None, "the chapter compares no figures"
-    left, record = shown[FIGURES], ledger.chapter_record(path.stem[:2], ROOT / "results")
+    left, record = shown[FIGURES], ledger.side_record("chapters", path.stem[:2], ROOT / "results")
     assert left["chapter"] == path.stem[:2] and len(left["figures"]) >= 4
     assert left["figures"] == record["figures"] and left["profile"] == record["profile"] == "book"
     assert record["provenance"]["device"] and record["provenance"]["seconds"] > 0
@@ -187,5 +187,5 @@ def test_the_stated_time_is_the_recorded_one(path):
     told = stated(" ".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"))
     assert told, "the header does not say how long the chapter runs on two CPU cores"
     how, seconds = told
-    taken = ledger.chapter_record(path.stem[:2], ROOT / "results")["provenance"]["seconds"]
+    taken = ledger.side_record("chapters", path.stem[:2], ROOT / "results")["provenance"]["seconds"]
     assert taken < seconds if how == "less than" else abs(taken - seconds) <= 30, f"the header says {seconds:.0f} s, it took {taken:.0f} s"

@@ -124,14 +124,14 @@ def test_links_lead_somewhere(made):
     ],
 )
 def test_directives_and_roles_in_plain_words(text, plain):
-    assert classroom.plain(text, BOOKS, "https://x/blob/main") == plain
+    assert classroom.without_myst(text, BOOKS, "https://x/blob/main") == plain
 
 
 def test_citations_in_words():
-    assert re.match(r"\[?Roy & Boddeti \(2019\)", classroom.plain("{cite:t}`roy2019mitigating` say", BOOKS, ""))
+    assert re.match(r"\[?Roy & Boddeti \(2019\)", classroom.without_myst("{cite:t}`roy2019mitigating` say", BOOKS, ""))
     assert re.search(
         r"\(\[?Roy & Boddeti 2019.*; \[?Elazar & Goldberg 2018",
-        classroom.plain("x {cite:p}`roy2019mitigating,elazar2018adversarial`", BOOKS, ""),
+        classroom.without_myst("x {cite:p}`roy2019mitigating,elazar2018adversarial`", BOOKS, ""),
     )
 
 
@@ -141,7 +141,7 @@ def test_citations_in_words():
 )
 def test_what_it_does_not_know_is_named(text, word):
     with pytest.raises(UserError, match=word):
-        classroom.plain(text, BOOKS, "")
+        classroom.without_myst(text, BOOKS, "")
 
 
 def test_a_solution_must_be_closed():

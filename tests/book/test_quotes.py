@@ -84,11 +84,11 @@ def test_a_wrong_number_a_missing_key_and_unknown_keys_fail():
 def test_formulas_of_keys_are_those_of_the_glossary():
     rows, report = ledger.PAPER_TABLE1["celeba"], ledger.load("celeba10k-64")
     lost = rows["Original"]["utility_accuracy"] - rows["AIA"]["utility_accuracy"]
-    assert quotes.resolve("paper · celeba · AIA · utility_paid") == pytest.approx(lost / (rows["Original"]["utility_accuracy"] - 0.5))
-    assert quotes.resolve("celeba10k-64 · AIA · leak_removed · %") == 100 * ledger.leak_removed(report, "AIA")
+    assert quotes.number_at("paper · celeba · AIA · utility_paid") == pytest.approx(lost / (rows["Original"]["utility_accuracy"] - 0.5))
+    assert quotes.number_at("celeba10k-64 · AIA · leak_removed · %") == 100 * ledger.leak_removed(report, "AIA")
     recorded = json.loads((ledger.results_root() / "chapters" / "05.json").read_text(encoding="utf-8"))["figures"]
     for name, value in recorded.items():  # names with commas and dots are names
-        assert quotes.resolve(f"chapters/05 · {name}") == value
+        assert quotes.number_at(f"chapters/05 · {name}") == value
 
 
 def test_where_prose_says_that_intervals_overlap_they_do():
