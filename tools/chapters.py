@@ -119,7 +119,7 @@ def figures(notebook: nbformat.NotebookNode) -> dict | None:
     return found[-1] if found else None
 
 
-def from_record(left: dict) -> list[str]:
+def kept_from(left: dict) -> list[str]:
     """How a chapter's figures differ from the recorded ones, a sentence each; empty where they agree or were recorded in another profile.
 
     Raises:
@@ -179,7 +179,7 @@ def chapter(path: Path, of_library: str, write: bool, threads: int | None) -> fl
             write_text(path, nbformat.writes(notebook) + "\n")
         notebook.metadata["aia"] = {"fingerprint": mark, "seconds": round(took, 1)}
         write_text(out, nbformat.writes(notebook) + "\n")
-        wrong = [] if left is None else from_record(left)
+        wrong = [] if left is None else kept_from(left)
         if wrong:
             raise UserError("\n    ".join(["its figures are not those recorded:", *wrong]))
         said = "" if left is None else f"; {len(left['figures'])} figures agree with those recorded"

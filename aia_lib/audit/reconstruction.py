@@ -142,9 +142,9 @@ def rebuild(
     refused = ""
     if callable(decode):
         try:
-            own = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
-            if (shape := own["val"].shape[2:]) == (size, size):
-                made["its own decoder"] = own
+            decoded = {part: reconstruct(decode, released.sets[part].g, size).clip(0, 1) for part in ("val", "test")}
+            if (shape := decoded["val"].shape[2:]) == (size, size):
+                made["its own decoder"] = decoded
             else:
                 refused = f"its images are {shape[1]} x {shape[0]} pixels, the faces {size} x {size}"
         except UserError as error:
