@@ -12,6 +12,7 @@ import sys
 
 from aia_lib.anonymizers import Original
 from aia_lib.audit import DeepConfig, audit, group_rates, interaction_audit
+from aia_lib.audit.interaction import INTERACTION_ATTACKERS
 from aia_lib.config import AuditConfig, as_dict, get_profile
 from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA
@@ -39,10 +40,12 @@ def measure(
     Args:
         data, root, size, images: the faces; None takes all.
         config: the method; None takes `ablation.SHORT`.
-        audits: how long attackers and verifiers learn; None takes `ablation.QUICK`, with `READERS` as attackers.
+        audits: who attacks, and how long attackers and verifiers learn; None takes `ablation.QUICK`, with `READERS` as attackers, and
+            `INTERACTION_ATTACKERS` for several attributes together.
     """
     faces = load_faces(data, root, size=size, limit=images, progress=False)
     train, names = faces.split().train, ATTRIBUTES[data]
+    attackers = INTERACTION_ATTACKERS if audits is None else audits.attackers
     config, audits = config or SHORT, audits or dataclasses.replace(QUICK, attackers=READERS)
     original = Original(dataclasses.replace(get_profile(), size=size), seed=SEED).fit(train, progress=False)
     methods: list[tuple[object, tuple[str, ...]]] = [(original, ())]
@@ -65,7 +68,8 @@ def measure(
             }
             if name == names[0]:
                 row["utility"] = rounded(retrained["utility_auc"], *retrained["utility_auc_ci"])
-        row["together"] = _together(interaction_audit(method, faces, names[:2], seeds=1, config=audits, progress=False))
+        together = interaction_audit(method, faces, names[:2], seeds=1, config=audits, attackers=attackers, progress=False)
+        row["together"] = _together(together)
         row["errors"] = group_rates(method, faces, names[0], seeds=1, config=audits, progress=False).to_dict()
         if method is not original:
             deep = audit(method, faces, seeds=[SEED], config=light, original=original, deep=only_creep, progress=False).deep["creep"]
