@@ -185,7 +185,8 @@ def _sweep(options: argparse.Namespace) -> None:
 
     from .machine.workfolder import WorkFolder
     from .report.plots import save_picture
-    from .sweep import SweepConfig, get_engine, parse_range, run_sweep
+    from .scale import get_engine
+    from .sweep import SweepConfig, parse_range, run_sweep
     from .sweep.tradeoff import check_max_leak
 
     config = SweepConfig(parse_range(options.alpha), parse_range(options.beta), options.grid, tuple(options.seeds), profile)

@@ -15,19 +15,16 @@ on. `report.card()` is a privacy card: what may be claimed and what not.
 
 from __future__ import annotations
 
-from .adaptive import Averaged
 from .audit_report import AuditReport
 from .deep import DeepConfig
 from .fairness import group_rates, parity_gap
-from .interaction import InteractionReport, interaction_audit
+from .interaction import interaction_audit
 from .protocol import audit, enough_people
 from .released import represent
 
 __all__ = [
     "AuditReport",
-    "Averaged",
     "DeepConfig",
-    "InteractionReport",
     "audit",
     "enough_people",
     "group_rates",

@@ -15,7 +15,6 @@ from .label_files import index_people, match_name, read_table
 
 LICENCE = "VGG-Face: non-commercial research only; each image belongs to its owner (Parkhi et al. 2015)"
 
-
 _URL_LISTS = (
     "it has VGG-Face's lists of URLs, not its images, and most of the URLs are dead. "
     "Bring images as <root>/<Name>/<id>.jpg with a CSV name,gender, or use 'vggface2'"

@@ -14,13 +14,12 @@ and loaded with `saving.load_anonymizer(folder)`.
 from __future__ import annotations
 
 from .compact import Compact
-from .erasers import ERASERS, Discriminants, Erased, Leace, Sample, ScoreErasure
+from .erasers import Discriminants, Erased, Leace, Sample, ScoreErasure
 from .hardened import HardenedAIA
 from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
 from .score import AttributeScore
 
 __all__ = [
-    "ERASERS",
     "AttributeScore",
     "CertifiedNoise",
     "Compact",

@@ -11,27 +11,20 @@ print(result.recommend(max_leak=0.6))
 
 from __future__ import annotations
 
-from ..scale import ENGINES, get_engine
-from ..scale.engines import Engine, LocalEngine
-from ..scale.pool import Failure
+from ..scale import LocalEngine
 from .grid import SWEEP_AUDIT, Point, SweepConfig, parse_range
 from .result import SweepResult, recorded
 from .runner import run_sweep
 from .stack import finetune_stack
-from .tradeoff import Recommendation, hypervolume, pareto_front, recommend
+from .tradeoff import hypervolume, pareto_front, recommend
 
 __all__ = [
-    "ENGINES",
-    "Engine",
-    "Failure",
     "LocalEngine",
     "Point",
-    "Recommendation",
     "SWEEP_AUDIT",
     "SweepConfig",
     "SweepResult",
     "finetune_stack",
-    "get_engine",
     "hypervolume",
     "parse_range",
     "pareto_front",

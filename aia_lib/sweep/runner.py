@@ -62,7 +62,7 @@ def run_sweep(
         faces: all of them; trained on the split train, audited on the others.
         config: what to try; None takes `SweepConfig()`.
         out: the folder; made if needed.
-        engine: a name of `ENGINES`, or an engine.
+        engine: "local" or "ray", or an engine.
         stack: fine-tune so many points as one program; 1 trains each by itself. None takes 24 on a GPU, a whole cross of the paper's
             Fig. 2, and 1 on a CPU, where a stack is slower than processes side by side (`python -m benchmarks sweep`).
         device: of the networks of the method; None takes the best there is.

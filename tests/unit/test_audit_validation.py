@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from aia_lib import ledger
 from aia_lib.anonymizers import Networks, Original
 from aia_lib.attackers import ATTACKERS
-from aia_lib.audit import AuditReport, Averaged, DeepConfig, audit
-from aia_lib.audit.adaptive import redrawn_share
+from aia_lib.audit import AuditReport, DeepConfig, audit
+from aia_lib.audit.adaptive import Averaged, redrawn_share
 from aia_lib.audit.information import code_lengths, entropy, platt
 from aia_lib.audit.reconstruction import FreshDecoder, psnr, ssim
 from aia_lib.config import AuditConfig, get_profile

@@ -217,7 +217,7 @@ WRONG = {
     "a size that is not rendered": ("data render --identities 2 --size 20 --out {tmp}/out", "not 20", "multiple of 8", "32 to 256"),
     "a device that does not render": ("data render --identities 2 --device tpu --out {tmp}/out", "'tpu'", "cpu"),
     "no place to render to": ("data render --identities 2", "--out"),
-    "a place of other things": ("data render --identities 2 --out {own}", "{own}", "not empty", "Choose a new folder"),
+    "a place of other things": ("data render --identities 2 --out {own}", "{own}", "not empty", "Choose another --out"),
     "out is a file": ("run --data folder --root {own} --out {own}/labels.csv", "--out", "labels.csv", "is a file"),
     "out in a file": ("run --data folder --root {own} --out {own}/labels.csv/runs", "--out", "labels.csv", "is a file"),
     "out holds other things": ("run --data folder --root {own} --out {own}", "--out", "not empty"),

@@ -158,6 +158,20 @@ def requirement_names(requirements: list[str]) -> set[str]:
     return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements}
 
 
+def test_no_two_modules_or_public_functions_share_a_name():
+    """A name means one thing in the whole house; each data source answers to `locate` and `index`, each script to `main`."""
+    modules, definitions = {}, {}
+    for path in (path for root in ("aia_lib", "aia_render", "tools") for path in (ROOT / root).rglob("*.py")):
+        modules.setdefault(path.parent.name if path.stem == "__init__" else path.stem, []).append(path)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                definitions.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert len(modules) > 80 and len(definitions) > 400
+    assert {name: paths for name, paths in modules.items() if len(paths) > 1} == {}
+    shared = {name for name, paths in definitions.items() if len(paths) > 1}
+    assert shared <= {"locate", "index", "main"}, {name: definitions[name] for name in shared}
+
+
 def test_dependencies_have_lower_bounds_only():
     assert PROJECT["requires-python"] == ">=3.10"
     for requirement in PROJECT["dependencies"]:

@@ -26,10 +26,10 @@ import torch
 
 from aia_lib.config import AdversaryConfig, AuditConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig, get_profile
 from aia_lib.machine.files import UserError
-from aia_lib.scale import engines, ray_engine
-from aia_lib.scale.pool import pack, unpack
+from aia_lib.scale import engines, get_engine, ray_engine
+from aia_lib.scale.pool import Failure, pack, unpack
 from aia_lib.scale.ray_engine import connect
-from aia_lib.sweep import Failure, LocalEngine, SweepConfig, get_engine, run_sweep
+from aia_lib.sweep import LocalEngine, SweepConfig, run_sweep
 
 psutil = pytest.importorskip("psutil")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")

@@ -34,8 +34,8 @@ from aia_lib.machine.files import UserError, locked
 from aia_lib.machine.rows import RowView
 from aia_lib.report import tradeoff_plots
 from aia_lib.scale import engines
-from aia_lib.scale.pool import in_processes, pack
-from aia_lib.sweep import Failure, LocalEngine, Point, SweepConfig, SweepResult, finetune_stack, parse_range, run_sweep, runner
+from aia_lib.scale.pool import Failure, in_processes, pack
+from aia_lib.sweep import LocalEngine, Point, SweepConfig, SweepResult, finetune_stack, parse_range, run_sweep, runner
 from aia_lib.sweep.tradeoff import hypervolume, pareto_front, recommend
 from aia_lib.training import finetune, train_autoencoder
 
