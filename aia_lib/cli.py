@@ -228,9 +228,10 @@ def _audit(options: argparse.Namespace) -> None:
         if path:
             _check_place(os.path.dirname(path) or ".", name)
 
-    from .audit import audit
+    from .audit import DeepConfig, audit
     from .audit.card import check_name, privacy_card
     from .audit.claims import claim_lines
+    from .audit.deep import PARTS
     from .machine.device import pick_device
     from .report.ledger import described, provenance
 
@@ -242,7 +243,8 @@ def _audit(options: argparse.Namespace) -> None:
     faces = _load(options, _trained_size(anonymizer) or profile.size)
 
     common = {"seeds": options.seeds, "config": profile.audit, "progress": not options.quiet}
-    report = audit(anonymizer, faces, deep=options.deep, original=original, **common)
+    deep = DeepConfig(parts=PARTS) if options.deep else None
+    report = audit(anonymizer, faces, deep=deep, original=original, **common)
     before = None if original is None else audit(original, faces, **common)
     print(report, flush=True)
     claims = report.claims(before)

@@ -177,7 +177,9 @@ examples:
             "": {"anonymizer": _option("ANONYMIZER", "a saved anonymizer's folder, or module:object")},
             "the faces": FACES,
             "more questions": {
-                "--deep": _flag("also: bits, more data, other attributes, rebuilt faces, attackers who know the defence; takes longer"),
+                "--deep": _flag(
+                    "also: several images of a person, bits, more data, other attributes, rebuilding, knowing the defence; slower"
+                ),
                 "--original": _option("ANONYMIZER", "audit this one, too, and compare"),
             },
             "how long, and where to": {

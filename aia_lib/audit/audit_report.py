@@ -15,6 +15,7 @@ from ..machine.files import UserError, atomic_write, explain_os_errors, one_line
 from ..statistics import Scored, interval
 from .claims import Claim, Limits, change, claim_lines, claims
 from .deep import combined_answers
+from .levels import LEVELS
 from .trial import FARS, SeedScores, mean_figures
 
 if TYPE_CHECKING:
@@ -253,6 +254,12 @@ def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
         lines += [_row("faces rebuilt from it", *words, rebuilt["attacker"])]
         words = _auc(rebuilt, "match_auc_same"), f"real against real {rebuilt['real_auc_same']:.3f}"
         lines += [_row("rebuilt recognised, same label", *words)]
+    levels = deep.get("levels", {})
+    for level, words in LEVELS.items():
+        if level in levels:
+            lines += [_row(f"read from {words}", _auc(levels[level], "leak_auc"), levels[level]["strongest"])]
+        elif level in levels.get("left_out", {}):
+            lines += [_row(f"read from {words}", "not measured", levels["left_out"][level])]
     if "leak_auc" in (knows := deep.get("adaptive", {})):
         words = _auc(knows, "leak_auc"), f"gain {change(knows['gain'], knows['gain_ci'])}", knows["worst_attacker"]
         lines += [_row("attacker who knows the defence", *words)]

@@ -14,6 +14,7 @@ from ..machine.files import UserError, with_interval
 from ..report.ledger import percent
 from ..statistics import Scored, bootstrap_auc
 from ..statistics import limits as interval_of
+from .levels import LEVELS
 
 if TYPE_CHECKING:
     from . import AuditReport
@@ -129,9 +130,15 @@ def _hidden(report: AuditReport, _: None, limits: Limits) -> Verdict:
     families = len(r["attackers"])
     reason = (
         f"the worst of {families} attacker{'s' * (families != 1)} trained afresh, {spaced(r['worst_attacker'])}, reaches "
-        f"AUC {with_interval(r['leak_auc'], r['leak_auc_ci'])}; hidden is at most {limits.hidden:.2f}, chance 0.5"
+        f"AUC {with_interval(r['leak_auc'], r['leak_auc_ci'])}"
     )
-    return _below(r["leak_auc_ci"], limits.hidden, reason)
+    levels, intervals = (report.deep or {}).get("levels", {}), [r["leak_auc_ci"]]
+    for level, words in LEVELS.items():
+        if level in levels:
+            intervals.append(levels[level]["leak_auc_ci"])
+            reason += f", from {words} {spaced(levels[level]['strongest'])} {with_interval(levels[level]['leak_auc'], intervals[-1])}"
+    reason += f"; hidden is at most {limits.hidden:.2f}, chance 0.5"
+    return _below(max(intervals, key=lambda interval: (interval[0] > limits.hidden, interval[1])), limits.hidden, reason)
 
 
 def _own_adversary(report: AuditReport, _: None, limits: Limits) -> Verdict:

@@ -1,4 +1,4 @@
-"""What `audit(deep=…)` asks beyond the leak: five further questions, each of which can be left out, and the intervals of their answers."""
+"""What `audit(deep=…)` asks beyond the leak: six further questions, each of which can be left out, and the intervals of their answers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, r
 from .adaptive import adaptive, views
 from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
+from .levels import combined_levels, levels
 from .makers import as_makers
 from .reconstruction import reconstruction
 from .released import Released, name_of
@@ -26,7 +27,7 @@ from .trial import Attacks, Makers, SeedScores, attack, mean_figures
 Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 """One seed's figures, and the arrays that their intervals need, by name."""
 
-PARTS = ("information", "curve", "creep", "reconstruction", "adaptive")
+PARTS = ("information", "curve", "creep", "reconstruction", "adaptive", "levels")
 """The questions, see `audit`."""
 
 
@@ -35,14 +36,15 @@ class DeepConfig:
     """Settings of `audit(deep=…)`.
 
     Attributes:
-        parts: which of `PARTS` to answer.
+        parts: which of `PARTS` to answer. `audit(deep=True)` leaves out "levels", which train some twenty attackers more; the command
+            `aia audit --deep` asks them all.
         attackers: names in `attackers.ATTACKERS` who attack the growing sets of the curve and the averaged releases.
         shares: of the attack people, rising to 1: the points of the learning curve and the blocks of the online code.
         decoder_steps: of the convolutional decoder, 64 images each.
         queries: releases of an image that the adaptive attacker averages.
     """
 
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = PARTS[:-1]
     attackers: tuple[str, ...] = ("logistic", "mlp")
     shares: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
     decoder_steps: int = 300
@@ -104,13 +106,14 @@ class Deep:
         def trial(sets: Mapping[str, AttackSet], makers: Makers, what: str = "", extra: AttackSet | None = None) -> Attacks:
             return attack(sets, makers, self.config, seed, {}, prefix + what, self.progress, extra)
 
-        identity = released.identity["attack"][released.sets["attack"].labels >= 0]
+        people = {part: released.identity[part][data.labels >= 0] for part, data in released.sets.items()}
         questions: dict[str, Callable[[], Answer]] = {
             "information": lambda: information(attacks, known["val"], known["test"]),
-            "curve": lambda: learning_curve(known, identity, self.makers, self.deep.shares, seed, trial),
+            "curve": lambda: learning_curve(known, people["attack"], self.makers, self.deep.shares, seed, trial),
             "creep": lambda: self._creep(seed),
             "reconstruction": lambda: self._rebuild(pairs, seed),
             "adaptive": lambda: adaptive(self.anonymizer, *self.views, known, self.makers, self.adversary, self.siamese, trial),
+            "levels": lambda: levels(known, people, attacks, seed, trial),
         }
         figures: dict[str, Any] = {}
         arrays: dict[str, np.ndarray] = {"test/people": released.identity["test"]}
@@ -158,7 +161,7 @@ def combined_answers(entries: Sequence[Mapping[str, Any]], scores: Sequence[Seed
     if not all("deep" in entry for entry in entries):
         return None
     result: dict[str, Any] = {}
-    for part, combiner in zip(PARTS, (_information, _curve, _creep, _reconstruction, _adaptive), strict=True):
+    for part, combiner in zip(PARTS, (_information, _curve, _creep, _reconstruction, _adaptive, combined_levels), strict=True):
         answers = [entry["deep"][part] for entry in entries if part in entry["deep"]]
         if len(answers) == len(entries):
             result |= combiner(answers, scores, resamples)

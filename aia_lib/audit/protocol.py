@@ -41,13 +41,14 @@ def audit(
 ) -> AuditReport:
     """Audit an anonymizer on faces: train fresh attackers and a fresh verifier, and say what they reach on people never seen before.
 
-    With `deep` it asks five questions more, in several times as long; `report.deep` holds the answers:
+    With `deep` it asks further questions, in several times as long; `report.deep` holds the answers:
 
     * *information* and *code*: at least how many bits leak, I(S;Z) >= H(S) - CE, and the online code length of the labels;
     * *curve*: what the attackers reach with more and more people to learn from;
     * *creep*: every other attribute of the faces, before (`original`) and after, with the interval of the change;
     * *reconstruction*: a fresh decoder rebuilds the faces from g: PSNR, SSIM, and whether the rebuilt ones are recognised;
-    * *adaptive*: an attacker that knows the defence, see `adaptive`.
+    * *adaptive*: an attacker that knows the defence, see `adaptive`;
+    * *levels*, where `DeepConfig.parts` names them: what one image, two images of a person and all images of a person tell, see `levels`.
 
     Args:
         anonymizer: images, float32 (N, 1, H, W) in [0, 1], to representations, float (N, k), as tensor or numpy array. What else it may
