@@ -79,12 +79,13 @@ class Eraser:
 
 
 class Leace(Eraser):
-    """Least-squares concept erasure (Belrose et al. 2023): the smallest affine change of g after which no linear attacker beats chance.
+    """Least-squares concept erasure (Belrose et al. 2023): the smallest affine change of g after which the classes' means are equal.
 
-    With W = Cov(g)^-1/2 and the direction ``u = W Cov(g, s) / |W Cov(g, s)|`` it is g - W^-1 u u^T W (g - mean): the classes' means become
-    equal, and with them every linear attacker's mean score, on the people it was fitted on. Nonlinear attackers are not its business.
+    With W = Cov(g)^-1/2 and the direction ``u = W Cov(g, s) / |W Cov(g, s)|`` it is g - W^-1 u u^T W (g - mean). On the people it was
+    fitted on no line then has a lower convex loss than a constant; a line may still rank skewed classes, and what is not linear is not its
+    business.
 
-    Of several attributes it erases the span of all their directions and of the products of two of them, so that a linear attacker of one
+    Of several attributes it erases the span of all their directions and of the products of two of them, so that a line for one
     gains nothing from knowing another either. An image without a label of an attribute counts as that attribute's mean.
     """
 

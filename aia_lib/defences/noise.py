@@ -56,6 +56,11 @@ class CertifiedNoise(Defence):
       attacker, who gets one query more with each pixel he changes.
     * The weights. They were learned from the train split, and the certificate says nothing of the people in it.
 
+    What it costs: a genuine pair (x, x') and an impostor pair (x, y) differ in one release, and the releases of any two images are told
+    apart with an AUC of at most Phi(mu / 2^1/2). Given the release of x, no comparison of two releases does better; nor does it on average
+    over x, x' and y, since a mixture of pairs that are mu-indistinguishable is mu-indistinguishable (Dong et al. 2022, joint convexity).
+    So *verification* has the same bound: what certifies a leak of 0.55 certifies that nobody is verified with more than 0.55.
+
     Args:
         base: an anonymizer with `fit`, or a fitted one, or any function of images.
         mu: the certificate; smaller is more private. `mu_for_auc` turns a bound into it.

@@ -328,6 +328,19 @@ def auc_of(model, train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_
     return max(auc, 1 - auc)
 
 
+def test_equal_means_are_about_losses_not_about_ranks():
+    """E - 1 and 1 - E, with E exponential, have equal means; the plain line's AUC is 1 - 3 exp(-2) all the same, after LEACE too."""
+    labels, rng = (np.arange(20_000) % 2).astype(np.int8), np.random.default_rng(0)
+    waits = rng.exponential(size=20_000)
+    skewed = np.where(labels == 1, waits - waits[labels == 1].mean(), waits[labels == 0].mean() - waits)
+    g = np.stack([skewed, labels + rng.normal(size=20_000)], axis=1).astype(np.float32)
+    clean = Leace().fit(sample_of(g, labels))(torch.from_numpy(g), torch.zeros(20_000, 1, 1, 1)).numpy()
+    linear = LogisticRegression(C=100).fit(clean, labels)
+    assert abs(linear.predict_proba(clean)[:, 1] - 0.5).max() < 0.02, "no line has a lower loss than a constant"
+    auc = roc_auc_score(labels, clean[:, 0])
+    assert max(auc, 1 - auc) == pytest.approx(1 - 3 * math.exp(-2), abs=0.015)
+
+
 def test_leace_brings_linear_attackers_to_chance_and_only_them():
     rng = np.random.default_rng(0)
     labels = (np.arange(800) % 2).astype(np.int8)
@@ -466,6 +479,13 @@ def test_no_attacker_beats_the_certificate_and_the_best_one_comes_near():
     assert ((g.sum(1) > 0) == labels).mean() == pytest.approx(balanced_accuracy_bound(mu), abs=error)
     assert auc_of(SVC(), g[:2000], labels[:2000], g[2000:], labels[2000:]) < auc_bound(mu) + error
     assert roc_auc_score(labels, apart(two).sum(1)) == 1, "without noise, everything is known"
+    # Two people, one at each end: pairs that share their first image, half of them genuine, are told apart within the same bound.
+    first, second = np.arange(4000), np.random.default_rng(0).permutation(4000)
+    genuine, end = labels[first] == labels[second], 2.0 * labels - 1
+    along, clean = g.sum(1), apart(two).sum(1).numpy()
+    known_first, both_released = (roc_auc_score(genuine, x[first] * along[second]) for x in (end, along))
+    assert auc_bound(mu) - error < known_first < auc_bound(mu) + error and both_released < known_first
+    assert roc_auc_score(genuine, clean[first] * clean[second]) == 1, "without noise, everybody is verified"
 
 
 def test_what_the_certificate_covers_is_one_query(methods, faces, images):
