@@ -18,8 +18,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from aia_lib.config import AutoencoderConfig
-from aia_lib.datasets import load_faces
-from aia_lib.datasets.celeba import CROP, locate
+from aia_lib.datasets import load_faces, locate
+from aia_lib.datasets.celeba import CROP
 from aia_lib.datasets.common import scan
 from aia_lib.faces import Faces
 from aia_lib.machine.device import build, pick_device
@@ -77,7 +77,7 @@ def _measure(root: str | Path, size: int, images: int, epochs: int, warm_epochs:
     faces = load_faces("celeba", root, size=size, cache=cache, progress=False)
     rows = np.random.default_rng(0).permutation(len(faces))[:images]
     faces = faces.subset(np.sort(rows))
-    layout = locate(Path(root))
+    layout = locate("celeba", root)
     names = scan(layout).paths  # in the order of the faces
     paths = [layout.base / names[row] for row in np.sort(rows)]
     device = pick_device()

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import CelebA
 from torchvision.transforms import functional
 
-from aia_lib.datasets import load_faces
-from aia_lib.datasets.celeba import CROP, locate
+from aia_lib.datasets import load_faces, locate
+from aia_lib.datasets.celeba import CROP
 from aia_lib.datasets.common import Layout, scan
 from aia_lib.machine.device import to_images
 from aia_lib.machine.files import UserError, cores
@@ -51,10 +51,10 @@ def measure(data: str = "embedded", root: str | None = None, size: int = 64, ima
         images: of the made folder; a CelebA folder is read as it is. The second load is of a made folder with 20 times as many.
         rounds: how often each way takes its turn.
     """
-    layout = locate(Path(root)) if data == "celeba" else None
+    layout = locate("celeba", root) if data == "celeba" else None
     with tempfile.TemporaryDirectory() as scratch:
         drawn = draw(Path(scratch) / "drawn", images)
-        layout = layout or locate(as_celeba(Path(scratch) / "made", images, drawn))
+        layout = layout or locate("celeba", as_celeba(Path(scratch) / "made", images, drawn))
         theirs = as_torchvision_wants(layout, Path(scratch) / "torchvision")
         number = iter(range(10 * rounds))
 

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 
 from aia_lib.config import PROFILES, AuditConfig
 from aia_lib.datasets import load_faces
@@ -251,7 +252,7 @@ def test_the_ablation_switches_off_one_part_at_a_time():
 
 
 def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(monkeypatch):
-    monkeypatch.setenv("AIA_PROFILE", "fast")
+    monkeypatch.setattr(ablation, "get_profile", lambda: TINY)
     small = HardenedConfig(CompactConfig(k=8, width=4, epochs=1, min_steps=2, decoder_epochs=0, batch_size=32))
     light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=200, bootstrap=20, controls=False)
     figures = ablation.measure("embedded", size=16, images=1200, config=small, audits=light, shares=(2, 4))
@@ -270,7 +271,7 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
 
 
 def test_attributes_are_each_audited_for_every_set_that_is_hidden(monkeypatch):
-    monkeypatch.setenv("AIA_PROFILE", "fast")
+    monkeypatch.setattr(attributes, "get_profile", lambda: TINY)
     small = HardenedConfig(CompactConfig(k=8, width=4, epochs=1, min_steps=2, decoder_epochs=0, batch_size=32))
     light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=400, bootstrap=20, controls=False)
     figures = attributes.measure("embedded", size=16, images=3000, config=small, audits=light)

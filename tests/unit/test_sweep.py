@@ -33,7 +33,7 @@ from aia_lib.faces import Faces, with_attribute
 from aia_lib.machine.files import UserError, locked
 from aia_lib.machine.rows import RowView
 from aia_lib.report import tradeoff_plots
-from aia_lib.scale import engines
+from aia_lib.scale import engines, get_engine
 from aia_lib.scale.pool import Failure, in_processes, pack
 from aia_lib.sweep import LocalEngine, Point, SweepConfig, SweepResult, finetune_stack, parse_range, run_sweep, runner
 from aia_lib.sweep.tradeoff import hypervolume, pareto_front, recommend
@@ -505,9 +505,9 @@ def test_workers_have_their_threads_run_nothing_of_the_current_folder_and_end_wh
 
 
 def test_engines_are_named_and_refused():
-    assert isinstance(sweep.get_engine("local", 3), LocalEngine) and sweep.get_engine("local", 3).workers == 3
+    assert isinstance(get_engine("local", 3), LocalEngine) and get_engine("local", 3).workers == 3
     with pytest.raises(UserError, match="There is no engine 'slurm'; choose one of local"):
-        sweep.get_engine("slurm")
+        get_engine("slurm")
     for workers in (0, -1, 1.5, True):
         with pytest.raises(UserError, match="workers must be a whole number of at least 1"):
             LocalEngine(workers)
