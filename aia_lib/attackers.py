@@ -316,6 +316,15 @@ class TorchAttacker:
             return np.concatenate([self.network(block.to(self.device)).float().cpu().numpy() for block in inputs.split(512)])
 
 
+def mlp(features: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """Features (N, k) to one logit a row (N,): linear, batch norm, ReLU and dropout for each hidden layer of so many units."""
+    layers: list[nn.Module] = []
+    for units in hidden:
+        layers += [nn.Linear(features, units), nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(dropout)]
+        features = units
+    return nn.Sequential(*layers, nn.Linear(features, 1), nn.Flatten(0))
+
+
 class StandardisedCNN(nn.Module):
     """`CNNAdversary` behind a standardisation of each channel of `inputs` (N, ...), each row a map of `shape` (channels, height, width).
 
@@ -337,16 +346,9 @@ class StandardisedCNN(nn.Module):
 
 
 def _mlp(hidden: tuple[int, ...], dropout: float) -> Callable[[AuditConfig], Attacker]:
-    """Features to one logit an image: linear, batch norm, ReLU and dropout for each hidden layer of so many units."""
-
-    def make(train: AttackSet) -> nn.Module:
-        layers, features = [], train.features.shape[1]
-        for units in hidden:
-            layers += [nn.Linear(features, units), nn.BatchNorm1d(units), nn.ReLU(), nn.Dropout(dropout)]
-            features = units
-        return nn.Sequential(*layers, nn.Linear(features, 1), nn.Flatten(0))
-
-    return lambda config: TorchAttacker(make, epochs=config.epochs, min_steps=config.min_steps)
+    return lambda config: TorchAttacker(
+        lambda train: mlp(train.features.shape[1], hidden, dropout), epochs=config.epochs, min_steps=config.min_steps
+    )
 
 
 def _cnn(reads: str, shape: Callable[[AttackSet], tuple], share: float, needs: tuple[str, ...] = ()) -> Callable[[AuditConfig], Attacker]:

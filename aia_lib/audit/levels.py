@@ -21,11 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from ..attackers import ATTACKERS, AttackSet, ExactSVM, Quadratic, TorchAttacker
+from ..attackers import ATTACKERS, AttackSet, ExactSVM, Quadratic, TorchAttacker, mlp
 from ..machine.files import UserError
 from ..statistics import MIN_PEOPLE, Scored, interval, roc_auc
 from .released import standardiser
-from .trial import Attacks, Makers, SeedScores
+from .trial import Attacks, Makers, SeedScores, Trial, mean_figures
 
 LEVELS = {"image": "one image", "pair": "two images of a person", "person": "all images of a person"}
 """The levels, and what the attacker has."""
@@ -50,7 +50,7 @@ class SetNetwork(nn.Module):
         super().__init__()
         self.images = images
         self.each = nn.Sequential(nn.Linear(components, 128), nn.ReLU())
-        self.head = nn.Sequential(nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 1), nn.Flatten(0))
+        self.head = mlp(128, (128,), 0.5)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.head(self.each(inputs.reshape(len(inputs), self.images, -1)).mean(1))
@@ -69,7 +69,7 @@ def levels(
     people: Mapping[str, np.ndarray],
     attacks: Attacks,
     seed: int,
-    trial: Callable[[Mapping[str, AttackSet], Makers, str], Attacks],
+    trial: Trial,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One seed's leak at each level. All choices are made on val.
 
@@ -105,25 +105,31 @@ def levels(
         try:
             sets, persons = view(known, people, rng)
             for part in sets:
-                _enough(level, part, sets[part].labels, persons[part])
+                if (fewest := _fewest(sets[part].labels, persons[part])) < MIN_PEOPLE:
+                    has = f"the {part} split has {fewest} people of a label for the level {level!r}"
+                    raise UserError(f"{has}, and {MIN_PEOPLE} are needed")
         except UserError as error:
             figures["left_out"][level] = str(error)
             continue
         done = trial(sets, makers, f"{level}s, ")
         if level == "person":
-            _pool(done, image, sets, persons, known, people)
+            _pool(done, image, sets, persons, people)
         keep(level, done, sets["test"].labels, persons["test"])
     return figures, arrays
 
 
-def _enough(level: str, part: str, labels: np.ndarray, people: np.ndarray) -> None:
-    fewest = min(len(np.unique(people[labels == value])) for value in (0, 1))
-    if fewest < MIN_PEOPLE:
-        raise UserError(f"the {part} split has {fewest} people of a label for the level {level!r}, and {MIN_PEOPLE} are needed")
+def _fewest(labels: np.ndarray, people: np.ndarray) -> int:
+    """How many people have the rarer label."""
+    return min(len(np.unique(people[labels == value])) for value in (0, 1))
 
 
 def _stack(done: Attacks, labels: np.ndarray, people: np.ndarray) -> None:
-    """Add "stack", a logistic regression on all attackers' scores: cross-fitted over val's people there, fitted on all of val for test."""
+    """Add "stack", a logistic regression on all attackers' scores: cross-fitted over val's people there, fitted on all of val for test.
+
+    With fewer than `MIN_PEOPLE` of a label there may be a fold without anybody of it, and no stack is made.
+    """
+    if _fewest(labels, people) < MIN_PEOPLE:
+        return
     inputs, tests = (np.stack(list(scores.values()), axis=1) for scores in (done.val_scores, done.test_scores))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
     folds = GroupKFold(min(5, len(np.unique(people))))
@@ -132,33 +138,39 @@ def _stack(done: Attacks, labels: np.ndarray, people: np.ndarray) -> None:
     done.val["stack"] = roc_auc(done.val_scores["stack"], labels)
 
 
-def _constant(labels: np.ndarray, people: np.ndarray) -> dict[int, np.ndarray]:
-    """The rows of each person whose images all carry one label, by the person's code."""
+def _constant(part: str, data: AttackSet, people: np.ndarray) -> dict[int, np.ndarray]:
+    """The rows of each person whose images all carry one label, mirror images left out, by the person's code."""
+    labels, people = (values[: len(data) // data.repeats] for values in (data.labels, people))
     order = np.argsort(people, kind="stable")
     codes, start = np.unique(people[order], return_index=True)
     rows = dict(zip(codes.tolist(), np.split(order, start[1:]), strict=True))
-    return {code: mine for code, mine in rows.items() if (labels[mine] == labels[mine[0]]).all()}
+    constant = {code: mine for code, mine in rows.items() if (labels[mine] == labels[mine[0]]).all()}
+    if not constant:
+        raise UserError(f"nobody in the {part} split has the same label in all images")
+    return constant
 
 
-def _view(
-    parts: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], sets: Mapping[str, np.ndarray] | None = None
-) -> dict[str, AttackSet]:
-    """Raw numbers (N, d), labels (N,) of each split as sets for the attackers, standardised by attack's; `sets` are read instead of g."""
+View = tuple[dict[str, AttackSet], dict[str, np.ndarray]]
+"""What the attackers of several images read, by split, and whose each row is."""
+
+
+def _view(parts: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], sets: Mapping[str, np.ndarray] | None = None) -> View:
+    """Numbers (N, d), labels (N,) and people (N,) of each split, standardised by attack's numbers; `sets` are read instead of g."""
     standardise = standardiser(parts["attack"][0])
     result = {}
     for part, (raw, labels, _) in parts.items():
         features = standardise(raw.astype(np.float32))
         result[part] = AttackSet(raw if sets is None else sets[part], features, features, labels)
-    return result
+    return result, {part: persons for part, (_, _, persons) in parts.items()}
 
 
-def _pairs(known: Mapping[str, AttackSet], people: Mapping[str, np.ndarray], rng: np.random.Generator) -> tuple[dict, dict]:
+def _pairs(known: Mapping[str, AttackSet], people: Mapping[str, np.ndarray], rng: np.random.Generator) -> View:
     """Pairs of images of one person: distance in all components, in the verifier's embedding, |x - y|, x y and x + y, by component."""
     parts = {}
     for part, data in known.items():
         half = len(data) // data.repeats
         a, b = [], []
-        for rows in _constant(data.labels[:half], people[part][:half]).values():
+        for rows in _constant(part, data, people[part]).values():
             i, j = np.triu_indices(len(rows), 1)
             some = rng.permutation(len(i))[:PAIRS]
             a.append(rows[i[some]])
@@ -173,10 +185,10 @@ def _pairs(known: Mapping[str, AttackSet], people: Mapping[str, np.ndarray], rng
         x, y = x[:, :COMPONENTS], y[:, :COMPONENTS]
         raw = np.concatenate([np.stack(distances, axis=1), np.abs(x - y), x * y, x + y], axis=1)
         parts[part] = (raw, data.labels[a], people[part][a])
-    return _view(parts), {part: persons for part, (_, _, persons) in parts.items()}
+    return _view(parts)
 
 
-def _people(known: Mapping[str, AttackSet], people: Mapping[str, np.ndarray], rng: np.random.Generator) -> tuple[dict, dict]:
+def _people(known: Mapping[str, AttackSet], people: Mapping[str, np.ndarray], rng: np.random.Generator) -> View:
     """People: the mean distance of a person's images to their mean, mean and spread by component, and the set of `SET` images.
 
     Attack's people come in several samples of their images, mirrored ones too, so that there are more rows to learn from.
@@ -185,7 +197,7 @@ def _people(known: Mapping[str, AttackSet], people: Mapping[str, np.ndarray], rn
     for part, data in known.items():
         half = len(data) // data.repeats
         raw, images, labels, persons = [], [], [], []
-        for code, rows in _constant(data.labels[:half], people[part][:half]).items():
+        for code, rows in _constant(part, data, people[part]).items():
             for copy in range(2 * data.repeats if part == "attack" else 1):
                 mine = rng.permutation(rows)[: len(rows) if copy % 2 == 0 else max(1, (len(rows) + 1) // 2)] + half * (copy // 2)
                 x = data.components[mine]
@@ -197,26 +209,19 @@ def _people(known: Mapping[str, AttackSet], people: Mapping[str, np.ndarray], rn
                 persons.append(code)
         parts[part] = (np.stack(raw), np.array(labels), np.array(persons))
         sets[part] = np.stack(images).astype(np.float32)
-    return _view(parts, sets), {part: persons for part, (_, _, persons) in parts.items()}
+    return _view(parts, sets)
 
 
 def _pool(
-    done: Attacks,
-    image: Attacks,
-    sets: Mapping[str, AttackSet],
-    persons: Mapping[str, np.ndarray],
-    known: Mapping[str, AttackSet],
-    people: Mapping[str, np.ndarray],
+    done: Attacks, image: Attacks, sets: Mapping[str, AttackSet], persons: Mapping[str, np.ndarray], people: Mapping[str, np.ndarray]
 ) -> None:
     """Add "mean of <attacker>": the mean over a person's images of each image attacker's scores."""
+    for part, scores, pooled in (("val", image.val_scores, done.val_scores), ("test", image.test_scores, done.test_scores)):
+        codes, inverse, count = np.unique(people[part], return_inverse=True, return_counts=True)
+        rows = np.searchsorted(codes, persons[part])
+        pooled.update({f"mean of {name}": (np.bincount(inverse, values) / count)[rows] for name, values in scores.items()})
     for name in image.val:
-        means = {}
-        for part, scores in (("val", image.val_scores[name]), ("test", image.test_scores[name])):
-            codes, inverse = np.unique(people[part], return_inverse=True)
-            pooled = np.bincount(inverse, scores) / np.bincount(inverse)
-            means[part] = pooled[np.searchsorted(codes, persons[part])]
-        done.val[f"mean of {name}"] = roc_auc(means["val"], sets["val"].labels)
-        done.val_scores[f"mean of {name}"], done.test_scores[f"mean of {name}"] = means["val"], means["test"]
+        done.val[f"mean of {name}"] = roc_auc(done.val_scores[f"mean of {name}"], sets["val"].labels)
 
 
 def combined_levels(answers: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
@@ -232,9 +237,8 @@ def combined_levels(answers: Sequence[Mapping[str, Any]], scores: Sequence[SeedS
         if not all(level in answer for answer in answers):
             continue
         names = [name for name in answers[0][level]["attackers"] if all(name in answer[level]["attackers"] for answer in answers)]
-        test, val = (
-            {name: float(np.mean([a[level][key][name] for a in answers])) for name in names} for key in ("attackers", "attackers_val")
-        )
+        means = mean_figures([answer[level] for answer in answers])
+        test, val = ({name: means[key][name] for name in names} for key in ("attackers", "attackers_val"))
         strongest = max(names, key=val.get)
         others = {name: test[max((other for other in names if other != name), key=val.get)] for name in names if len(names) > 1}
         without = min(others, key=others.get, default=None)

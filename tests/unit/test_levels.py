@@ -111,6 +111,15 @@ def test_too_few_people_with_two_images_are_said_and_not_measured():
     assert "not measured" in str(found)
 
 
+def test_a_label_that_changes_within_every_person_is_read_from_one_image_only():
+    faces = numbered_faces(people=120, images=3)
+    last = np.arange(len(faces)) % 3 == 2
+    faces = dataclasses.replace(faces, attributes={"gender": ((faces.identity + last) % 2).astype(np.int8)})
+    levels = leaks(faces, np.random.default_rng(0).normal(size=(len(faces), 4))).deep["levels"]
+    assert levels["level"] == "image" and set(levels["left_out"]) == {"pair", "person"}
+    assert levels["left_out"]["pair"] == "nobody in the attack split has the same label in all images"
+
+
 def test_stronger_attackers_of_one_image_read_what_a_line_cannot():
     rng = np.random.default_rng(0)
     sets = []
