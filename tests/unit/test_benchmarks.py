@@ -61,7 +61,7 @@ def test_torchvision_reads_the_same_faces(tmp_path):
     """The two ways that `loading` compares give the same pixels (up to the library's rounding to a byte) and the same people."""
     base = common.as_celeba(tmp_path, 24, common.draw(tmp_path / "drawn", 20))
     faces = load_faces("celeba", base, size=16, cache=tmp_path / "cache", progress=False)
-    layout = loading.locate(base)
+    layout = loading.locate("celeba", base)
     theirs = loading.Unchecked(
         loading.as_torchvision_wants(layout, tmp_path / "torchvision"),
         split="all",
@@ -82,7 +82,7 @@ def test_a_copy_of_a_part_of_celeba_can_be_read_by_torchvision(tmp_path, monkeyp
     for name in ("000003.jpg", "000007.jpg"):
         (base / "img_align_celeba" / name).unlink()
     (base / "list_bbox_celeba.txt").unlink()
-    layout = loading.locate(base.relative_to(tmp_path))  # the links must hold wherever they lie
+    layout = loading.locate("celeba", base.relative_to(tmp_path))  # the links must hold wherever they lie
     theirs = loading.Unchecked(loading.as_torchvision_wants(layout, tmp_path / "torchvision"), split="all")
     assert len(theirs) == 10 and theirs[9][0].size == (178, 218)
 
