@@ -203,13 +203,33 @@ class Original(PaperMethod):
     def __init__(self, profile: Profile | None = None, seed: int = 0, device: torch.device | None = None) -> None:
         super().__init__(profile, seed, device)
 
-    def fit(self, faces: Faces, attribute: str | None = None, *, folder: str | Path | None = None, progress: bool = True) -> Original:
-        """Train on all of `faces` (pass the train split), with checkpoints in `folder` that a later call resumes from."""
+    def fit(
+        self,
+        faces: Faces,
+        attribute: str | None = None,
+        *,
+        start: Original | None = None,
+        folder: str | Path | None = None,
+        progress: bool = True,
+    ) -> Original:
+        """Train on all of `faces` (pass the train split).
+
+        Args:
+            faces, attribute: the images, and the attribute that the adversary reads (None: the one the faces were loaded with).
+            start: a fitted `Original` whose auto-encoder is taken over, without stage 1: its convolutions fit images of every size.
+            folder: where checkpoints go; a later call resumes from them.
+            progress: show progress bars.
+        """
         faces = with_attribute(faces, attribute)
         profile = self.profile
         nets = Networks(faces.size, profile.finetune.attach, profile.adversary.kind, self.seed, self.device)
         common = {"seed": self.seed, "folder": folder, "progress": progress}
-        self.history["autoencoder"] = train_autoencoder(faces, nets.encoder, nets.decoder, profile.autoencoder, **common)
+        if start is None:
+            self.history["autoencoder"] = train_autoencoder(faces, nets.encoder, nets.decoder, profile.autoencoder, **common)
+        else:
+            learned = fitted_networks(start)
+            nets.encoder.load_state_dict(learned.encoder.state_dict())
+            nets.decoder.load_state_dict(learned.decoder.state_dict())
         self.history["adversary"] = train_adversary(faces, nets.adversary, nets.read, profile.adversary, **common)
         self.history["siamese"] = train_siamese(faces, nets.siamese, nets.read, profile.siamese, **common)
         self.networks, self.attribute = nets, faces.attribute

@@ -115,6 +115,7 @@ def fit_verifier(
     map_shape: tuple[int, int, int] | None = None,
     repeats: int = 1,
     epochs: int = 20,
+    min_steps: int = 100,
     seed: int = 0,
     kinds: Sequence[str] = ("lda", "siamese"),
     principal: tuple[np.ndarray, np.ndarray] | None = None,
@@ -129,6 +130,7 @@ def fit_verifier(
         map_shape: the map that features flatten, or None: the Siamese network then skips its convolutions.
         repeats: how many rows show one and the same image, see `LDAVerifier`.
         epochs: of the Siamese network, at most; it stops when val no longer improves.
+        min_steps: steps that it may take even where so few images make more epochs of them.
         seed: of its weights and pairs.
         kinds: what to try: "lda", "siamese".
         principal: mean (k,) and basis (d, k) of the features' principal components where they are known already.
@@ -146,7 +148,7 @@ def fit_verifier(
 
     makers = {
         "lda": lambda: _fit_lda(features, identity, judge, repeats, principal),
-        "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, seed),
+        "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, min_steps, seed),
     }
     fitted = [makers[kind]() for kind in kinds]
     best = max(fitted, key=lambda verifier: verifier.val_auc)
@@ -177,7 +179,14 @@ def _fit_lda(features: np.ndarray, identity: np.ndarray, judge: Callable, repeat
 
 
 def _fit_siamese(
-    features: np.ndarray, identity: np.ndarray, judge: Callable, map_shape: tuple | None, repeats: int, epochs: int, seed: int
+    features: np.ndarray,
+    identity: np.ndarray,
+    judge: Callable,
+    map_shape: tuple | None,
+    repeats: int,
+    epochs: int,
+    min_steps: int,
+    seed: int,
 ) -> SiameseVerifier:
     device, rng, batch_size = pick_device(), np.random.default_rng(seed), 64
     with seeded(seed, "fresh siamese"):
@@ -186,7 +195,7 @@ def _fit_siamese(
     verifier = SiameseVerifier(network, device)
     inputs = torch.from_numpy(features).to(device)
     pairs = max(2, len(features) // repeats // 2)  # an epoch shows as many images as there are
-    epochs = max(epochs, -(-100 * batch_size // pairs))  # few images: a hundred steps all the same
+    epochs = max(epochs, -(-min_steps * batch_size // pairs))
 
     def learn(_: int) -> None:
         drawn = _draw_pairs(identity, repeats, pairs, rng)

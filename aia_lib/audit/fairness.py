@@ -200,7 +200,7 @@ def group_rates(
     thresholds: list[float] = []
     rates, draws = collections.defaultdict(list), collections.defaultdict(list)  # by figure and value, of each seed
     for seed in numbers:
-        verifier = released.verifier(val_pairs[seed], config.epochs, seed, progress)
+        verifier = released.verifier(val_pairs[seed], config, seed, progress)
         embeddings = {part: verifier.embed(released.sets[part].features) for part in ("val", "test")}
         same = val_pairs[seed][1]
         thresholds.append(threshold_at(pair_distances(embeddings["val"], same)[same.different == 1], target))

@@ -129,7 +129,7 @@ def _retrained_regime(
     released: Released, pairs: dict[str, dict[str, Pairs]], makers: Makers, config: AuditConfig, seed: int, progress: bool
 ) -> tuple[dict[str, Any], dict[str, AttackSet], Attacks, SeedScores]:
     """One seed's figures, the labelled rows that were attacked, the attacks themselves, and the scores on test."""
-    verifier = released.verifier(list(pairs["val"].values()), config.epochs, seed, progress)
+    verifier = released.verifier(list(pairs["val"].values()), config, seed, progress)
     embeddings = {part: verifier.embed(data.features) for part, data in released.sets.items()}
     verified, scored = utility(embeddings, released.identity["test"], pairs)
     known = released.labelled(embeddings)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..attackers import AttackSet
+from ..config import AuditConfig
 from ..faces import Pairs, Splits
 from ..machine.device import to_images
 from ..machine.files import UserError, one_line
@@ -201,12 +202,13 @@ class Released:
                 notes.append(f"{unlabelled} images of {part} without a label of {faces.attribute!r} were left out of the attack.")
         return cls(sets, identity, None if control else (mean, basis), missing, tuple(notes))
 
-    def verifier(self, val_pairs: Sequence[Pairs], epochs: int, seed: int, progress: bool) -> Verifier:
+    def verifier(self, val_pairs: Sequence[Pairs], config: AuditConfig, seed: int, progress: bool) -> Verifier:
         """A fresh verifier: trained on the people of attack, chosen on these sets of pairs of val."""
         attack, val = self.sets["attack"], self.sets["val"]
-        options = {"map_shape": attack.map_shape, "repeats": attack.repeats, "principal": self.principal}
+        options = {"map_shape": attack.map_shape, "repeats": attack.repeats, "principal": self.principal, "seed": seed}
+        options |= {"epochs": config.epochs, "min_steps": min(100, config.min_steps)}
         with tqdm(total=1, desc=f"  seed {seed}: verifier", disable=not progress) as bar:
-            fitted = fit_verifier(attack.features, self.identity["attack"], val.features, val_pairs, epochs=epochs, seed=seed, **options)
+            fitted = fit_verifier(attack.features, self.identity["attack"], val.features, val_pairs, **options)
             bar.set_postfix_str(f"{fitted.name}, val AUC {fitted.val_auc:.3f}")
             bar.update()
         return fitted

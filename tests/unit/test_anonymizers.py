@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from aia_lib.anonymizers import AIA, AIAWithoutTask, Anonymizer, Original, RandomMask
+from aia_lib.anonymizers import AIA, AIAWithoutTask, Anonymizer, Networks, Original, RandomMask
 from aia_lib.config import PROFILES, AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig
 from aia_lib.faces import Faces, with_attribute
 from aia_lib.machine.device import to_images
 from aia_lib.machine.files import UserError
 from aia_lib.machine.stage import signed
-from aia_lib.saving import load_anonymizer
+from aia_lib.saving import load_anonymizer, load_pretrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -64,6 +64,27 @@ NAMES = ("Original", "AIA", "AIA\\T", "Random", "Random, fixed")
 
 
 # ----------------------------------------------------------------------------------------------------------------- the protocol
+
+
+def test_the_pretrained_auto_encoder_is_taken_over_at_another_size(toy_faces):
+    """It was trained at 64 pixels; at 32 it rebuilds faces it never saw better than their mean, which untrained weights do not."""
+    faces = toy_faces(people=12, images=4, size=32)
+    pretrained, short = load_pretrained("original", CPU), dataclasses.replace(TINY, size=32)
+    taken = Original(short, device=CPU).fit(faces, start=pretrained, progress=False)
+    assert list(taken.history) == ["adversary", "siamese"]
+    for name in ("encoder", "decoder"):
+        weights, theirs = (getattr(method.networks, name).state_dict() for method in (taken, pretrained))
+        assert all(torch.equal(weights[key], theirs[key]) for key in weights)
+    x = to_images(faces.images, CPU)
+    untrained = Original(short, device=CPU)
+    untrained.networks = Networks(32, device=CPU)
+
+    def error(rebuilt):
+        return ((rebuilt - x) ** 2).mean().item()
+
+    assert error(taken.decode(taken(x))) < error(x.mean(0)) < error(untrained.decode(untrained(x)))
+    with pytest.raises(UserError, match="has not been trained"):
+        Original(short, device=CPU).fit(faces, start=Original(short), progress=False)
 
 
 @pytest.mark.parametrize("name", NAMES)

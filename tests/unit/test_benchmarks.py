@@ -272,9 +272,10 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
 
 def test_attributes_are_each_audited_for_every_set_that_is_hidden(monkeypatch):
     monkeypatch.setattr(attributes, "get_profile", lambda: TINY)
+    monkeypatch.setattr(attributes, "ATTRIBUTES", {"embedded": ("gender", "young", "smiling")})
     small = HardenedConfig(CompactConfig(k=8, width=4, epochs=1, min_steps=2, decoder_epochs=0, batch_size=32))
     light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=400, bootstrap=20, controls=False)
-    figures = attributes.measure("embedded", size=16, images=3000, config=small, audits=light)
+    figures = attributes.measure("embedded", size=16, images=2400, config=small, audits=light)
     names = attributes.ATTRIBUTES["embedded"]
     assert [row["hidden"] for row in figures["methods"].values()] == [[], ["gender"], ["gender", "young"], list(names)]
     for row in figures["methods"].values():
