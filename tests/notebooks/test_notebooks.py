@@ -58,9 +58,9 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
-def test_it_runs_alone(notebook, installed, tmp_path):
+def test_it_runs_alone(notebook, installed, cache, tmp_path):
     """From top to bottom in a fresh kernel, in an empty folder, with the installed package: as a reader on Colab has it."""
-    environment = {**os.environ, "AIA_PROFILE": "fast", "PYTHONPATH": str(installed), "AIA_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "AIA_PROFILE": "fast", "PYTHONPATH": str(installed), "AIA_CACHE": str(cache)}
     for name in ("AIA_CELEBA_ROOT", "PYTEST_XDIST_WORKER"):
         environment.pop(name, None)
     where = [sys.executable, "-c", "import aia_lib; print(aia_lib.__file__)"]
