@@ -38,8 +38,8 @@ class Anonymizer(Protocol):
     * `adversary(g)`: logits (N,), positive for label 1, of the adversary that was trained with it.
     * `siamese(g)`: embeddings (N, d) of the Siamese network that was trained with it.
     * `attribute`: what its adversary was trained to read; an audit of another attribute does not ask it.
-    * `warm_start()`: the network behind `adversary`, a module g (N, k) to logits, for an attacker that goes on training it; None where
-      there is none that reads g. Where `adversary` is itself a torch module, that is it.
+    * `warm_start()`: the network behind `adversary`, a module g (N, k) to logits, for an attacker that goes on training it, or several by
+      name; None where there is none that reads g. Where `adversary` is itself a torch module, that is it.
     * `adaptive_attackers()`: the attacks of somebody who knows how it works, a list or a mapping of what `audit(attackers=…)` takes.
     """
 

@@ -5,9 +5,11 @@ A defence that holds only while nobody knows it does not hold (Kerckhoffs). What
 repeated releases   several releases of every image, where the anonymizer draws anew at each call: their mean is attacked
 near duplicates     releases of images that differ by one grey level, such as frames of a film, where the noise is drawn from
                     the image: their mean is attacked
-warm start          the weights of the adversary that was trained with the anonymizer: training goes on from them
+warm start          the weights of the adversaries that were trained with the anonymizer: training goes on from them
 released verifier   the verifier that was trained with it: its metric finds the labelled faces most alike, and these vote
 its own             what the anonymizer offers by `adaptive_attackers()`, such as a network that undoes its masking before it reads
+
+`others` asks what attackers learn from other people: those that the anonymizer was trained on as well, and those of another data set.
 """
 
 from __future__ import annotations
@@ -91,8 +93,24 @@ def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str,
     return {}, left_out | {"near duplicates": why}
 
 
+def warm_networks(anonymizer: Callable, attribute: str) -> dict[str, nn.Module]:
+    """The networks that learned to read `attribute` with the anonymizer, modules g (N, k) to logits (N,), by name; see `Anonymizer`."""
+    hidden = getattr(anonymizer, "attribute", None) or attribute
+    if attribute != (hidden if isinstance(hidden, str) else hidden[0]):
+        return {}
+    adversary = getattr(anonymizer, "adversary", None)
+    networks = adversary if isinstance(adversary, nn.Module) else getattr(anonymizer, "warm_start", lambda: None)()
+    named = (
+        {f"warm start, {name}": network for name, network in networks.items()}
+        if isinstance(networks, Mapping)
+        else {"warm start": networks}
+    )
+    return {name: network for name, network in named.items() if isinstance(network, nn.Module)}
+
+
 def adaptive(
     anonymizer: Callable,
+    attribute: str,
     averaged: Mapping[str, Released],
     left_out: Mapping[str, str],
     known: dict[str, AttackSet],
@@ -125,14 +143,14 @@ def adaptive(
 
     for view, releases in averaged.items():
         run(releases.labelled(), makers, f"{view}, {{}}")
-    if adversary is None:
-        left_out["warm start"] = "the anonymizer has no co-trained adversary"
-    else:
-        network = adversary if isinstance(adversary, nn.Module) else getattr(anonymizer, "warm_start", lambda: None)()
-        if isinstance(network, nn.Module):
-            run(known, {"warm start": training(copy.deepcopy(network).requires_grad_(True), "g")})
-        else:
-            left_out["warm start"] = "the anonymizer gives no network of its adversary that reads g: warm_start() would"
+    networks = warm_networks(anonymizer, attribute)
+    for name, network in networks.items():
+        run(known, {name: training(copy.deepcopy(network).requires_grad_(True), "g")})
+    if not networks:
+        without = (
+            "gives no network of its adversary that reads g: warm_start() would" if callable(adversary) else "has no co-trained adversary"
+        )
+        left_out["warm start"] = f"the anonymizer {without}"
     if siamese is None:
         left_out["released verifier"] = "the anonymizer has no co-trained verifier"
     else:
@@ -146,10 +164,28 @@ def adaptive(
             left_out["its own attackers"] = one_line(error)
         else:
             run(known, attackers, "its own: {}")
-    figures: dict[str, Any] = {"left_out": left_out}
     if not val:
-        return figures, {}
+        return {"left_out": left_out}, {}
+    figures, worst_scores = _worst(val, scores, known["test"].labels)
+    return {"left_out": left_out} | figures, {"adaptive/scores": worst_scores}
+
+
+def others(releases: Mapping[str, Released], makers: Makers, trial: Trial) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One seed's attackers who learn from other people: figures and arrays as of `adaptive`, called "others/scores".
+
+    `releases` holds, by the name of who they learn from, attack people of that kind and the audit's own val and test.
+    """
+    val, scores = {}, {}
+    for name, released in releases.items():
+        done = trial(released.labelled(), makers, f"{name}, ")
+        val |= {f"{name}, {attacker}": auc for attacker, auc in done.val.items()}
+        scores |= {f"{name}, {attacker}": values for attacker, values in done.test_scores.items()}
+    figures, worst_scores = _worst(val, scores, released.labelled()["test"].labels)
+    return {"left_out": {}} | figures, {"others/scores": worst_scores}
+
+
+def _worst(val: Mapping[str, float], scores: Mapping[str, np.ndarray], labels: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+    """Figures of attackers with these AUCs on val and scores on test, and the scores of the one that is best on val."""
     worst = max(val, key=val.get)
-    test = {name: roc_auc(values, known["test"].labels) for name, values in scores.items()}
-    figures |= {"attackers": test, "attackers_val": val, "worst_attacker": worst, "leak_auc": test[worst]}
-    return figures, {"adaptive/scores": scores[worst]}
+    test = {name: roc_auc(values, labels) for name, values in scores.items()}
+    return {"attackers": test, "attackers_val": dict(val), "worst_attacker": worst, "leak_auc": test[worst]}, scores[worst]

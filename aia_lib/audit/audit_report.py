@@ -42,7 +42,8 @@ class AuditReport:
         notes: what was left out or failed, one sentence each.
         scores: the test scores of each seed; not part of `to_dict()`.
         bootstrap: resamples behind the intervals.
-        deep: the answers of `audit(deep=…)` by question (information, curve and code, creep, reconstruction, adaptive), or None.
+        deep: the answers of `audit(deep=…)` by question (information, curve and code, creep, reconstruction, adaptive, others, levels), or
+            None.
     """
 
     name: str
@@ -260,7 +261,8 @@ def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
             lines += [_row(f"read from {words}", _auc(levels[level], "leak_auc"), levels[level]["strongest"])]
         elif level in levels.get("left_out", {}):
             lines += [_row(f"read from {words}", "not measured", levels["left_out"][level])]
-    if "leak_auc" in (knows := deep.get("adaptive", {})):
-        words = _auc(knows, "leak_auc"), f"gain {change(knows['gain'], knows['gain_ci'])}", knows["worst_attacker"]
-        lines += [_row("attacker who knows the defence", *words)]
+    for part, label in (("adaptive", "attacker who knows the defence"), ("others", "attacker with other people")):
+        if "leak_auc" in (knows := deep.get(part, {})):
+            words = _auc(knows, "leak_auc"), f"gain {change(knows['gain'], knows['gain_ci'])}", knows["worst_attacker"]
+            lines += [_row(label, *words)]
     return lines

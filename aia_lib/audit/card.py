@@ -199,6 +199,7 @@ _FIGURES = (
     ("reconstruction", "ssim", "rebuilt faces, SSIM", "at most 1"),
     ("reconstruction", "match_auc_same", "rebuilt faces recognised, same label", "AUC"),
     ("adaptive", "leak_auc", "leak, attacker who knows the defence", "AUC"),
+    ("others", "leak_auc", "leak, attacker who learns from other people too", "AUC"),
 )
 """Part of the audit, key there, words on the card and unit of each figure, in the card's order; those that an audit lacks are left out."""
 

@@ -1,4 +1,4 @@
-"""What `audit(deep=…)` asks beyond the leak: six further questions, each of which can be left out, and the intervals of their answers."""
+"""What `audit(deep=…)` asks beyond the leak: seven further questions, each of which can be left out, and the intervals of their answers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tqdm.auto import tqdm
 
 from ..attackers import AttackSet
 from ..config import AuditConfig, _whole
-from ..faces import Pairs, Splits
+from ..faces import Faces, Pairs, Splits, with_attribute
 from ..machine.files import UserError
 from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, rate_draws, roc_auc
-from .adaptive import adaptive, views
+from .adaptive import adaptive, others, views
 from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
 from .levels import combined_levels, levels
@@ -27,7 +27,7 @@ from .trial import Attacks, Makers, SeedScores, attack, mean_figures
 Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 """One seed's figures, and the arrays that their intervals need, by name."""
 
-PARTS = ("information", "curve", "creep", "reconstruction", "adaptive", "levels")
+PARTS = ("information", "curve", "creep", "reconstruction", "adaptive", "others", "levels")
 """The questions, see `audit`."""
 
 
@@ -36,15 +36,14 @@ class DeepConfig:
     """Settings of `audit(deep=…)`.
 
     Attributes:
-        parts: which of `PARTS` to answer. `audit(deep=True)` leaves out "levels", which train some twenty attackers more; the command
-            `aia audit --deep` asks them all.
-        attackers: names in `attackers.ATTACKERS` who attack the growing sets of the curve and the averaged releases.
+        parts: which of `PARTS` to answer.
+        attackers: names in `attackers.ATTACKERS` who attack the growing sets of the curve, averaged releases and learn from other people.
         shares: of the attack people, rising to 1: the points of the learning curve and the blocks of the online code.
         decoder_steps: of the convolutional decoder, 64 images each.
         queries: releases of an image that the adaptive attacker averages.
     """
 
-    parts: tuple[str, ...] = PARTS[:-1]
+    parts: tuple[str, ...] = PARTS
     attackers: tuple[str, ...] = ("logistic", "mlp")
     shares: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
     decoder_steps: int = 300
@@ -74,9 +73,11 @@ class Deep:
     """
 
     anonymizer: Callable
+    faces: Faces
     splits: Splits
     released: Released
     original: Callable | None
+    elsewhere: Faces | None
     adversary: Callable | None
     siamese: Callable | None
     config: AuditConfig
@@ -99,6 +100,16 @@ class Deep:
     def views(self) -> tuple[dict[str, Released], dict[str, str]]:
         return views(self.anonymizer, self.splits, self.deep.queries)
 
+    @cached_property
+    def others(self) -> dict[str, Released]:
+        """What attackers learn from who meet the people of train too, or those of another data set."""
+        splits, attack = self.splits, {}
+        both = np.isin(self.faces.identity, np.concatenate([splits.train.identity, splits.attack.identity]))
+        attack["people of train too"] = with_attribute(self.faces.subset(both), splits.attack.attribute)
+        if self.elsewhere is not None:
+            attack[f"people of {self.elsewhere.source}"] = with_attribute(self.elsewhere, splits.attack.attribute)
+        return {name: Released.of(self.anonymizer, splits._replace(attack=faces)) for name, faces in attack.items()}
+
     def ask(self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]) -> Answer:
         """One seed's answers by part; `known` are the labelled rows of attack, val and test, `attacks` those of the fresh attackers."""
         released, prefix = self.released, f"  seed {seed}: "
@@ -112,7 +123,10 @@ class Deep:
             "curve": lambda: learning_curve(known, people["attack"], self.makers, self.deep.shares, seed, trial),
             "creep": lambda: self._creep(seed),
             "reconstruction": lambda: self._rebuild(pairs, seed),
-            "adaptive": lambda: adaptive(self.anonymizer, *self.views, known, self.makers, self.adversary, self.siamese, trial),
+            "adaptive": lambda: adaptive(
+                self.anonymizer, self.splits.test.attribute, *self.views, known, self.makers, self.adversary, self.siamese, trial
+            ),
+            "others": lambda: others(self.others, self.makers, trial),
             "levels": lambda: levels(known, people, attacks, seed, trial),
         }
         figures: dict[str, Any] = {}
@@ -161,7 +175,9 @@ def combined_answers(entries: Sequence[Mapping[str, Any]], scores: Sequence[Seed
     if not all("deep" in entry for entry in entries):
         return None
     result: dict[str, Any] = {}
-    for part, combiner in zip(PARTS, (_information, _curve, _creep, _reconstruction, _adaptive, combined_levels), strict=True):
+    for part, combiner in zip(
+        PARTS, (_information, _curve, _creep, _reconstruction, _informed("adaptive"), _informed("others"), combined_levels), strict=True
+    ):
         answers = [entry["deep"][part] for entry in entries if part in entry["deep"]]
         if len(answers) == len(entries):
             result |= combiner(answers, scores, resamples)
@@ -227,16 +243,21 @@ def _reconstruction(answers: Sequence[Mapping], scores: Sequence[SeedScores], re
     return {"reconstruction": figures}
 
 
-def _adaptive(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
-    left_out = {name: reason for answer in answers for name, reason in answer["left_out"].items()}
-    if not all("leak_auc" in answer for answer in answers):
-        return {"adaptive": {"left_out": left_out}}
-    names = [name for name in answers[0]["attackers"] if all(name in answer["attackers"] for answer in answers)]
-    measured, others = [Scored(seed.more["adaptive/scores"], seed.labels, seed.people) for seed in scores], [seed.leak for seed in scores]
-    figures = mean_figures(answers)
-    for key in ("attackers", "attackers_val"):
-        figures[key] = {name: figures[key][name] for name in names}
-    figures |= {"leak_auc_ci": list(interval(measured, resamples)), "left_out": left_out}
-    figures["gain"] = figures["leak_auc"] - float(np.mean([other.auc for other in others]))
-    figures["gain_ci"] = list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(others, resamples)))
-    return {"adaptive": figures}
+def _informed(part: str) -> Callable[[Sequence[Mapping], Sequence[SeedScores], int], dict[str, Any]]:
+    """What combines the answers "adaptive" and "others": attackers who know or have more than those of the protocol."""
+
+    def combine_them(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
+        left_out = {name: reason for answer in answers for name, reason in answer["left_out"].items()}
+        if not all("leak_auc" in answer for answer in answers):
+            return {part: {"left_out": left_out}}
+        names = [name for name in answers[0]["attackers"] if all(name in answer["attackers"] for answer in answers)]
+        measured, fresh = [Scored(seed.more[f"{part}/scores"], seed.labels, seed.people) for seed in scores], [seed.leak for seed in scores]
+        figures = mean_figures(answers)
+        for key in ("attackers", "attackers_val"):
+            figures[key] = {name: figures[key][name] for name in names}
+        figures |= {"leak_auc_ci": list(interval(measured, resamples)), "left_out": left_out}
+        figures["gain"] = figures["leak_auc"] - float(np.mean([scored.auc for scored in fresh]))
+        figures["gain_ci"] = list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(fresh, resamples)))
+        return {part: figures}
+
+    return combine_them

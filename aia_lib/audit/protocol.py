@@ -36,6 +36,7 @@ def audit(
     config: AuditConfig | None = None,
     deep: DeepConfig | bool | None = None,
     original: Callable[[Tensor], Tensor | np.ndarray] | None = None,
+    elsewhere: Faces | None = None,
     attackers: Sequence[Any] | Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> AuditReport:
@@ -48,7 +49,8 @@ def audit(
     * *creep*: every other attribute of the faces, before (`original`) and after, with the interval of the change;
     * *reconstruction*: a fresh decoder rebuilds the faces from g: PSNR, SSIM, and whether the rebuilt ones are recognised;
     * *adaptive*: an attacker that knows the defence, see `adaptive`;
-    * *levels*, where `DeepConfig.parts` names them: what one image, two images of a person and all images of a person tell, see `levels`.
+    * *others*: attackers who also learn from the people of `train`, and from another data set (`elsewhere`);
+    * *levels*: what one image, two images of a person and all images of a person tell, see `levels`.
 
     Args:
         anonymizer: images, float32 (N, 1, H, W) in [0, 1], to representations, float (N, k), as tensor or numpy array. What else it may
@@ -59,6 +61,7 @@ def audit(
         config: attackers, epochs, pairs, bootstrap, controls; None takes `AuditConfig()`.
         deep: which further questions, and their settings; True takes `DeepConfig()`. One that cannot be answered is noted.
         original: the anonymizer before protection, images to representations, for creep; None compares with the images themselves.
+        elsewhere: faces of another data set, of the same size and with the same attribute, for attackers who have no others to learn from.
         attackers: names, scikit-learn classifiers, torch modules and attackers, mixed, see `makers.as_makers`; None: those of `config`.
             A reader's attacker that fails is noted; one of the library that fails, fails the audit.
         progress: show progress bars.
@@ -69,7 +72,12 @@ def audit(
     """
     config = config or AuditConfig()
     attribute = faces.attribute if attribute is None else attribute
-    faces.labels(attribute)  # says which there are
+    for some in (faces, elsewhere or faces):
+        some.labels(attribute)  # says which there are
+    if elsewhere is not None and elsewhere.size != faces.size:
+        raise UserError(
+            f"elsewhere has images of {elsewhere.size} x {elsewhere.size} pixels, faces of {faces.size} x {faces.size}; load both alike."
+        )
     try:
         numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
     except (TypeError, ValueError):
@@ -87,7 +95,9 @@ def audit(
         adversary = None  # what was trained to read another attribute is not asked for this one
     siamese = siamese if callable(siamese) else None
     deep = DeepConfig() if deep is True else deep
-    further = Deep(anonymizer, splits, released, original, adversary, siamese, config, deep, progress) if deep else None
+    further = None
+    if deep:
+        further = Deep(anonymizer, faces, splits, released, original, elsewhere, adversary, siamese, config, deep, progress)
     notes, entries, scores = list(released.notes), [], []
     for seed in numbers:
         paper, logits = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a reader's network may fail

@@ -139,6 +139,10 @@ class Compact(Decoding):
             where, layout = device_of(encoder), torch.channels_last
             return torch.cat([encoder(part.to(where, torch.float32, memory_format=layout)) for part in images.split(512)])
 
+    def warm_start(self) -> dict[str, nn.Module]:
+        """The adversaries of the first attribute, each g (N, k) to logits (N,), by kind."""
+        return dict(zip(self.config.adversaries, self.adversaries, strict=False))
+
     def parts(self) -> dict[str, nn.Module]:
         parts = {"encoder": self.encoder, "adversaries": self.adversaries}
         return parts if self.decoder is None else {**parts, "decoder": self.decoder}

@@ -57,7 +57,7 @@ def test_it_audits_and_writes_a_card(copy, run):
     assert done.returncode == 0, done.stderr[-3000:]
     figures = json.loads((copy / "audit.json").read_text(encoding="utf-8"))
     assert figures["name"] == "my method" and set(figures["retrained"]["attackers"]) == {"logistic", "mlp", "trees"}
-    assert set(figures["deep"]) == {"information", "curve", "code", "creep", "reconstruction", "adaptive"}
+    assert set(figures["deep"]) == {"information", "curve", "code", "creep", "reconstruction", "adaptive", "others", "levels"}
     assert "its own decoder" not in "".join(figures["notes"]), "decode works"
     card = (copy / "card.html").read_text(encoding="utf-8")
     assert "Privacy card: my method" in card and "It leaks less than no protection" in card

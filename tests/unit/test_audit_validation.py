@@ -411,6 +411,35 @@ def test_an_adversary_without_weights_and_attackers_that_cannot_be_had_are_left_
     assert claim.verdict == "not tested" and "psychic" in claim.reason
 
 
+@pytest.mark.parametrize("distance", [2.0, 0.0])
+def test_people_of_train_and_of_another_data_set_teach_what_there_is_to_learn(distance: float) -> None:
+    """Three hundred dimensions take more people than the attack split has; where the classes are alike, nobody helps."""
+    everybody = numbered_faces(400, 3)
+    faces = everybody.subset(everybody.identity < 200)
+    elsewhere = dataclasses.replace(everybody.subset(everybody.identity >= 200), source="elsewhere")
+    given = Given(gaussian(everybody, distance, 0, dimensions=300))
+    deep = DeepConfig(parts=("others",), attackers=("logistic",))
+    report = audit(given, faces, seeds=1, config=QUICK, deep=deep, elsewhere=elsewhere, progress=False)
+    answer, fresh = report.deep["others"], report.retrained["leak_auc"]
+    more, other = (answer["attackers"][f"people of {who}, logistic"] for who in ("train too", "elsewhere"))
+    if distance:
+        assert fresh + 0.05 < min(more, other) and max(more, other) < gaussian_auc(distance)
+        assert answer["gain"] == pytest.approx(answer["leak_auc"] - fresh)
+        assert "attacker with other people" in str(report)
+    else:
+        assert max(abs(auc - 0.5) for auc in (fresh, more, other)) < 0.12 and answer["gain_ci"][0] < 0.02
+
+
+def test_another_data_set_must_fit(small: tuple) -> None:
+    faces, _ = small
+    larger = dataclasses.replace(faces, images=np.zeros((len(faces), 1, 32, 32), np.uint8), cache_key="")
+    with pytest.raises(UserError, match="elsewhere has images of 32 x 32 pixels"):
+        audit(Given(gaussian(faces, 1.0, 0)), faces, elsewhere=larger, progress=False)
+    unlabelled = dataclasses.replace(faces, attributes={"hats": faces.labels()}, attribute="hats")
+    with pytest.raises(UserError, match="gender"):
+        audit(Given(gaussian(faces, 1.0, 0)), faces, elsewhere=unlabelled, progress=False)
+
+
 # Frame ----------------------------------------------------------------------------------------------------------------
 
 
@@ -430,7 +459,7 @@ def test_a_deep_audit_reports_what_the_audit_reports_and_survives_saving_and_mer
     assert figures == plain.to_dict() and "deep" not in plain.to_dict()
     entry = {"provenance": ledger.provenance("audit", [0, 1], "numbered images", 1.0), "methods": {"given": whole.to_dict()}}
     assert ledger.validated(entry) is entry
-    assert set(whole.deep) == {"information", "curve", "code", "creep", "reconstruction", "adaptive"}
+    assert set(whole.deep) == {"information", "curve", "code", "creep", "reconstruction", "adaptive", "others", "levels"}
 
     whole.save(tmp_path / "deep.npz")
     loaded = AuditReport.load(tmp_path / "deep.npz")
