@@ -231,7 +231,7 @@ def _audit(options: argparse.Namespace) -> None:
     from .audit import DeepConfig, audit
     from .audit.card import check_name, privacy_card
     from .audit.claims import claim_lines
-    from .audit.deep import PARTS
+    from .datasets import load_faces
     from .machine.device import pick_device
     from .report.ledger import described, provenance
 
@@ -243,8 +243,11 @@ def _audit(options: argparse.Namespace) -> None:
     faces = _load(options, _trained_size(anonymizer) or profile.size)
 
     common = {"seeds": options.seeds, "config": profile.audit, "progress": not options.quiet}
-    deep = DeepConfig(parts=PARTS) if options.deep else None
-    report = audit(anonymizer, faces, deep=deep, original=original, **common)
+    deep, elsewhere = DeepConfig() if options.deep else None, None
+    if options.elsewhere:
+        deep, (source, _, root) = deep or DeepConfig(parts=("others",)), options.elsewhere.partition(":")
+        elsewhere = load_faces(source, root or None, size=faces.size, attribute=faces.attribute, progress=not options.quiet)
+    report = audit(anonymizer, faces, deep=deep, original=original, elsewhere=elsewhere, **common)
     before = None if original is None else audit(original, faces, **common)
     print(report, flush=True)
     claims = report.claims(before)

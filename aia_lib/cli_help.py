@@ -181,6 +181,7 @@ examples:
                     "also: several images of a person, bits, more data, other attributes, rebuilding, knowing the defence; slower"
                 ),
                 "--original": _option("ANONYMIZER", "audit this one, too, and compare"),
+                "--elsewhere": _option("SOURCE:FOLDER", "attackers also learn from another data set, such as lfw:lfw-deepfunneled"),
             },
             "how long, and where to": {
                 **_how(1),

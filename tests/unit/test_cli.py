@@ -501,6 +501,14 @@ def test_a_users_anonymizer_is_audited(audit, tmp_path, name):
     assert [seed["seed"] for seed in report["seeds"]] == ([3, 5] if name.endswith("pixelate") else [0])
 
 
+def test_attackers_learn_from_another_data_set(audit, celeba):
+    result = audit("my_method:pixelate", "--elsewhere", f"celeba:{celeba}")
+    assert result.status == 0 and "attacker with other people" in result.out
+    for elsewhere, words in (("atlantis:here", "atlantis"), ("lfw", "lfw"), ("celeba:no/folder", "no/folder")):
+        result = audit("my_method:pixelate", "--elsewhere", elsewhere)
+        assert result.status == 2 and words in result.err and "Traceback" not in result.err
+
+
 BAD_ANONYMIZERS = {
     "my_method:wrong_shape": ("wrong_shape", "(N, k)", "(90, 1, 4, 4)"),
     "my_method:lost_rows": ("lost_rows", "one row for each", "(3, 256)"),
