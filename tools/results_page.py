@@ -329,13 +329,14 @@ def speed() -> str:
 
 @shown
 def audits() -> str:
-    """Seconds of an audit over N and k; the last one is with all attackers."""
+    """Seconds of an audit over N and k; then one with all attackers, and the deep ones."""
     (figures,), made = benchmark("audit")
     rows = [
-        [f"{of['images']:,}", f"{of['k']:,}", str(of["attackers"]), f"{of['seconds']:.1f}"]
-        for of in (*figures["rows"], figures["complete"])
+        [f"{of['images']:,}", f"{of['k']:,}", str(of["attackers"]), questions, f"{of['seconds']:.1f}"]
+        for questions, some in (("leak, utility", [*figures["rows"], figures["complete"]]), ("all", figures.get("deep", [])))
+        for of in some
     ]
-    return markdown_table(["Images", "Numbers in g", "Attackers", "Seconds"], rows, ()) + made
+    return markdown_table(["Images", "Numbers in g", "Attackers", "Questions", "Seconds"], rows, (3,)) + made
 
 
 @shown

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny import TINY
 
+from aia_lib.audit import DeepConfig
 from aia_lib.config import PROFILES, AuditConfig
 from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA
@@ -100,9 +101,12 @@ def test_a_made_celeba_folder_holds_the_rendered_faces(tmp_path):
 
 
 def test_audit():
-    figures = audit.measure(size=16, images=1000, counts=(1000,), parts=(4,), config=QUICK, complete=QUICK)
+    figures = audit.measure(
+        size=16, images=1000, counts=(1000,), parts=(4,), config=QUICK, complete=QUICK, deep=DeepConfig(parts=("levels",))
+    )
     assert [(row["images"], row["k"]) for row in figures["rows"]] == [(1000, 48), (1000, 12)]
     assert figures["complete"]["k"] == 192 and positive(*(row["seconds"] for row in figures["rows"]))
+    assert [row["k"] for row in figures["deep"]] == [12, 192] and positive(*(row["seconds"] for row in figures["deep"]))
 
 
 def test_memory(monkeypatch):
