@@ -2,8 +2,8 @@
 
 A ratio survives a change of machine better than seconds do. Each benchmark prints its figures and, with --out, writes them
 with their provenance; results/benchmarks/ holds the recorded ones. Without a name all run, one after the other, each in a process of
-its own, and --out is a folder; all but `difficulty`, `ablation` and `attributes`, which measure a data set and a method, and take up
-to an hour.
+its own, and --out is a folder; all but `difficulty`, `ablation`, `attributes` and `matched`, which measure a data set and a method,
+and take an hour and more.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .common import ROOT, record
 ALL = ("autoencoder", "training", "loading", "audit", "memory", "growth", "sweep")
 """What `make bench` runs."""
 
-BENCHMARKS = (*ALL, "difficulty", "ablation", "attributes")
-"""The last three measure a data set and a method, not the machine, and take up to an hour."""
+BENCHMARKS = (*ALL, "difficulty", "ablation", "attributes", "matched")
+"""The last four measure a data set and a method, not the machine, and take an hour and more."""
 
 OF_FILES = ("autoencoder", "loading")
 """They read image files: CelebA's where it is at hand."""

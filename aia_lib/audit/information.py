@@ -135,3 +135,32 @@ def learning_curve(
     code = {"images": len(arrays["code/bits"]), "bits_per_label": mean, "label_only_bits_per_label": without}
     code |= {"saved_bits_per_label": without - mean, "compression": 1 / max(mean, 1e-9)}
     return {"curve": curve, "code": code}, arrays
+
+
+RATES = np.arange(0.2, 1.01, 0.1)
+"""The exponents that a learning curve is tried with."""
+
+
+def extrapolated(people: Sequence[int], curve: np.ndarray, many: int) -> np.ndarray:
+    """The AUC that attackers would reach with `many` people, if their learning curve went on as the power law a - b n^-c, b >= 0.
+
+    Of every row of `curve` a and b follow by least squares, and c, one of `RATES`, leaves the least error (Cortes et al. 1994). It is a
+    guess about people whom nobody has: it knows of no attacker who starts to learn only there.
+
+    Args:
+        people: n of each point, (S,), at least three.
+        curve: AUCs, (R, S), such as bootstrap draws.
+        many: people to extrapolate to.
+
+    Returns:
+        AUCs (R,), at most 1.
+    """
+    least, result = np.full(len(curve), np.inf), curve[:, -1].copy()
+    for rate in RATES:
+        x = np.asarray(people, dtype=np.float64) ** -rate  # (S,)
+        slope = np.minimum(0.0, (curve - curve.mean(1, keepdims=True)) @ (x - x.mean()) / ((x - x.mean()) ** 2).sum())  # -b, (R,)
+        level = curve.mean(1) - slope * x.mean()  # a
+        error = ((curve - level[:, None] - slope[:, None] * x) ** 2).sum(1)
+        better = error < least
+        least[better], result[better] = error[better], (level + slope * float(many) ** -rate)[better]
+    return np.minimum(result, 1.0)

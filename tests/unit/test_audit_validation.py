@@ -25,7 +25,7 @@ from aia_lib.anonymizers import Networks, Original
 from aia_lib.attackers import ATTACKERS
 from aia_lib.audit import AuditReport, DeepConfig, audit
 from aia_lib.audit.adaptive import Averaged, redrawn_share
-from aia_lib.audit.information import code_lengths, entropy, platt
+from aia_lib.audit.information import code_lengths, entropy, extrapolated, platt
 from aia_lib.audit.reconstruction import FreshDecoder, psnr, ssim
 from aia_lib.config import AuditConfig, get_profile
 from aia_lib.faces import Faces
@@ -409,6 +409,22 @@ def test_an_adversary_without_weights_and_attackers_that_cannot_be_had_are_left_
     assert "no co-trained verifier" in left_out["released verifier"]
     claim = next(claim for claim in report.claims() if claim.key == "knowing")
     assert claim.verdict == "not tested" and "psychic" in claim.reason
+
+
+def test_a_learning_curve_is_extrapolated_as_far_as_it_is_a_power_law() -> None:
+    """Where it is one, the AUC with ten times the people lies within the interval; a flat curve is not raised."""
+    people, truth = np.array([15, 30, 60, 120, 240]), lambda n: 0.9 - 0.8 * n**-0.5
+    inside, flat = 0, []
+    for world in range(40):
+        rng = np.random.default_rng(world)
+        errors = rng.normal(0, 0.01, len(people))  # one world's curve; its draws scatter around it as much
+        draws = truth(people) + errors + rng.normal(0, 0.01, (300, len(people)))
+        low, high = np.quantile(extrapolated(people, draws, 2400), [0.025, 0.975])
+        inside += low <= truth(2400) <= high
+        flat.append(np.median(extrapolated(people, 0.5 + errors + rng.normal(0, 0.01, (300, len(people))), 2400)))
+    assert inside >= 34  # 38 are expected, 33 or fewer in one case of a hundred
+    assert np.mean(flat) == pytest.approx(0.5, abs=0.01)
+    assert extrapolated(people, truth(people)[None], 2400)[0] == pytest.approx(truth(2400), abs=1e-3)
 
 
 @pytest.mark.parametrize("distance", [2.0, 0.0])

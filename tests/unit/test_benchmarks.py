@@ -14,14 +14,14 @@ import torch
 from tiny import TINY
 
 from aia_lib.audit import DeepConfig
-from aia_lib.config import PROFILES, AuditConfig
+from aia_lib.config import PROFILES, AdversaryConfig, AuditConfig, AutoencoderConfig
 from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA
 from aia_lib.defences.settings import CompactConfig, HardenedConfig
 from aia_lib.report.ledger import provenance
 from aia_lib.training import train_adversary
 from benchmarks import __main__ as command
-from benchmarks import ablation, attributes, audit, autoencoder, common, difficulty, growth, loading, memory, sweep, training
+from benchmarks import ablation, attributes, audit, autoencoder, common, difficulty, growth, loading, matched, memory, sweep, training
 
 QUICK = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=100, bootstrap=20, controls=False)
 
@@ -272,6 +272,24 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
     assert rows[0]["leak"] == methods["all parts"]["leak"] and all(a["images"] > b["images"] for a, b in itertools.pairwise(rows))
     expected = (methods["Original"]["utility"][0] - 0.5, methods["all parts"]["utility"][0] - 0.5)
     assert methods["all parts"]["utility_kept"] == pytest.approx(expected[1] / expected[0], abs=0.01)
+
+
+def test_readings_of_the_paper_are_matched_by_what_their_own_adversary_loses(tmp_path, monkeypatch):
+    monkeypatch.setattr(matched, "READINGS", (("latent", "frozen"), ("image", "alternating")))
+    light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=200, bootstrap=20, controls=False)
+    longer = {"autoencoder": AutoencoderConfig(5, 16, 3e-3), "adversary": AdversaryConfig("cnn", 12, 16, 2e-3)}
+    quick = dataclasses.replace(TINY, **longer)
+    settings = {"size": 16, "images": 1200, "profile": quick, "audits": light, "betas": (0.0, 2.0), "seeds": (0,), "folder": tmp_path}
+    figures = matched.measure("embedded", **settings)
+    assert figures["wanted"] == pytest.approx(0.4659, abs=1e-4)
+    assert list(figures["readings"]) == ["latent, frozen", "image, alternating"]
+    for row in figures["readings"].values():
+        falls = {float(beta): fall for beta, fall in row["falls_on_val"].items()}
+        assert row["beta"] == min(falls, key=lambda beta: abs(falls[beta] - figures["wanted"]))
+        assert all(0 <= low <= middle <= high <= 1 for release in ("g", "rebuilt") for middle, low, high in [row[release]["leak"]])
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert matched.measure("embedded", **settings) == figures
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}, "nothing is trained or audited again"
 
 
 def test_attributes_are_each_audited_for_every_set_that_is_hidden(monkeypatch):
