@@ -277,7 +277,7 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
 def test_readings_of_the_paper_are_matched_by_what_their_own_adversary_loses(tmp_path, monkeypatch):
     monkeypatch.setattr(matched, "READINGS", (("latent", "frozen"), ("image", "alternating")))
     light = AuditConfig(attackers=("logistic",), epochs=1, min_steps=1, pairs=200, bootstrap=20, controls=False)
-    longer = {"autoencoder": AutoencoderConfig(5, 16, 3e-3), "adversary": AdversaryConfig("cnn", 12, 16, 2e-3)}
+    longer = {"autoencoder": AutoencoderConfig(3, 16, 3e-3), "adversary": AdversaryConfig("mlp", 24, 16, 3e-3)}
     quick = dataclasses.replace(TINY, **longer)
     settings = {"size": 16, "images": 1200, "profile": quick, "audits": light, "betas": (0.0, 2.0), "seeds": (0,), "folder": tmp_path}
     figures = matched.measure("embedded", **settings)
