@@ -109,7 +109,7 @@ def run_paper(
     for parts in splits:
         enough_people(parts)
     if sealed:
-        enough_people(splits[0].opened())
+        enough_people(splits[0].opened(), f"sealed share of {sealed:g}")
     device = device or pick_device()
     folder = WorkFolder(out, "run")
     deal = {"folds": folds, "sealed": sealed} if folds > 1 or sealed else {}

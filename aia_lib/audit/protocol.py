@@ -117,8 +117,11 @@ def audit(
     return combine(name_of(anonymizer), attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
 
 
-def enough_people(splits: Splits) -> None:
-    """Raise a UserError where the intervals on test would rest on too few people; to be called before anything is trained."""
+def enough_people(splits: Splits, tested: str = "test split") -> None:
+    """Raise a UserError where the intervals on test would rest on too few people; to be called before anything is trained.
+
+    `tested` is what the message calls the people of test.
+    """
     test = splits.test
     labels = test.labels()
     people = {f"people with {test.attribute!r} = {value}": len(np.unique(test.identity[labels == value])) for value in (0, 1)}
@@ -126,7 +129,7 @@ def enough_people(splits: Splits) -> None:
     fewest = min(people, key=people.get)
     if people[fewest] < MIN_PEOPLE:
         raise UserError(
-            f"Too few people for an audit: the test split has {people[fewest]} {fewest}, and an interval needs at least {MIN_PEOPLE}. "
+            f"Too few people for an audit: the {tested} has {people[fewest]} {fewest}, and an interval needs at least {MIN_PEOPLE}. "
             f"Load more people (about {5 * MIN_PEOPLE} of each kind in all), or raise the limit."
         )
     for name in ("attack", "val"):
