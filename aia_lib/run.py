@@ -129,7 +129,7 @@ def _write(runs: Sequence[_Run], seeds: Sequence[int], command: Sequence[str], d
         say(f"note: {splits.train.people} people to learn from; with fewer than {FEW_PEOPLE} {HARDENED} hides less and verifies worse")
 
     audits = [of_fold.seed(seed) for of_fold in runs for seed in seeds]
-    merged = {name: AuditReport.merge([audit[name] for audit in audits]) for name in audits[0]}
+    merged = {name: AuditReport.merge([by_method[name] for by_method in audits]) for name in audits[0]}
     run.readers(seeds[0])
     figures = run.figures(seeds[0], merged)
     run.folder.note()
@@ -143,7 +143,7 @@ def _write(runs: Sequence[_Run], seeds: Sequence[int], command: Sequence[str], d
         "attackers": ("Every attacker", plots.attackers(report), "A method hides an attribute only as well as its worst attacker says."),
         **figures,
     }
-    write_json(run.folder.path / "choices.json", {"choices": [choice for audit in merged.values() for choice in audit.choices()]})
+    write_json(run.folder.path / "choices.json", {"choices": [choice for pooled in merged.values() for choice in pooled.choices()]})
     links = [("Every choice on val", "choices.json")]
     places = [(of_fold.splits.fold, seed) for of_fold in runs for seed in seeds]
     links += [(f"{_words(*place)}: trained models and audits", f"{_place(*place).as_posix()}/") for place in places]
