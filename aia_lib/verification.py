@@ -14,7 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from .faces import Pairs
 from .losses import contrastive_loss
-from .machine.choices import about, best
+from .machine.choices import best, choosing
 from .machine.device import adam, pick_device, seeded
 from .machine.files import UserError
 from .machine.fit_best import fit_best
@@ -151,7 +151,7 @@ def fit_verifier(
     }
     fitted: dict[str, Verifier] = {}
     for kind in kinds:
-        with about(kind):
+        with choosing(kind):
             fitted[kind] = makers[kind]()
     candidates = {kind: verifier.val_auc for kind, verifier in fitted.items()}
     chosen = fitted[best("verifier", candidates)]

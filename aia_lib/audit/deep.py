@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..attackers import AttackSet
 from ..config import AuditConfig, _whole
 from ..faces import Pairs, Splits
-from ..machine.choices import about
+from ..machine.choices import choosing
 from ..machine.files import UserError
 from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, rate_draws, roc_auc
 from .adaptive import adaptive, views
@@ -105,7 +105,7 @@ class Deep:
         released, prefix = self.released, f"  seed {seed}: "
 
         def trial(sets: Mapping[str, AttackSet], makers: Makers, what: str = "", extra: AttackSet | None = None) -> Attacks:
-            with about(what.strip(" ,")):
+            with choosing(what.strip(" ,")):
                 return attack(sets, makers, self.config, seed, {}, prefix + what, self.progress, extra)
 
         people = {part: released.identity[part][data.labels >= 0] for part, data in released.sets.items()}
@@ -122,7 +122,7 @@ class Deep:
         for part in PARTS:
             if part not in self.deep.parts or part in self.failed:
                 continue
-            with about(part), tqdm(total=1, desc=f"{prefix}{part}", disable=not self.progress) as bar:
+            with choosing(part), tqdm(total=1, desc=f"{prefix}{part}", disable=not self.progress) as bar:
                 try:
                     figures[part], more = questions[part]()
                     arrays |= more

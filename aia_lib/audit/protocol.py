@@ -13,7 +13,7 @@ from torch import Tensor
 from ..attackers import ATTACKERS, AttackSet
 from ..config import AuditConfig
 from ..faces import Faces, Pairs, Splits
-from ..machine.choices import about, best, logged
+from ..machine.choices import best, choosing, logged
 from ..machine.device import build
 from ..machine.files import UserError
 from ..models import Encoder, latent_shape
@@ -213,7 +213,7 @@ def _controls(
         return controls
 
     def worst_auc(sets: Mapping[str, AttackSet], what: str) -> float:
-        with about(what):
+        with choosing(what):
             attacks = attack(sets, as_makers(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
         return roc_auc(attacks.test_scores[attacks.worst], sets["test"].labels)
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..attackers import LIBRARY, Attacker, AttackSet
 from ..config import AuditConfig
 from ..faces import Pairs, Splits
-from ..machine.choices import about
+from ..machine.choices import choosing
 from ..machine.files import UserError, one_line
 from ..statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, roc_auc, tar_at_far
 from ..verification import pair_distances
@@ -63,7 +63,7 @@ def attack(
     done = Attacks()
     parts = {"val": sets["val"], "test": sets["test"]} | ({} if extra is None else {"extra": extra})
     for name, make in makers.items():
-        with about(name), tqdm(total=1, desc=f"{prefix}{name}", disable=not progress) as bar:
+        with choosing(name), tqdm(total=1, desc=f"{prefix}{name}", disable=not progress) as bar:
             try:
                 attacker = make(config)
                 lacks = [need for need in getattr(attacker, "needs", ()) if getattr(sets["attack"], need) is None]

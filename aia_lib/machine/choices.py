@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 Candidate = TypeVar("Candidate", bound=Hashable)
 
 _LOG: ContextVar[list[dict[str, Any]] | None] = ContextVar("log", default=None)
-_ABOUT: ContextVar[str] = ContextVar("about", default="")
+_ABOUT: ContextVar[str] = ContextVar("choosing", default="")
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def logged() -> Iterator[list[dict[str, Any]]]:
 
 
 @contextlib.contextmanager
-def about(what: str) -> Iterator[None]:
+def choosing(what: str) -> Iterator[None]:
     """Inside, choices are logged as being about `what`, say an attacker; nested ones are joined by colons."""
     token = _ABOUT.set(_ABOUT.get() + (what and f"{what}: "))
     try:

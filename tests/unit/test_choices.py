@@ -7,14 +7,14 @@ import math
 import numpy as np
 from torch import nn
 
-from aia_lib.machine.choices import about, best, logged
+from aia_lib.machine.choices import best, choosing, logged
 from aia_lib.machine.fit_best import fit_best
 
 
 def test_the_best_candidate_is_chosen_and_logged_with_the_others():
     assert best("k", {1: 0.5, 3: 0.7}) == 3, "without a log, too"
     with logged() as log:
-        with about("knn"), about("pairs"):
+        with choosing("knn"), choosing("pairs"):
             assert best("k", {1: 0.5, 3: np.float32(0.75), 5: 0.75}) == 3, "the first of equals"
         with logged() as inner:
             best("C", {0.1: 0.9})
