@@ -168,7 +168,7 @@ examples:
     "unseal": Command(
         "open the sealed people of a run, once",
         """\
-Audits the saved methods of a finished `aia run --sealed SHARE` on the people that were
+Audits the saved methods of a finished `aia run --sealed 0.1` on the people that were
 sealed in it: the same attackers, trained and chosen as in the run. It adds the figures to
 sealed.json in the run's folder, with the date, the commit and how often these people had
 been opened before. Each opening counts: what is changed after one has no sealed test.""",
