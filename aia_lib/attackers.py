@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from .config import AuditConfig
+from .machine.choices import best
 from .machine.device import autocast, pick_device, seeded
 from .machine.fit_best import fit_best
 from .models import CNNAdversary
@@ -187,17 +188,15 @@ def _median_gamma(features: np.ndarray, rng: np.random.Generator) -> float:
 
 def _strongest(with_strength: Callable[[float], Any], strengths: tuple[float, ...], val: AttackSet, val_inputs: np.ndarray) -> Any:
     """The model with the best AUC on val, from strong to weak regularisation, until it falls clearly."""
-    best, chosen = -1.0, None
+    models, figures = {}, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop is one more regulariser, and val judges it
         for strength in strengths:
-            model = with_strength(strength)
-            auc = val.auc(model.decision_function(val_inputs))
-            if auc > best:
-                best, chosen = auc, model
-            elif auc < best - 0.003:
+            models[strength] = with_strength(strength)
+            figures[strength] = val.auc(models[strength].decision_function(val_inputs))
+            if figures[strength] < max(figures.values()) - 0.003:
                 break
-    return chosen
+    return models[best("strength C", figures)]
 
 
 class Boosting:
@@ -209,8 +208,7 @@ class Boosting:
         settings = {"learning_rate": 0.1, "max_iter": 200, "max_leaf_nodes": 15, "l2_regularization": 1.0, "max_features": 0.3}
         self.model = HistGradientBoostingClassifier(**settings, early_stopping=False, random_state=seed)
         self.model.fit(train.components[:, : self.COMPONENTS], train.labels)
-        aucs = [val.auc(scores.ravel()) for scores in self._staged(val)]
-        self.trees = int(np.argmax(aucs)) + 1
+        self.trees = best("trees", {trees: val.auc(scores.ravel()) for trees, scores in enumerate(self._staged(val), start=1)})
 
     def score(self, data: AttackSet) -> np.ndarray:
         return next(scores for trees, scores in enumerate(self._staged(data), start=1) if trees == self.trees).ravel()
@@ -233,7 +231,7 @@ class GalleryKNN:
         self.labels = train.labels.astype(np.float64)
         tried = [k for k in self.NEIGHBOURS if k <= len(train)]
         nearest = self._nearest(val, tried[-1])
-        self.k = max(tried, key=lambda k: val.auc(self._vote(nearest, k)))
+        self.k = best("neighbours", {k: val.auc(self._vote(nearest, k)) for k in tried})
 
     def score(self, data: AttackSet) -> np.ndarray:
         return self._vote(self._nearest(data, self.k), self.k)

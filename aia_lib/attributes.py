@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .audit import represent
-from .faces import Faces
+from .faces import Faces, Splits
 from .losses import adversary_loss
 from .machine.device import adam, derive_seed, pick_device, seeded
 from .machine.files import UserError
@@ -77,7 +77,7 @@ class AttributeReader(nn.Module):
         return reader.eval()
 
 
-def train_reader(anonymizer: object, faces: Faces, seed: int = 0) -> AttributeReader:
+def train_reader(anonymizer: object, faces: Faces, seed: int = 0, splits: Splits | None = None) -> AttributeReader:
     """Train a reader on the people of the split `attack`, keep its best epoch on `val`, and note its AUC for each attribute on `test`.
 
     Attributes that have only one value in one of these splits are left out: nothing can be learned or said about them.
@@ -86,8 +86,9 @@ def train_reader(anonymizer: object, faces: Faces, seed: int = 0) -> AttributeRe
         anonymizer: images to g; see `anonymizers`.
         faces: all of them; the split is the audit's.
         seed: of the weights and batches.
+        splits: as for `audit`.
     """
-    splits = faces.split()
+    splits = splits or faces.split()
     parts = {name: getattr(splits, name) for name in ("attack", "val", "test")}
     names = tuple(
         name

@@ -174,8 +174,17 @@ def _run(options: argparse.Namespace) -> None:
     WorkFolder(options.out, "run").check(options.resume)
     surroundings = _surroundings(options)
     faces, harden = _load(options, profile.size), HardenedConfig() if options.harden else None
-    report = run_paper(faces, profile, options.out, seeds=options.seeds, resume=options.resume, harden=harden, **surroundings)
+    dealt = {"seeds": options.seeds, "folds": options.folds, "sealed": options.sealed}
+    report = run_paper(faces, profile, options.out, **dealt, resume=options.resume, harden=harden, **surroundings)
     print(f"\n{table(report)}")
+
+
+def _unseal(options: argparse.Namespace) -> None:
+    from .report.ledger import table
+    from .run import finished_report, unseal
+
+    faces = _load(options, finished_report(options.run)["settings"]["size"])
+    print(f"\n{table(unseal(options.run, faces, **_surroundings(options)))}")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -237,12 +246,14 @@ def _audit(options: argparse.Namespace) -> None:
 
     if options.card:
         check_name(options.card)
+    _check_deal(options)
     start, device = time.monotonic(), pick_device(options.device)
     anonymizer = _find_anonymizer(options.anonymizer, device)
     original = None if options.original is None else _find_anonymizer(options.original, device)
     faces = _load(options, _trained_size(anonymizer) or profile.size)
 
-    common = {"seeds": options.seeds, "config": profile.audit, "progress": not options.quiet}
+    splits = faces.split(fold=options.fold, sealed=options.sealed)
+    common = {"seeds": options.seeds, "config": profile.audit, "splits": splits, "progress": not options.quiet}
     deep, elsewhere = DeepConfig() if options.deep else None, None
     if options.elsewhere:
         deep, (source, _, root) = deep or DeepConfig(parts=("others",)), options.elsewhere.partition(":")
@@ -259,6 +270,20 @@ def _audit(options: argparse.Namespace) -> None:
     if options.card:
         origin = provenance(options.argv, options.seeds, described(faces), time.monotonic() - start, device)
         print(f"card: {privacy_card(report, before, provenance=origin).save(options.card)}")
+
+
+def _check_deal(options: argparse.Namespace) -> None:
+    """Raise a UserError where a method out of a run is to be audited on another deal of the people than it was trained in."""
+    from .machine.workfolder import WorkFolder
+
+    place = Path(options.anonymizer).absolute()
+    runs = [folder for folder in place.parents if (folder / "run.json").is_file()] if place.is_dir() else []
+    for folder in runs[:1]:
+        fold = next((int(part[5:]) for part in place.relative_to(folder).parts if part.startswith("fold-")), 0)
+        sealed = WorkFolder(folder, "run").read()[0].get("sealed", 0.0)
+        if (fold, sealed) != (options.fold, options.sealed):
+            was = f"{options.anonymizer} was trained in fold {fold} with a share of {sealed:g} of the people sealed"
+            raise UserError(f"{was}, and other people may be tested there only: give --fold {fold} --sealed {sealed:g}.")
 
 
 def _check_place(folder: str, option: str = "out") -> None:
@@ -342,6 +367,7 @@ def _attributes(options: argparse.Namespace) -> None:
 
 _FUNCTIONS = {
     "run": _run,
+    "unseal": _unseal,
     "sweep": _sweep,
     "audit": _audit,
     "data check": _check,

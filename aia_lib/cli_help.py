@@ -44,12 +44,15 @@ def _flag(words: str) -> dict[str, Any]:
     return {"action": "store_true", "help": words}
 
 
+_DEVICE = _option("NAME", "cuda, mps or cpu (default: the best there is)")
+
+
 def _how(count: int) -> Options:
     profiles = "fast: 32 pixels, a minute, for tests; book: 64 pixels, for a CPU; full: for a GPU (default AIA_PROFILE, else book)"
     words = f"how many seeds, as 3, or which, as 0,1,2 (default {count})"
     return {
         "--profile": _option("NAME", profiles, choices=tuple(PROFILES)),
-        "--device": _option("NAME", "cuda, mps or cpu (default: the best there is)"),
+        "--device": _DEVICE,
         "--seeds": {"metavar": "N", "help": words, "type": seed_list, "default": list(range(count))},
     }
 
@@ -65,6 +68,8 @@ FACES = {
     "--split-seed": _option("S", "seed of the split by identity and of --limit", type=int, default=0),
     **QUIET,
 }
+
+SEALED = {"--sealed": _option("SHARE", "of the people, put aside untouched; `aia unseal` opens them", type=float, default=0.0)}
 
 _ADVERSARY = "alternating: the adversary goes on learning; frozen: only the auto-encoder moves (default alternating)"
 _LOSS = "what the encoder maximises: literal, as in the paper; capped at an even coin's loss; maxent (default literal)"
@@ -102,6 +107,8 @@ examples:
   the paper's table over three seeds; then, the recommended method as a fifth row:
     aia run --data celeba --root CelebA --seeds 3 --out runs/celeba
     aia run --data celeba --root CelebA --seeds 3 --out runs/celeba --resume --harden
+  three deals of the people, and a tenth of them sealed until `aia unseal` opens them:
+    aia run --data celeba --root CelebA --folds 3 --sealed 0.1 --out runs/folds
   your own faces, and another attribute to hide:
     aia run --data folder --root my_faces --attribute glasses --beta 1""",
         {
@@ -113,6 +120,8 @@ examples:
             },
             "how long, and where to": {
                 **_how(3),
+                "--folds": _option("N", "deal the people out N times, and train and audit anew in each", type=int, default=1),
+                **SEALED,
                 "--out": _option("FOLDER", "where everything is written", default="runs/aia"),
                 "--resume": _flag("go on with the run that --out holds"),
                 "--harden": _flag("also the method that this library recommends, HardenedAIA"),
@@ -156,6 +165,22 @@ examples:
             },
         },
     ),
+    "unseal": Command(
+        "open the sealed people of a run, once",
+        """\
+Audits the saved methods of a finished `aia run --sealed 0.1` on the people that were
+sealed in it: the same attackers, trained and chosen as in the run. It adds the figures to
+sealed.json in the run's folder, with the date, the commit and how often these people had
+been opened before. Each opening counts: what is changed after one has no sealed test.""",
+        """\
+examples:
+  aia unseal runs/folds --data celeba --root CelebA""",
+        {
+            "": {"run": _option("RUN", "the folder of a finished run")},
+            "the faces, as they were given to the run": FACES,
+            "how": {"--device": _DEVICE},
+        },
+    ),
     "audit": Command(
         "what a representation still gives away",
         """\
@@ -166,7 +191,8 @@ ANONYMIZER is a folder that `aia run` or save() wrote, or module:object: a Pytho
 (or a class that takes no arguments), looked for in the current folder first, from images,
 float32 (N, 1, H, W) in [0, 1], to representations, float (N, k). One that has learned
 something must have learned from the people of load_faces(...).split().train alone, with
-the same source, root, size, attribute, limit and seed (--split-seed) as here.""",
+the same source, root, size, attribute, limit and seed (--split-seed) as here; with --fold
+and --sealed, from those of load_faces(...).split(fold=K, sealed=SHARE).train.""",
         """\
 examples:
   aia audit runs/celeba/seed-0/AIA --data celeba --root CelebA
@@ -175,7 +201,11 @@ examples:
     aia audit my_method:pixelate --root faces --deep --original my_method:raw --card a.md""",
         {
             "": {"anonymizer": _option("ANONYMIZER", "a saved anonymizer's folder, or module:object")},
-            "the faces": FACES,
+            "the faces": {
+                **FACES,
+                "--fold": _option("K", "which deal of the people: that of the anonymizer's training", type=int, default=0),
+                **SEALED,
+            },
             "more questions": {
                 "--deep": _flag(
                     "also: several images of a person, bits, more data, other attributes, rebuilding, knowing the defence; slower"

@@ -17,8 +17,7 @@ import numpy as np
 from .config import SPLIT_FRACTIONS
 from .machine.files import UserError, whole_number
 from .machine.rows import rows_of
-
-SPLIT_NAMES = ("train", "attack", "val", "test")
+from .splits import SPLIT_NAMES, Splits, deal
 
 REGIONS = ("background", "skin", "brows", "eyes", "nose", "mouth", "jaw", "ears", "hair", "beard", "glasses")
 """What the codes 0 … 10 of a region mask mean. Neck and shoulders are skin, clothes are background; lids belong to the eyes and
@@ -220,7 +219,9 @@ class Faces:
             nuisance={name: values[rows] for name, values in self.nuisance.items()},
         )
 
-    def split(self, fractions: Sequence[float] = SPLIT_FRACTIONS, attribute: str | None = None) -> Splits:
+    def split(
+        self, fractions: Sequence[float] = SPLIT_FRACTIONS, attribute: str | None = None, *, fold: int = 0, sealed: float = 0.0
+    ) -> Splits:
         """Split by identity into train, attack, val and test: no person is in two of them.
 
         People are dealt out in a random order (from `split_seed`), separately for each label of `attribute` (the person's majority; people
@@ -230,14 +231,20 @@ class Faces:
         Args:
             fractions: shares of the *people*, four positive numbers that sum to 1.
             attribute: what to stratify by; default the private one.
+            fold: another number deals the people out anew. An anonymizer is trained on the `train` of the fold that it is audited in.
+            sealed: share of the people, in [0, 1), that is put aside before the others are dealt out: the same people in every fold.
 
         Raises:
-            UserError: a part of the four would lack a label of `attribute`, two people with the same label, or a person with two images.
+            UserError: a part would lack a label of `attribute`, two people with the same label, or a person with two images; an argument
+                is out of its range.
         """
         attribute = self._check_attribute(attribute)
         shares = np.asarray(fractions, dtype=np.float64)
         if shares.shape != (4,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
             raise UserError(f"The split needs four positive shares that sum to 1 (train, attack, val, test), not {tuple(fractions)!r}.")
+        whole_number("The fold", fold, 0)
+        if isinstance(sealed, bool) or not isinstance(sealed, (int, float)) or not 0 <= sealed < 1:
+            raise UserError(f"The share of the people that is sealed must be at least 0 and less than 1, not {sealed!r}.")
         people, label = self._people, self.person_labels(attribute)
         for value in (0, 1):
             if not (label == value).any():
@@ -250,17 +257,15 @@ class Faces:
                 f"All {self.people} people in {self.source} have a single image: verification needs two of a person. "
                 "Load more images a person, or raise the limit."
             )
-        rng = np.random.default_rng(self.split_seed)
-        shuffled = rng.permutation(self.people)
-        group = 2 * label[shuffled].astype(np.int64) + (people.counts[shuffled] > 1)
-        order = shuffled[np.argsort(group, kind="stable")]
-        part = np.empty(self.people, dtype=np.int64)
-        dealt = np.zeros(4)
-        for turn, person in enumerate(order, start=1):  # to the part that is furthest behind its share
-            part[person] = np.argmax(shares * turn - dealt)
-            dealt[part[person]] += 1
+        group = 2 * label.astype(np.int64) + (people.counts > 1)
+        aside = np.zeros(self.people, dtype=bool)
+        if sealed:
+            aside = deal(group, np.array([1 - sealed, sealed]), np.random.default_rng([self.split_seed, 0, 1])) == 1
+        part = np.full(self.people, 4)
+        part[~aside] = deal(group[~aside], shares, np.random.default_rng([self.split_seed, fold]))
         part_of_row = part[np.searchsorted(people.codes, self.identity)]
-        for i, name in enumerate(SPLIT_NAMES):
+        names, share = ((*SPLIT_NAMES, "sealed"), f", a share of {sealed:g} sealed") if sealed else (SPLIT_NAMES, "")
+        for i, name in enumerate(names):
             zeros, ones = ((label[part == i] == value).sum() for value in (0, 1))
             lacks = {
                 f"people with both labels of {attribute!r}": min(zeros, ones) < 1,
@@ -270,10 +275,11 @@ class Faces:
             if what := next((what for what, missing in lacks.items() if missing), None):
                 raise UserError(
                     f"Too few people to split: {self.people} people in {self.source} ({(label == 1).sum()} with {attribute!r} = 1, "
-                    f"{(label == 0).sum()} with 0, {(people.counts > 1).sum()} with two images or more) leave {name!r} without {what}. "
-                    "Load more people, or raise the limit."
+                    f"{(label == 0).sum()} with 0, {(people.counts > 1).sum()} with two images or more{share}) leave {name!r} "
+                    f"without {what}. Load more people, or raise the limit."
                 )
-        return Splits(*(self.subset(np.flatnonzero(part_of_row == i)) for i in range(4)))
+        parts = [self.subset(np.flatnonzero(part_of_row == i)) for i in range(len(names))]
+        return Splits(*parts[:4], sealed=parts[4] if sealed else None, fold=fold)
 
     def pairs(self, count: int, impostors: str = "free", attribute: str | None = None, seed: int = 0) -> Pairs:
         """Draw verification pairs, half genuine and half impostors, in random order and none twice.
@@ -328,15 +334,6 @@ class Faces:
         different = np.repeat(np.array([0, 1], dtype=np.int8), half)
         order = rng.permutation(2 * half)
         return Pairs(a[order], b[order], different[order])
-
-
-class Splits(NamedTuple):
-    """Four disjoint sets of people: `train` for the encoder, `attack` for fresh attackers, `val` for every choice, `test` read once."""
-
-    train: Faces
-    attack: Faces
-    val: Faces
-    test: Faces
 
 
 def _even_quota(available: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

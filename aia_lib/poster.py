@@ -18,8 +18,8 @@ from .datasets.common import WHOLE
 from .faces import value_words
 from .machine.device import pick_device, to_images
 from .machine.files import UserError
-from .report import ledger, plots
-from .run import FOLDERS, READERS
+from .report import plots
+from .run import FOLDERS, READERS, finished_report
 from .saving import load_anonymizer
 
 SHOWN = 12
@@ -80,19 +80,6 @@ def check_picture(out: str, images: Sequence[str]) -> None:
         raise UserError(f"--out {out}: the picture is a PNG file; choose a name that ends in .png.")
     if os.path.exists(out) and any(os.path.samefile(out, path) for path in images):
         raise UserError(f"--out {out} is one of the photographs and would be overwritten. Choose another name.")
-
-
-def finished_report(run: str | Path) -> dict:
-    """The report of the finished run in the folder `run`. UserError where it holds none."""
-    path = Path(run) / "report.json"
-    if not path.exists():
-        if (path.parent / "run.json").exists():
-            raise UserError(f"The run in {run} is not finished (no report.json); go on with it: the same `aia run` with --resume.")
-        raise UserError(f"{run} holds no finished run (no report.json); make one with: aia run --out {run}")
-    report = ledger.read(path)
-    if "size" not in report.get("settings", {}) or not isinstance(report["provenance"]["data"], dict):
-        raise UserError(f"{path} is not the report of an `aia run`; give the folder of one.")
-    return report
 
 
 def before_and_after(run: str | Path, images: torch.Tensor) -> tuple[dict[str, np.ndarray], dict[str, AttributeReader], torch.Tensor]:

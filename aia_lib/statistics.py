@@ -227,4 +227,5 @@ def rate_draws(values: ArrayLike, people: np.ndarray, everybody: np.ndarray, res
 
 def mean_limits(values: Sequence[np.ndarray], people: Sequence[np.ndarray], resamples: int) -> list[float]:
     """95 % interval of the mean over rows, then over seeds, by a bootstrap over people: values (N,) and people (N,) of each seed."""
-    return list(limits(sum(rate_draws(v, codes, codes, resamples) for v, codes in zip(values, people, strict=True)) / len(values)))
+    everybody = np.concatenate(people)  # in other folds there are other people, and who is in two of them is drawn once
+    return list(limits(sum(rate_draws(v, codes, everybody, resamples) for v, codes in zip(values, people, strict=True)) / len(values)))

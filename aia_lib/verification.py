@@ -14,6 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from .faces import Pairs
 from .losses import contrastive_loss
+from .machine.choices import best, choosing
 from .machine.device import adam, pick_device, seeded
 from .machine.files import UserError
 from .machine.fit_best import fit_best
@@ -150,10 +151,14 @@ def fit_verifier(
         "lda": lambda: _fit_lda(features, identity, judge, repeats, principal),
         "siamese": lambda: _fit_siamese(features, identity, judge, map_shape, repeats, epochs, min_steps, seed),
     }
-    fitted = [makers[kind]() for kind in kinds]
-    best = max(fitted, key=lambda verifier: verifier.val_auc)
-    best.candidates = {verifier.name: verifier.val_auc for verifier in fitted}
-    return best
+    fitted: dict[str, Verifier] = {}
+    for kind in kinds:
+        with choosing(kind):
+            fitted[kind] = makers[kind]()
+    candidates = {kind: verifier.val_auc for kind, verifier in fitted.items()}
+    chosen = fitted[best("verifier", candidates)]
+    chosen.candidates = candidates
+    return chosen
 
 
 def principal_components(features: np.ndarray, count: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -172,10 +177,10 @@ def _fit_lda(features: np.ndarray, identity: np.ndarray, judge: Callable, repeat
     _, counts = np.unique(identity, return_counts=True)
     most = max(2, min(len(basis), int((counts // repeats - 1).sum()) // 2))
     tried = sorted({min(d, most, len(basis)) for d in (16, 50, 100, 150, 200, 256)})
-    fits = [LDAVerifier(mean, basis, scales, scores, identity, repeats, d) for d in tried]
-    for fit in fits:
+    fits = {d: LDAVerifier(mean, basis, scales, scores, identity, repeats, d) for d in tried}
+    for fit in fits.values():
         fit.val_auc = judge(fit)
-    return max(fits, key=lambda fit: fit.val_auc)
+    return fits[best("dimensions", {d: fit.val_auc for d, fit in fits.items()})]
 
 
 def _fit_siamese(

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class AuditReport:
             worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `_ci` are 95 % intervals by a
             bootstrap clustered on people.
         controls: what the figures are to be held against.
-        seeds: the same per seed: {"seed", "paper", "retrained", "controls"}.
+        seeds: the same per seed: {"seed", "paper", "retrained", "controls"}, and "fold" where the people were dealt out several times.
         data: what was audited: source, images and people of each split.
         notes: what was left out or failed, one sentence each.
         scores: the test scores of each seed; not part of `to_dict()`.
@@ -79,7 +79,9 @@ class AuditReport:
 
     @classmethod
     def merge(cls, reports: Sequence[AuditReport]) -> AuditReport:
-        """One report over all seeds of several, of the same faces and attribute: means, and intervals of these means.
+        """One report over all seeds and folds of several, of the same faces and attribute: means, and intervals of these means.
+
+        A person who is among the test people of several folds is drawn as one. `data` keeps the counts of the first report's fold.
 
         Raises:
             UserError: there are none, or they are of different faces or attributes.
@@ -87,9 +89,12 @@ class AuditReport:
         reports = list(reports)
         if not reports:
             raise UserError("There are no audit reports to merge.")
-        first = reports[0]
-        for other in reports[1:]:
-            for what, mine, theirs in (("attribute", first.attribute, other.attribute), ("data", first.data, other.data)):
+        first, by_fold = reports[0], {}
+        for other in reports:
+            same_fold = by_fold.setdefault(_folds(other.seeds), other)
+            whole = [{key: report.data.get(key) for key in _WHOLE} for report in (first, other)]
+            pairs = (("attribute", first.attribute, other.attribute), ("data", *whole), ("data", same_fold.data, other.data))
+            for what, mine, theirs in pairs:
                 if mine != theirs:
                     raise UserError(f"Audits of different {what} cannot be merged: {mine!r} and {theirs!r}.")
         if len(reports) == 1:
@@ -97,6 +102,11 @@ class AuditReport:
         entries = [entry for report in reports for entry in report.seeds]
         scores = [seed for report in reports for seed in report.scores]
         notes = tuple(dict.fromkeys(note for report in reports for note in report.notes))
+        if len(folds := _folds(entries)) > 1:
+            entries = [{"seed": entry["seed"], "fold": entry.get("fold", 0), **entry} for entry in entries]
+            notes += (
+                f"The people were dealt out {len(folds)} times; images and people of a split are counted in fold {_folds(first.seeds)[0]}.",
+            )
         if len({report.deep is None for report in reports}) > 1:
             notes += ("The answers to further questions were left out: only some of these audits have them.",)
         return combine(first.name, first.attribute, first.data, notes, entries, scores, max(r.bootstrap for r in reports))
@@ -109,7 +119,8 @@ class AuditReport:
             arrays |= {} if seed.adversary is None else {f"{i}/adversary": seed.adversary}
             for kind, parts in (("attackers", seed.attackers), ("free", vars(seed.free)), ("same", vars(seed.same)), ("more", seed.more)):
                 arrays |= {f"{i}/{kind}/{part}": values for part, values in parts.items()}
-        text = json.dumps({**self.to_dict(), "bootstrap": self.bootstrap, "worst": [seed.worst for seed in self.scores]}, allow_nan=False)
+        more = {"bootstrap": self.bootstrap, "worst": [seed.worst for seed in self.scores]}
+        text = json.dumps({**self.to_dict(), **more, "choices": [seed.choices for seed in self.scores]}, allow_nan=False)
         with atomic_write(path) as file:
             np.savez_compressed(file, report=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
 
@@ -121,11 +132,27 @@ class AuditReport:
                 arrays = {key: file[key] for key in file.files}
             saved = json.loads(arrays.pop("report").tobytes().decode())
             scores = tuple(_scores_from(arrays, i, worst) for i, worst in enumerate(saved.pop("worst")))
+            choices = saved.pop("choices", [()] * len(scores))  # reports of older versions have none
+            scores = tuple(replace(seed, choices=chosen) for seed, chosen in zip(scores, choices, strict=True))
             return cls(**{**saved, "seeds": tuple(saved["seeds"]), "notes": tuple(saved["notes"])}, scores=scores)
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such file; give one that AuditReport.save wrote.") from error
         except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is not a saved audit report ({one_line(error)}). Remove it to audit again.") from error
+
+    def choices(self) -> list[dict[str, Any]]:
+        """Every choice that was made on val, in a row: {"method", "seed", "fold", "choice", "chosen", "candidates"}.
+
+        "candidates" are the figures on val by which `machine.choices.best` chose, mostly AUCs. The last has neither seed nor fold: the
+        worst attacker over all of them.
+        """
+        log = [
+            {"method": self.name, "seed": entry["seed"], "fold": entry.get("fold", 0), **choice}
+            for entry, seed in zip(self.seeds, self.scores, strict=True)
+            for choice in seed.choices
+        ]
+        over_all = {"choice": "attacker", "chosen": self.retrained["worst_attacker"], "candidates": self.retrained["attackers_val"]}
+        return [*log, {"method": self.name, **over_all}]
 
     def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
         """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `claims.claims`."""
@@ -145,6 +172,14 @@ class AuditReport:
 
     def __repr__(self) -> str:
         return f"AuditReport({self.name!r}, {self.attribute!r}, leak_auc={self.retrained['leak_auc']:.3f}, {len(self.seeds)} seeds)"
+
+
+_WHOLE = ("source", "images", "people", "size", "sealed_people")
+"""What `AuditReport.data` says of all faces: the same in every fold."""
+
+
+def _folds(entries: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    return tuple(sorted({entry.get("fold", 0) for entry in entries}))
 
 
 def combine(
@@ -178,11 +213,13 @@ def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedSc
 
 def _table(report: AuditReport) -> str:
     r, data = report.retrained, report.data
-    seeds = [entry["seed"] for entry in report.seeds]
+    seeds, folds = list(dict.fromkeys(entry["seed"] for entry in report.seeds)), _folds(report.seeds)
     title = f"Audit of {report.name}: {report.attribute!r} as labelled in {data['source']}"
     parts = ("attack", "val", "test")
     splits = ", ".join(f"{part} {data[f'{part}_images']:,} images of {data[f'{part}_people']:,} people" for part in parts)
-    lines = [title, "=" * len(title), splits, f"{'seed' if len(seeds) == 1 else 'means over seeds'} {', '.join(map(str, seeds))}", ""]
+    over = f"{'seed' if len(report.seeds) == 1 else 'means over seeds'} {', '.join(map(str, seeds))}"
+    over += f" of folds {', '.join(map(str, folds))}" if folds != (0,) else ""
+    lines = [title, "=" * len(title), splits, over, ""]
 
     lines += ["PAPER REGIME: the adversary and the Siamese network that were trained with the anonymizer"]
     kinds = (("people verified, free impostors", ""), ("people verified, same label", "_same"))

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ..attackers import AttackSet
 from ..config import AuditConfig, _whole
 from ..faces import Faces, Pairs, Splits, with_attribute
+from ..machine.choices import choosing
 from ..machine.files import UserError
 from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, rate_draws, roc_auc
 from .adaptive import adaptive, others, views
@@ -115,7 +116,8 @@ class Deep:
         released, prefix = self.released, f"  seed {seed}: "
 
         def trial(sets: Mapping[str, AttackSet], makers: Makers, what: str = "", extra: AttackSet | None = None) -> Attacks:
-            return attack(sets, makers, self.config, seed, {}, prefix + what, self.progress, extra)
+            with choosing(what.strip(" ,")):
+                return attack(sets, makers, self.config, seed, {}, prefix + what, self.progress, extra)
 
         people = {part: released.identity[part][data.labels >= 0] for part, data in released.sets.items()}
         questions: dict[str, Callable[[], Answer]] = {
@@ -134,7 +136,7 @@ class Deep:
         for part in PARTS:
             if part not in self.deep.parts or part in self.failed:
                 continue
-            with tqdm(total=1, desc=f"{prefix}{part}", disable=not self.progress) as bar:
+            with choosing(part), tqdm(total=1, desc=f"{prefix}{part}", disable=not self.progress) as bar:
                 try:
                     figures[part], more = questions[part]()
                     arrays |= more
@@ -185,9 +187,9 @@ def combined_answers(entries: Sequence[Mapping[str, Any]], scores: Sequence[Seed
 
 
 def _information(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
-    total = np.zeros(resamples)
+    total, everybody = np.zeros(resamples), np.concatenate([seed.people for seed in scores])
     for seed in scores:
-        ones, bits = (rate_draws(values, seed.people, seed.people, resamples) for values in (seed.labels, seed.more["information/bits"]))
+        ones, bits = (rate_draws(values, seed.people, everybody, resamples) for values in (seed.labels, seed.more["information/bits"]))
         total += entropy(ones) - bits
     return {"information": mean_figures(answers) | {"information_bits_ci": list(limits(total / len(answers)))}}
 

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..config import AuditConfig
-from ..faces import Faces, Pairs
+from ..faces import Faces, Pairs, Splits
 from ..machine.files import UserError, whole_number
 from ..statistics import MIN_PEOPLE, limits, rate_draws
 from ..verification import pair_distances
@@ -158,6 +158,7 @@ def group_rates(
     seeds: int = 3,
     target: float = 0.1,
     config: AuditConfig | None = None,
+    splits: Splits | None = None,
     progress: bool = True,
 ) -> GroupRates:
     """False match and false non-match rates of a fresh verifier for each value of an attribute, at one threshold for everybody.
@@ -170,7 +171,7 @@ def group_rates(
         attribute: whose values make the groups; None takes the faces' own, by which the people are split.
         target: the false match rate that the threshold allows on val, in (0, 1).
         config: epochs, pairs (half of `pairs` for each group) and resamples; None takes `AuditConfig()`.
-        anonymizer, faces, seeds, progress: as for `audit`; each seed trains a verifier and draws pairs afresh.
+        anonymizer, faces, seeds, splits, progress: as for `audit`; each seed trains a verifier and draws pairs afresh.
 
     Raises:
         UserError: there is no such attribute; a group has too few people in test; `target` is no share, or so small that val has no
@@ -182,7 +183,7 @@ def group_rates(
     if not 0 < target < 1:
         raise UserError(f"target, a false match rate, must lie between 0 and 1, not at {target!r}.")
     numbers = tuple(range(whole_number("seeds", seeds)))
-    splits = faces.split()
+    splits = splits or faces.split()
     labels, identity = splits.test.labels(attribute), splits.test.identity
     _enough(identity, [_several(identity, labels == value) for value in VALUES], f"the errors by {attribute!r}", "two images or more")
     val_pairs = {

@@ -125,6 +125,7 @@ def interaction_audit(
     seeds: int = 3,
     config: AuditConfig | None = None,
     attackers: Sequence[Any] | Mapping[str, Any] = INTERACTION_ATTACKERS,
+    splits: Splits | None = None,
     progress: bool = True,
 ) -> InteractionReport:
     """Attack several attributes of what an anonymizer releases: each alone, each given each other, and every combination of their values.
@@ -135,7 +136,7 @@ def interaction_audit(
     Args:
         attributes: two or more names.
         attackers: see `makers.as_makers`. The gallery attack needs a verifier and is left out.
-        anonymizer, faces, seeds, config, progress: as for `audit`.
+        anonymizer, faces, seeds, config, splits, progress: as for `audit`.
 
     Raises:
         UserError: fewer than two attributes, or one that does not exist; too few people for an interval of any question beyond the
@@ -147,7 +148,7 @@ def interaction_audit(
         raise UserError(f"An interaction audit needs two or more different attributes, not {attributes!r}; `audit` is for one.")
     numbers = tuple(range(whole_number("seeds", seeds)))
     makers = as_makers(attackers if isinstance(attackers, Mapping) else list(attackers))
-    splits = faces.split()
+    splits = splits or faces.split()
     tables = {part: getattr(splits, part).label_table(names) for part in ("attack", "val", "test")}
     questions, left_out = _questions(names, tables, splits)
     if not any(kind != "alone" for kind, _ in questions.values()):

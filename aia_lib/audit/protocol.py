@@ -13,6 +13,7 @@ from torch import Tensor
 from ..attackers import ATTACKERS, AttackSet
 from ..config import AuditConfig
 from ..faces import Faces, Pairs, Splits
+from ..machine.choices import best, choosing, logged
 from ..machine.device import build
 from ..machine.files import UserError
 from ..models import Encoder, latent_shape
@@ -38,6 +39,7 @@ def audit(
     original: Callable[[Tensor], Tensor | np.ndarray] | None = None,
     elsewhere: Faces | None = None,
     attackers: Sequence[Any] | Mapping[str, Any] | None = None,
+    splits: Splits | None = None,
     progress: bool = True,
 ) -> AuditReport:
     """Audit an anonymizer on faces: train fresh attackers and a fresh verifier, and say what they reach on people never seen before.
@@ -64,6 +66,9 @@ def audit(
         elsewhere: faces of another data set, of the same size and with the same attribute, for attackers who have no others to learn from.
         attackers: names, scikit-learn classifiers, torch modules and attackers, mixed, see `makers.as_makers`; None: those of `config`.
             A reader's attacker that fails is noted; one of the library that fails, fails the audit.
+        splits: the parts of `faces` to use, None takes `faces.split()`. In each of several folds, an anonymizer of its own is trained on
+            the `train` of `faces.split(fold=k)` and audited with these splits; `AuditReport.merge` pools the reports. Sealed people are
+            not touched.
         progress: show progress bars.
 
     Raises:
@@ -86,7 +91,8 @@ def audit(
         raise UserError(f"seeds must be a positive number or different whole numbers that are not negative, not {seeds!r}.")
     makers = as_makers(list(config.attackers) or list(ATTACKERS)) if attackers is None else as_makers(attackers)
     # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
-    splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
+    dealt = splits or faces.split()
+    splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in dealt))
     enough_people(splits)
     pairs = {seed: draw_pairs(splits, config.pairs, seed) for seed in numbers}  # before anything slow: this can refuse
     released = Released.of(anonymizer, splits, progress=progress)
@@ -101,25 +107,31 @@ def audit(
     notes, entries, scores = list(released.notes), [], []
     for seed in numbers:
         paper, logits = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a reader's network may fail
-        retrained, known, attacks, seed_scores = _retrained_regime(released, pairs[seed], makers, config, seed, progress)
-        controls = _controls(released, splits, pairs[seed], config, seed, progress)
-        entries.append({"seed": seed, "paper": paper, "retrained": retrained, "controls": controls})
-        notes += [f"{part} was left out: {reason}." for part, reason in attacks.left_out.items()]
-        notes += [f"{part} failed: {reason}." for part, reason in attacks.failed.items()]
-        more: dict[str, np.ndarray] = {}
-        if further is not None:
-            entries[-1]["deep"], more = further.ask(seed, known, attacks, pairs[seed])
-        scores.append(dataclasses.replace(seed_scores, adversary=logits, more=more))
+        with logged() as choices:
+            retrained, known, attacks, seed_scores = _retrained_regime(released, pairs[seed], makers, config, seed, progress)
+            controls = _controls(released, splits, pairs[seed], config, seed, progress)
+            fold = {"fold": dealt.fold} if dealt.fold else {}
+            entries.append({"seed": seed, **fold, "paper": paper, "retrained": retrained, "controls": controls})
+            notes += [f"{part} was left out: {reason}." for part, reason in attacks.left_out.items()]
+            notes += [f"{part} failed: {reason}." for part, reason in attacks.failed.items()]
+            more: dict[str, np.ndarray] = {}
+            if further is not None:
+                entries[-1]["deep"], more = further.ask(seed, known, attacks, pairs[seed])
+        scores.append(dataclasses.replace(seed_scores, adversary=logits, more=more, choices=choices))
     if further is not None:
         notes += further.all_notes()
     data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
+    data |= {"sealed_people": dealt.sealed.people} if dealt.sealed else {}
     for part, some in (("attack", splits.attack), ("val", splits.val), ("test", splits.test)):
         data |= {f"{part}_images": len(some), f"{part}_people": some.people}
     return combine(name_of(anonymizer), attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
 
 
-def enough_people(splits: Splits) -> None:
-    """Raise a UserError where the intervals on test would rest on too few people; to be called before anything is trained."""
+def enough_people(splits: Splits, tested: str = "test split") -> None:
+    """Raise a UserError where the intervals on test would rest on too few people; to be called before anything is trained.
+
+    `tested` is what the message calls the people of test.
+    """
     test = splits.test
     labels = test.labels()
     people = {f"people with {test.attribute!r} = {value}": len(np.unique(test.identity[labels == value])) for value in (0, 1)}
@@ -127,7 +139,7 @@ def enough_people(splits: Splits) -> None:
     fewest = min(people, key=people.get)
     if people[fewest] < MIN_PEOPLE:
         raise UserError(
-            f"Too few people for an audit: the test split has {people[fewest]} {fewest}, and an interval needs at least {MIN_PEOPLE}. "
+            f"Too few people for an audit: the {tested} has {people[fewest]} {fewest}, and an interval needs at least {MIN_PEOPLE}. "
             f"Load more people (about {5 * MIN_PEOPLE} of each kind in all), or raise the limit."
         )
     for name in ("attack", "val"):
@@ -144,7 +156,7 @@ def _retrained_regime(
     verified, scored = utility(embeddings, released.identity["test"], pairs)
     known = released.labelled(embeddings)
     attacks = attack(known, makers, config, seed, released.missing, f"  seed {seed}: ", progress)
-    worst, labels = attacks.worst, known["test"].labels == 1
+    worst, labels = best("attacker", attacks.val), known["test"].labels == 1
     threshold = best_threshold(attacks.val_scores[worst], known["val"].labels, balanced=True)
     test = {name: roc_auc(values, labels) for name, values in attacks.test_scores.items()}
     figures = {
@@ -211,7 +223,8 @@ def _controls(
         return controls
 
     def worst_auc(sets: Mapping[str, AttackSet], what: str) -> float:
-        attacks = attack(sets, as_makers(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
+        with choosing(what):
+            attacks = attack(sets, as_makers(CONTROL_ATTACKERS), config, seed, {}, f"  seed {seed}: {what}, ", progress)
         return roc_auc(attacks.test_scores[attacks.worst], sets["test"].labels)
 
     rng = np.random.default_rng(seed)

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ..attackers import LIBRARY, Attacker, AttackSet
 from ..config import AuditConfig
 from ..faces import Pairs, Splits
+from ..machine.choices import choosing
 from ..machine.files import UserError, one_line
 from ..statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, roc_auc, tar_at_far
 from ..verification import pair_distances
@@ -62,7 +63,7 @@ def attack(
     done = Attacks()
     parts = {"val": sets["val"], "test": sets["test"]} | ({} if extra is None else {"extra": extra})
     for name, make in makers.items():
-        with tqdm(total=1, desc=f"{prefix}{name}", disable=not progress) as bar:
+        with choosing(name), tqdm(total=1, desc=f"{prefix}{name}", disable=not progress) as bar:
             try:
                 attacker = make(config)
                 lacks = [need for need in getattr(attacker, "needs", ()) if getattr(sets["attack"], need) is None]
@@ -149,6 +150,7 @@ class SeedScores:
         free, same: distances of the test pairs with free and with same-attribute impostors.
         adversary: scores of the co-trained adversary, oriented on val, or None.
         more: what the intervals of the deep questions need, by name; empty without them.
+        choices: what was chosen on val, in the order of choosing, see `machine.choices.logged`.
     """
 
     labels: np.ndarray
@@ -159,6 +161,7 @@ class SeedScores:
     same: Scored
     adversary: np.ndarray | None = None
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    choices: Sequence[Mapping[str, Any]] = ()
 
     @property
     def leak(self) -> Scored:

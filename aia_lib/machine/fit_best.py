@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from .choices import best
+
 
 def fit_best(
     network: nn.Module, learn: Callable[[int], None], judge: Callable[[], float], rounds: int, patience: int | None = None
@@ -23,19 +25,22 @@ def fit_best(
     Raises:
         ValueError: no round had a score above minus infinity: all were NaN.
     """
-    best, state, since = -math.inf, None, 0
+    figures: dict[int, float] = {}
+    state, since = None, 0
     for i in range(rounds):
         network.train()
         learn(i)
         score = judge()
-        if score > best:
-            best, since = score, 0
+        if score > max(figures.values(), default=-math.inf):
+            since = 0
             state = {key: value.detach().clone() for key, value in network.state_dict().items()}
         else:
             since += 1
-            if patience is not None and since > patience:
-                break
+        if score > -math.inf:
+            figures[i + 1] = score
+        if patience is not None and since > patience:
+            break
     if state is None:
         raise ValueError("no round of training had a score on val that is a number")
     network.load_state_dict(state)
-    return best
+    return figures[best("epoch", figures)]

@@ -56,17 +56,21 @@ class WorkFolder:
         self.check(resume)
         with self.alone():
             if self.file.exists():
-                try:
-                    state = json.loads(self.file.read_text(encoding="utf-8"))
-                    before, self._before = dict(state[self.kind]), float(state.get("seconds", 0.0))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(f"{self.file} is damaged ({error}); choose another --out, or remove that folder.") from error
+                before, self._before = self.read()
                 self.compare(before, settings)
             for part in self.path.rglob(".*.part"):  # of a killed process
                 part.unlink(missing_ok=True)
             self._settings, self._started = settings, time.monotonic()
             self.note()
             yield
+
+    def read(self) -> tuple[dict[str, Any], float]:
+        """The settings of the work that the folder holds, and its seconds so far. UserError where KIND.json is damaged."""
+        try:
+            state = json.loads(self.file.read_text(encoding="utf-8"))
+            return dict(state[self.kind]), float(state.get("seconds", 0.0))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.file} is damaged ({error}); choose another --out, or remove that folder.") from error
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -252,7 +252,8 @@ def _seeds_table(report: Mapping) -> str:
         for entry in method["seeds"]:
             paper, retrained = entry.get("paper") or {}, entry["retrained"]
             figures = (paper.get("privacy_auc"), retrained.get("leak_auc"), paper.get("utility_auc"), retrained.get("utility_auc_same"))
-            rows.append([escape(name), str(entry["seed"]), *map(_value, figures)])
+            seed = f"{entry['seed']}, fold {entry['fold']}" if "fold" in entry else str(entry["seed"])
+            rows.append([escape(name), seed, *map(_value, figures)])
     head = ["Method", "Seed", "Co-trained adversary, AUC", "Worst fresh attacker, AUC", "Co-trained Siamese, AUC", "Fresh verifier, AUC"]
     return f"<details><summary>Seed by seed</summary>{html_table(head, rows, 'Figures of each seed')}</details>"
 

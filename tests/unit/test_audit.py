@@ -362,12 +362,61 @@ def test_merged_reports_are_means_over_seeds(faces: Faces, report: AuditReport) 
         AuditReport.merge([])
 
 
+def test_folds_are_pooled_and_a_person_in_two_of_them_is_drawn_as_one(faces: Faces, report: AuditReport) -> None:
+    other = audit(pixels, faces, seeds=[0], config=QUICK, splits=faces.split(fold=1), progress=False)
+    merged = AuditReport.merge([report, other])
+    assert [(entry["seed"], entry["fold"]) for entry in merged.seeds] == [(0, 0), (1, 0), (0, 1)]
+    assert merged.retrained["leak_auc"] == pytest.approx(np.mean([entry["retrained"]["leak_auc"] for entry in merged.seeds]))
+    assert "seeds 0, 1 of folds 0, 1" in str(merged) and "dealt out 2 times" in merged.notes[-1]
+    assert set(other.scores[0].people) == set(faces.split(fold=1).test.identity) != set(report.scores[0].people)
+
+    alone = AuditReport.merge([report])
+    twin = dataclasses.replace(report, seeds=tuple({**entry, "fold": 2} for entry in report.seeds))
+    assert AuditReport.merge([report, twin]).retrained["leak_auc_ci"] == pytest.approx(alone.retrained["leak_auc_ci"])
+    strangers = tuple(dataclasses.replace(seed, people=seed.people + 10**6) for seed in report.scores)
+    low, high = AuditReport.merge([report, dataclasses.replace(twin, scores=strangers)]).retrained["leak_auc_ci"]
+    assert high - low < 0.9 * np.diff(alone.retrained["leak_auc_ci"]), "twice the people would be a narrower interval"
+
+    for wrong in ({"people": 9}, {"source": "elsewhere"}):
+        with pytest.raises(UserError, match="Audits of different data"):
+            AuditReport.merge([report, dataclasses.replace(other, data={**other.data, **wrong})])
+    with pytest.raises(UserError, match="Audits of different data"):
+        AuditReport.merge([report, dataclasses.replace(report, data={**report.data, "test_people": 9})])
+
+
+def test_an_audit_does_not_read_the_sealed_people(faces: Faces) -> None:
+    def leaks(people: Faces) -> dict:
+        rows = np.isin(faces.identity, people.identity)
+        noise = np.random.default_rng(0).integers(0, 256, faces.images.shape).astype(np.uint8)
+        noisy = dataclasses.replace(faces, images=np.where(rows[:, None, None, None], noise, faces.images))
+        return audit(pixels, noisy, seeds=1, config=quick, splits=noisy.split(sealed=0.2), progress=False).to_dict()
+
+    quick = dataclasses.replace(QUICK, attackers=("logistic",))
+    splits = faces.split(sealed=0.2)
+    untouched = audit(pixels, faces, seeds=1, config=quick, splits=splits, progress=False).to_dict()
+    assert untouched["data"]["sealed_people"] == splits.sealed.people
+    assert leaks(splits.sealed) == untouched != leaks(splits.test)
+
+
+def test_every_choice_on_val_is_logged_and_is_the_best_candidate(report: AuditReport) -> None:
+    choices = report.choices()
+    for choice in choices:
+        assert choice["chosen"] == max(choice["candidates"], key=choice["candidates"].get) and choice["method"] == report.name
+    for entry, seed in zip(report.seeds, report.scores, strict=True):
+        mine = {choice["choice"]: choice for choice in choices if choice.get("seed") == entry["seed"]}
+        assert mine["attacker"]["candidates"] == entry["retrained"]["attackers_val"] and mine["attacker"]["chosen"] == seed.worst
+        assert mine["verifier"]["candidates"] == entry["retrained"]["verifiers_val"]
+        assert mine["verifier"]["chosen"] == entry["retrained"]["verifier"]
+        assert {"logistic: strength C", "svm_rbf: strength C", "lda: dimensions", "siamese: epoch"} <= set(mine)
+    assert choices[-1]["chosen"] == report.retrained["worst_attacker"] and "seed" not in choices[-1]
+
+
 def test_a_saved_report_comes_back_whole(report: AuditReport, tmp_path) -> None:
     path = tmp_path / "audits" / "pixels.npz"
     report.save(path)
     loaded = AuditReport.load(path)
     assert loaded.to_dict() == report.to_dict() and str(loaded) == str(report)
-    assert AuditReport.merge([loaded]).retrained == report.retrained
+    assert AuditReport.merge([loaded]).retrained == report.retrained and loaded.choices() == report.choices()
     for one, other in zip(loaded.scores, report.scores, strict=True):
         assert one.worst == other.worst and np.array_equal(one.leak.scores, other.leak.scores)
         assert np.array_equal(one.same.people, other.same.people)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,6 +149,45 @@ def test_another_seed_is_another_split(toy_faces):
 
     faces = toy_faces()
     assert set(faces.split().test.identity) != set(replace(faces, split_seed=1).split().test.identity)
+
+
+def test_a_fold_deals_the_people_out_anew_and_the_first_is_the_split_there_always_was(toy_faces):
+    faces = toy_faces()
+    first, again, other = faces.split(), faces.split(fold=0, sealed=0), faces.split(fold=1)
+    assert sorted(set(first.test.identity)) == [7, 8, 17, 24, 34, 36, 37, 43, 50, 56, 58, 59], "recorded figures rest on these people"
+    assert all(np.array_equal(a.identity, b.identity) for a, b in zip(first, again, strict=True)) and first.sealed is None
+    assert [part.people for part in other] == [part.people for part in first] and other.fold == 1
+    assert all(set(a.identity) != set(b.identity) for a, b in zip(first, other, strict=True))
+    assert all(np.array_equal(a.identity, b.identity) for a, b in zip(other, faces.split(fold=1), strict=True))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_sealed_people_are_the_same_in_every_fold_and_in_no_other_part(toy_faces, share):
+    faces = toy_faces(people=120, images=2, size=16)
+    sealed = set(faces.split(sealed=share).sealed.identity)
+    assert len(sealed) == pytest.approx(share * 120, abs=1) and faces.split(sealed=share).sealed.person_labels().mean() == 0.5
+    for fold in range(4):
+        splits = faces.split(fold=fold, sealed=share)
+        people = [set(part.identity) for part in (*splits, splits.sealed)]
+        assert people[4] == sealed and sum(map(len, people)) == len(set().union(*people)) == 120
+        assert [len(part) / (120 - len(sealed)) for part in people[:4]] == pytest.approx(SPLIT_FRACTIONS, abs=0.02)
+        assert splits.opened().test is splits.sealed and splits.opened().val is splits.val and splits.opened().fold == fold
+    assert pickle.loads(pickle.dumps(splits)).sealed.people == len(sealed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fold": -1}, "The fold must be a whole number of at least 0, not -1"),
+        ({"sealed": 1.0}, "sealed must be at least 0 and less than 1, not 1.0"),
+        ({"sealed": float("nan")}, "less than 1, not nan"),
+        ({"sealed": 0.01}, "60 people .* a share of 0.01 sealed.* leave 'sealed' without people with both labels"),
+        ({"sealed": 0.9}, "a share of 0.9 sealed.* leave 'train' without"),
+    ],
+)
+def test_folds_and_shares_that_cannot_be_are_named(toy_faces, settings, message):
+    with pytest.raises(UserError, match=message):
+        toy_faces().split(**settings)
 
 
 def test_splits_can_be_stratified_by_another_attribute(toy_faces):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import multiprocessing
 import re
@@ -18,9 +19,9 @@ import torch
 from PIL import Image
 from tiny import TINY
 
-from aia_lib import ledger, run
+from aia_lib import cli, ledger, run
 from aia_lib.anonymizers import AIA, Original, RandomMask
-from aia_lib.audit import AuditReport
+from aia_lib.audit import AuditReport, released
 from aia_lib.defences import HardenedAIA
 from aia_lib.defences.settings import CompactConfig, HardenedConfig
 from aia_lib.faces import Faces
@@ -29,11 +30,20 @@ from aia_lib.machine.device import to_images
 from aia_lib.machine.files import UserError, locked
 from aia_lib.machine.stage import Stage
 from aia_lib.poster import before_and_after, finished_report
-from aia_lib.run import FOLDERS, run_paper
+from aia_lib.run import FOLDERS, run_paper, unseal
 from aia_lib.saving import load_anonymizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
+QUICK_VERIFIER = functools.partial(released.fit_verifier, kinds=("lda",))
+"""The fresh Siamese network would take most of the time of a tiny audit."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_verifier():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(released, "fit_verifier", QUICK_VERIFIER)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +64,25 @@ def finished(faces, tmp_path_factory) -> tuple[Path, dict, list[str]]:
     """A run that nobody disturbed: its folder, its report and what it said."""
     out = tmp_path_factory.mktemp("runs") / "paper"
     return out, *paper(faces, out)
+
+
+DEAL = {"folds": 2, "sealed": 0.2}
+
+
+@pytest.fixture(scope="module")
+def more_faces(toy_faces) -> Faces:
+    """Just enough people to seal a share of them, too."""
+    return toy_faces(people=130, images=2, size=16)
+
+
+@pytest.fixture(scope="module")
+def folded(more_faces, tmp_path_factory) -> tuple[Path, dict]:
+    """A run of two folds with sealed people that nobody disturbed, without pictures: its folder and its report."""
+    out = tmp_path_factory.mktemp("runs") / "folded"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run._Run, "figures", lambda *_: {})
+        patch.setattr(run.plots, "save_picture", blank)
+        return out, paper(more_faces, out, **DEAL)[0]
 
 
 @pytest.fixture
@@ -170,6 +199,110 @@ def test_only_the_split_train_is_trained_on(faces, tmp_path, monkeypatch):
     assert not set(seen[0].identity) & {*splits.attack.identity, *splits.val.identity, *splits.test.identity}
 
 
+# ------------------------------------------------------------------------------------------------- folds, sealed people, choices
+
+
+def test_each_fold_trains_and_audits_anew_on_its_own_people(folded, more_faces):
+    out, report = folded
+    assert ledger.validated(report) and report["settings"].items() >= DEAL.items()
+    sealed = set(more_faces.split(**{"sealed": DEAL["sealed"]}).sealed.identity)
+    for name, folder in FOLDERS.items():
+        method = report["methods"][name]
+        assert [(entry["seed"], entry["fold"]) for entry in method["seeds"]] == [(0, 0), (0, 1)]
+        assert method["data"]["sealed_people"] == len(sealed)
+        for fold, place in enumerate((out / "seed-0", out / "fold-1" / "seed-0")):
+            tested = set(AuditReport.load(place / f"audit-{folder}.npz").scores[0].people)
+            assert tested == set(more_faces.split(fold=fold, sealed=DEAL["sealed"]).test.identity) and not tested & sealed
+            assert len((place / folder / "anonymizer.json").read_bytes())
+    hashes = [(place / "AIA" / "anonymizer.json").read_bytes() for place in (out / "seed-0", out / "fold-1" / "seed-0")]
+    assert hashes[0] != hashes[1]
+    assert "0, fold 1" in (out / "index.html").read_text() and 'href="fold-1/seed-0/"' in (out / "index.html").read_text()
+
+
+def test_a_run_of_one_fold_says_nothing_of_folds(finished):
+    out, report, _ = finished
+    assert "fold" not in json.dumps(report) and "sealed" not in json.dumps(report)
+    assert "fold" not in (out / "run.json").read_text() and not list(out.glob("fold-*"))
+
+
+def test_every_choice_on_val_stands_beside_the_run(folded):
+    out, report = folded
+    choices = json.loads((out / "choices.json").read_text())["choices"]
+    for choice in choices:
+        assert choice["chosen"] == max(choice["candidates"], key=choice["candidates"].get)
+    for name, method in report["methods"].items():
+        for entry in method["seeds"]:
+            mine = [c for c in choices if (c["method"], c.get("seed"), c.get("fold")) == (name, entry["seed"], entry["fold"])]
+            assert [c["choice"] for c in mine] == ["lda: dimensions", "verifier", "logistic: strength C", "attacker"]
+            assert mine[-1]["chosen"] == entry["retrained"]["worst_attacker"]
+        over_all = [c for c in choices if c["method"] == name][-1]
+        assert over_all["candidates"] == method["retrained"]["attackers_val"] and "seed" not in over_all
+
+
+def test_sealed_people_are_opened_by_one_command_that_counts(folded, more_faces, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "paper"
+    shutil.copytree(folded[0], out)
+    before = content(out)
+    real = run.audit
+    monkeypatch.setattr(run, "audit", lambda *_, **__: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        unseal(out, more_faces, device=CPU, progress=False)
+    monkeypatch.setattr(run, "audit", real)
+    monkeypatch.setattr(cli, "_load", lambda *_: more_faces)
+    assert cli.main(["unseal", str(out), "--device", "cpu", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "THE SEAL IS BROKEN: these 26 people were opened 2 times so far" in said and "| AIA\\T |" in said
+    killed, opening = json.loads((out / "sealed.json").read_text())["openings"]
+    assert (killed["opened_before"], killed["methods"]) == (0, None), "one that was stopped counts, too"
+    assert opening["opened_before"] == 1 and opening["provenance"]["date"] and "git" in opening["provenance"]
+    assert opening["provenance"]["command"] == f"aia unseal {out.name} --device cpu --quiet"
+    for name, method in opening["methods"].items():
+        assert method["data"]["test_people"] == 26
+        for entry, of_run in zip(method["seeds"], folded[1]["methods"][name]["seeds"], strict=True):
+            assert entry["fold"] == of_run["fold"]
+            assert entry["retrained"]["attackers_val"] == of_run["retrained"]["attackers_val"], "the same attackers ..."
+            assert entry["retrained"]["attackers"] != of_run["retrained"]["attackers"], "... on other people"
+    assert content(out) == before | {"sealed.json": (out / "sealed.json").read_bytes()}, "the run is as it was"
+
+
+def test_what_cannot_be_unsealed(finished, folded, faces, more_faces, tmp_path, without_training):
+    with pytest.raises(UserError, match="Nobody is sealed in the run .* aia run --sealed 0.1"):
+        unseal(finished[0], faces)
+    out = tmp_path / "paper"
+    shutil.copytree(folded[0], out)
+    with pytest.raises(UserError, match=r"\(other faces: another data set"):
+        unseal(out, faces)
+    with pytest.raises(UserError, match=r"\(split_seed was 0, is 2\)"):
+        unseal(out, dataclasses.replace(more_faces, split_seed=2))
+    (out / "sealed.json").write_text("{")
+    with pytest.raises(UserError, match="sealed.json is damaged .* how often the sealed people were opened"):
+        unseal(out, more_faces)
+    with pytest.raises(UserError, match="holds no finished run"):
+        unseal(tmp_path, more_faces)
+
+
+def test_a_method_of_a_fold_is_not_audited_on_another_deal_of_the_people(folded, capsys):
+    method = str(folded[0] / "fold-1" / "seed-0" / "AIA")
+    for deal in ([], ["--fold", "1"], ["--sealed", "0.2"]):
+        assert cli.main(["audit", method, "--size", "16", *deal]) == 2
+        assert "was trained in fold 1 with a share of 0.2 of the people sealed" in (error := capsys.readouterr().err)
+        assert error.endswith("give --fold 1 --sealed 0.2.\n")
+
+
+@pytest.mark.parametrize(
+    ("deal", "message"),
+    [
+        ({"folds": 0}, "The number of folds must be a whole number of at least 1, not 0"),
+        ({"sealed": 0.1}, "Too few people for an audit: the sealed share of 0.1 has"),
+        ({"sealed": 2}, "less than 1, not 2"),
+    ],
+)
+def test_deals_that_cannot_be_are_refused_before_anything_is_written(more_faces, tmp_path, deal, message, without_training):
+    with pytest.raises(UserError, match=message):
+        paper(more_faces, tmp_path / "out", **deal)
+    assert not (tmp_path / "out").exists()
+
+
 # -------------------------------------------------------------------------------------------------------------------- resuming
 
 
@@ -221,15 +354,16 @@ def run_in_a_process(connection: Connection, faces: Faces, out: Path) -> None:
     stage.SAVE_EVERY = 0
     run._Run.figures = lambda *_: {}
     run.plots.save_picture = blank
+    released.fit_verifier = QUICK_VERIFIER
     connection.send("ready")
-    paper(faces, out, resume=True)
+    paper(faces, out, resume=True, **DEAL)
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_figures(finished, faces, tmp_path):
+def test_a_run_killed_at_random_moments_ends_with_the_same_figures(folded, more_faces, tmp_path):
     out, rng, killed = tmp_path / "paper", np.random.default_rng(), 0
     while True:
         ours, theirs = FORKS.Pipe()
-        process = FORKS.Process(target=run_in_a_process, args=(theirs, faces, out))
+        process = FORKS.Process(target=run_in_a_process, args=(theirs, more_faces, out))
         process.start()
         theirs.close()
         assert ours.poll(600) and ours.recv() == "ready"
@@ -243,8 +377,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_figures(finished, fac
         killed += 1
     assert killed >= 2
     report = ledger.read(out / "report.json")
-    assert report["methods"] == finished[1]["methods"]
-    assert_same_weights(out, finished[0])
+    assert report["methods"] == folded[1]["methods"]
+    assert (out / "choices.json").read_bytes() == (folded[0] / "choices.json").read_bytes()
+    for fold in ("", "fold-1"):
+        assert_same_weights(out / fold, folded[0] / fold)
 
 
 def assert_same_weights(out: Path, other: Path) -> None:
@@ -288,7 +424,7 @@ def test_a_run_is_not_written_over(finished, faces, without_training):
     assert content(out) == before
 
 
-def test_another_run_is_not_mixed_into_it(finished, faces, toy_faces, without_training):
+def test_another_run_is_not_mixed_into_it(finished, folded, faces, more_faces, toy_faces, without_training):
     out = finished[0]
     before = content(out)
     other = dataclasses.replace(TINY, finetune=dataclasses.replace(TINY.finetune, beta=0.7))
@@ -303,6 +439,10 @@ def test_another_run_is_not_mixed_into_it(finished, faces, toy_faces, without_tr
         paper(toy_faces(people=104, images=2, size=16, seed=1), out, resume=True)
     with pytest.raises(UserError, match=r"\(split_seed was 0, is 2\)"):
         paper(dataclasses.replace(faces, split_seed=2), out, resume=True)
+    with pytest.raises(UserError, match=r"\(folds was None, is 2"):
+        paper(faces, out, resume=True, folds=2)
+    with pytest.raises(UserError, match=r"\(folds was 2, is 3; sealed was 0.2, is 0.25\)"):
+        paper(more_faces, folded[0], resume=True, folds=3, sealed=0.25)
     assert content(out) == before
 
 
