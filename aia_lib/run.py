@@ -26,6 +26,7 @@ import torch
 from .anonymizers import AIA, AIAWithoutTask, Anonymizer, Original, RandomMask
 from .attributes import train_reader
 from .audit import AuditReport, audit, enough_people
+from .audit.comparison import paired_differences
 from .config import Profile, as_dict
 from .defences import HardenedAIA
 from .defences.hardened import FEW_PEOPLE
@@ -119,6 +120,7 @@ def _write(run: _Run, seeds: Sequence[int], command: Sequence[str]) -> dict:
         "provenance": ledger.provenance(list(command), list(seeds), ledger.described(faces), run.folder.seconds, run.device),
         "settings": {"attribute": faces.attribute, **as_dict(profile), **({} if harden is None else {"hardened": as_dict(harden)})},
         "methods": {name: report.to_dict() for name, report in merged.items()},
+        "differences": paired_differences(merged),
     }
     figures = {
         "regimes": ("Two regimes", plots.regimes(report), "Circles: the networks trained with the method. Squares: trained afresh."),

@@ -109,7 +109,7 @@ def adaptive(
     Returns:
         figures: attackers, attackers_val (AUC on test and val); worst_attacker, best on val; leak_auc, its AUC on test; left_out, why
             others were not tried. Only left_out where nothing applies.
-        arrays: "adaptive/scores", the worst one's test scores (T,).
+        arrays: "adaptive/scores/<attacker>", test scores (T,).
     """
     val, scores, left_out = {}, {}, dict(left_out)
 
@@ -152,4 +152,4 @@ def adaptive(
     worst = max(val, key=val.get)
     test = {name: roc_auc(values, known["test"].labels) for name, values in scores.items()}
     figures |= {"attackers": test, "attackers_val": val, "worst_attacker": worst, "leak_auc": test[worst]}
-    return figures, {"adaptive/scores": scores[worst]}
+    return figures, {f"adaptive/scores/{name}": values for name, values in scores.items()}

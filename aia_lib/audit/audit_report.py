@@ -14,6 +14,7 @@ import numpy as np
 from ..machine.files import UserError, atomic_write, explain_os_errors, one_line, with_interval
 from ..statistics import Scored, interval
 from .claims import Claim, Limits, change, claim_lines, claims
+from .comparison import Strongest, compare_audits, kinds_tried, strongest
 from .deep import combined_answers
 from .levels import LEVELS
 from .trial import FARS, SeedScores, mean_figures
@@ -34,8 +35,9 @@ class AuditReport:
         paper: figures of the co-trained adversary and Siamese network, or None. `privacy_accuracy` is at the threshold 0.5, as in the
             paper; `privacy_auc` is oriented on val, so that a flipped adversary does not look private.
         retrained: figures of the fresh attackers and the fresh verifier. `leak_auc`: the mean over seeds of the test AUC of each seed's
-            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `_ci` are 95 % intervals by a
-            bootstrap clustered on people.
+            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `strongest_auc`: the test AUC
+            of the one attacker that is best on val over all seeds, of all kinds that were tried (those of `deep`, too), and `strongest`
+            its name. `_ci` are 95 % intervals by a bootstrap clustered on people.
         controls: what the figures are to be held against.
         seeds: the same per seed: {"seed", "paper", "retrained", "controls"}.
         data: what was audited: source, images and people of each split.
@@ -126,6 +128,15 @@ class AuditReport:
         except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is not a saved audit report ({one_line(error)}). Remove it to audit again.") from error
 
+    @property
+    def strongest(self) -> Strongest:
+        """The attacker that is best on val over all seeds, of all kinds that were tried: its name and its scores."""
+        return strongest(self.seeds, self.scores, kinds_tried(self.seeds))
+
+    def compare(self, other: AuditReport) -> dict[str, dict[str, Any]]:
+        """How this audit differs from `other`, of the same faces: leak and utility, with paired intervals; see `compare_audits`."""
+        return compare_audits(self, other)
+
     def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
         """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `claims.claims`."""
         return claims(self, original, limits)
@@ -160,6 +171,8 @@ def combine(
     retrained["worst_attacker"] = max(retrained["attackers_val"], key=retrained["attackers_val"].get)
     for key, kind in (("leak_auc", "leak"), ("utility_auc", "free"), ("utility_auc_same", "same")):
         retrained[f"{key}_ci"] = list(interval([getattr(seed, kind) for seed in scores], bootstrap))
+    top = strongest(entries, scores, kinds_tried(entries))
+    retrained |= {"strongest": top.attacker, "strongest_auc": top.auc, "strongest_auc_ci": list(interval(top.scored, bootstrap))}
     papers = [entry["paper"] for entry in entries if entry["paper"] is not None]
     paper, controls = mean_figures(papers) or None, mean_figures([entry["controls"] for entry in entries])
     answers = combined_answers(entries, scores, bootstrap)
@@ -172,7 +185,9 @@ def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedSc
 
     free, same = (Scored(*(arrays[f"{i}/{kind}/{part}"] for part in ("scores", "positive", "people"))) for kind in ("free", "same"))
     labels, people, adversary = arrays[f"{i}/labels"], arrays[f"{i}/people"], arrays.get(f"{i}/adversary")
-    return SeedScores(labels, people, under("attackers"), worst, free, same, adversary, under("more"))
+    if "adaptive/scores" in (more := under("more")):
+        raise ValueError("an earlier version saved it, with the scores of one adaptive attacker only")
+    return SeedScores(labels, people, under("attackers"), worst, free, same, adversary, more)
 
 
 def _table(report: AuditReport) -> str:
@@ -197,6 +212,8 @@ def _table(report: AuditReport) -> str:
 
     lines += ["", f"RETRAINED REGIME: fresh attackers, fresh verifier ({r['verifier']}); 95 % intervals over people"]
     lines += [_row("attribute read, worst attacker", _auc(r, "leak_auc"), f"balanced accuracy {r['leak_balanced_accuracy']:.1%}")]
+    if r.get("strongest_auc", r["leak_auc"]) != r["leak_auc"]:
+        lines += [_row("  strongest of all, over all seeds", _auc(r, "strongest_auc"), r["strongest"])]
     for label, s in kinds:
         lines += [_row(label, _auc(r, f"utility_auc{s}"), f"accuracy {r[f'utility_accuracy{s}']:.1%}, EER {r[f'eer{s}']:.1%}")]
     for label, s in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):

@@ -186,6 +186,7 @@ _SPLITS = {
 
 _FIGURES = (
     ("retrained", "leak_auc", "leak, worst fresh attacker", "AUC"),
+    ("retrained", "strongest_auc", "leak, strongest attacker of all kinds, over all seeds", "AUC"),
     ("retrained", "leak_balanced_accuracy", "leak, balanced accuracy", "share"),
     ("retrained", "utility_auc_same", "verification, impostors with the same label", "AUC"),
     ("retrained", "utility_auc", "verification, any impostors", "AUC"),

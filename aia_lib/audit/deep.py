@@ -14,7 +14,7 @@ from ..attackers import AttackSet
 from ..config import AuditConfig, _whole
 from ..faces import Pairs, Splits
 from ..machine.files import UserError
-from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, rate_draws, roc_auc
+from ..statistics import Scored, interval, limits, mean_limits, paired_draws, rate_draws, roc_auc
 from .adaptive import adaptive, views
 from .creep import pixels, read_all, readable
 from .information import entropy, information, learning_curve
@@ -184,7 +184,7 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     for size in sizes:
         point = mean_figures([curve[size] for curve in curves])
         points.append(point | {"people": size, "images": round(point["images"]), "leak_auc_ci": list(interval(measured[size], resamples))})
-    last, before = (bootstrap_auc(measured[sizes[i]], resamples) for i in (-1, -2))
+    last, before = paired_draws(measured[sizes[-1]], measured[sizes[-2]], resamples=resamples)
     codes = mean_figures([answer["code"] for answer in answers])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
     saved = [seed.more["code/label_only"] - seed.more["code/bits"] for seed in scores]
@@ -198,15 +198,15 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     for i, (name, first) in enumerate(answers[0]["attributes"].items()):
         entries = [answer["attributes"][name] for answer in answers]
         figures: dict[str, Any] = {}
-        draws = {}
-        for when in ("before", "after"):
-            measurements = []
-            for seed in scores:
-                labels = seed.more["creep/labels"][:, i]
-                known = labels >= 0
-                measurements.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
-            draws[when] = bootstrap_auc(measurements, resamples)
-            figures |= {when: float(np.mean([entry[when] for entry in entries])), f"{when}_ci": list(limits(draws[when]))}
+        measured: dict[str, list[Scored]] = {"before": [], "after": []}
+        for seed in scores:
+            labels = seed.more["creep/labels"][:, i]
+            known = labels >= 0
+            for when, group in measured.items():
+                group.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
+        draws = dict(zip(measured, paired_draws(*measured.values(), resamples=resamples), strict=True))
+        for when, drawn in draws.items():
+            figures |= {when: float(np.mean([entry[when] for entry in entries])), f"{when}_ci": list(limits(drawn))}
         change = draws["after"] - draws["before"]
         figures["change"] = float(np.mean([entry["after"] - entry["before"] for entry in entries]))
         figures |= {"change_ci": list(limits(change)), "change_sd": float(np.nanstd(change))}
@@ -232,11 +232,12 @@ def _adaptive(answers: Sequence[Mapping], scores: Sequence[SeedScores], resample
     if not all("leak_auc" in answer for answer in answers):
         return {"adaptive": {"left_out": left_out}}
     names = [name for name in answers[0]["attackers"] if all(name in answer["attackers"] for answer in answers)]
-    measured, others = [Scored(seed.more["adaptive/scores"], seed.labels, seed.people) for seed in scores], [seed.leak for seed in scores]
+    worst = [seed.scored("adaptive", answer["worst_attacker"]) for seed, answer in zip(scores, answers, strict=True)]
+    others = [seed.leak for seed in scores]
     figures = mean_figures(answers)
     for key in ("attackers", "attackers_val"):
         figures[key] = {name: figures[key][name] for name in names}
-    figures |= {"leak_auc_ci": list(interval(measured, resamples)), "left_out": left_out}
+    figures |= {"leak_auc_ci": list(interval(worst, resamples)), "left_out": left_out}
     figures["gain"] = figures["leak_auc"] - float(np.mean([other.auc for other in others]))
-    figures["gain_ci"] = list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(others, resamples)))
+    figures["gain_ci"] = list(limits(np.subtract(*paired_draws(worst, others, resamples=resamples))))
     return {"adaptive": figures}
