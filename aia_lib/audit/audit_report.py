@@ -256,10 +256,10 @@ def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
         lines += [_row("information on it, at least", words, bits["attacker"])]
     if code := deep.get("code"):
         words = f"{code['bits_per_label']:.3f} bits a label", f"{code['label_only_bits_per_label']:.3f} without looking"
-        lines += [_row("online code of the attack labels", *words)]
+        lines += [_row("online code of the labels", *words)]
     if curve := deep.get("curve"):
         points = [f"{point['leak_auc']:.3f} ({point['people']:,})" for point in curve["points"]]
-        lines += [_row("AUC by attack people", "  ".join(points[-5:]))]
+        lines += [_row("AUC by labelled people", "  ".join(points[-5:]))]
     if creep := deep.get("creep"):
         others = {name: figures for name, figures in creep["attributes"].items() if name != creep["private"]}
         lines += [_row(f"{len(others)} other attributes", f"AUC before, in {creep['original']}, and after")]

@@ -109,7 +109,7 @@ class Deep:
         people = {part: released.identity[part][data.labels >= 0] for part, data in released.sets.items()}
         questions: dict[str, Callable[[], Answer]] = {
             "information": lambda: information(attacks, known["val"], known["test"]),
-            "curve": lambda: learning_curve(known, people["attack"], self.makers, self.deep.shares, seed, trial),
+            "curve": lambda: learning_curve(known, people, self.makers, self.deep.shares, seed, trial),
             "creep": lambda: self._creep(seed),
             "reconstruction": lambda: self._rebuild(pairs, seed),
             "adaptive": lambda: adaptive(self.anonymizer, *self.views, known, self.makers, self.adversary, self.siamese, trial),
@@ -183,7 +183,8 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     points = []
     for size in sizes:
         point = mean_figures([curve[size] for curve in curves])
-        points.append(point | {"people": size, "images": round(point["images"]), "leak_auc_ci": list(interval(measured[size], resamples))})
+        counts = {key: round(point[key]) for key in ("people", "images", "attack_people")}
+        points.append(point | counts | {"leak_auc_ci": list(interval(measured[size], resamples))})
     last, before = paired_draws(measured[sizes[-1]], measured[sizes[-2]], resamples=resamples)
     codes = mean_figures([answer["code"] for answer in answers])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
