@@ -79,8 +79,9 @@ def _aucs_on_val(entry: Mapping[str, Any], kinds: Sequence[str]) -> dict[tuple[s
 
 
 def check_comparable(report: AuditReport, other: AuditReport) -> None:
-    """Raise a UserError where two audits are of different faces or attributes."""
-    if (other.attribute, other.data) != (report.attribute, report.data):
+    """Raise a UserError where two audits are of different faces, test people or attributes."""
+    people = [np.unique(np.concatenate([seed.people for seed in r.scores])) for r in (report, other)]
+    if (other.attribute, other.data) != (report.attribute, report.data) or not np.array_equal(*people):
         raise UserError(
             f"The audits of {report.name} and {other.name} are of different faces or attributes, so they cannot be compared; "
             "audit both on the same faces."

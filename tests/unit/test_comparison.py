@@ -141,3 +141,6 @@ def test_every_method_is_compared_with_the_first_and_with_the_one_before(origina
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     with pytest.raises(UserError, match="different faces or attributes"):
         original.compare(dataclasses.replace(original, attribute="glasses"))
+    moved = tuple(dataclasses.replace(seed, people=seed.people + 1) for seed in original.scores)
+    with pytest.raises(UserError, match="different faces or attributes"):
+        original.compare(dataclasses.replace(original, scores=moved))
