@@ -262,6 +262,9 @@ def test_ablation_gives_every_variant_a_leak_and_a_utility_on_the_same_people(mo
         for low, middle, high in ((row[key][1], row[key][0], row[key][2]) for key in ("leak", "utility")):
             assert 0 <= low <= middle <= high <= 1, name
         assert row["worst_attacker"] == "logistic" and ("leak_removed" in row) == (name != "Original")
+        assert ("leak_change" in row) == (name not in ("Original", "all parts"))
+        if "leak_change" in row:
+            assert row["leak_change"][0] == pytest.approx(row["leak"][0] - methods["all parts"]["leak"][0], abs=2e-4)
     rows = figures["fewer_people"]
     everybody = rows[0]["people"]
     assert [row["people"] for row in rows] == [everybody, everybody // 2, everybody // 4]
