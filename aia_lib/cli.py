@@ -25,7 +25,7 @@ from pathlib import Path
 from . import __version__
 from .cli_help import COMMANDS, EXAMPLES, HELP
 from .config import Profile, check_size, get_profile
-from .datasets import SOURCES, locate
+from .datasets import SOURCES, load_faces, locate
 from .machine.files import UserError, explain_os_errors, write_json
 
 
@@ -137,8 +137,6 @@ def _settings(options: argparse.Namespace, size: int) -> dict:
 
 def _load(options: argparse.Namespace, size: int):
     """The faces; their notes are printed."""
-    from .datasets import load_faces
-
     faces = load_faces(**_settings(options, size))
     for note in faces.notes:
         print(f"note: {note}", flush=True)
@@ -240,7 +238,7 @@ def _audit(options: argparse.Namespace) -> None:
     from .audit import DeepConfig, audit
     from .audit.card import check_name, privacy_card
     from .audit.claims import claim_lines
-    from .datasets import load_faces
+    from .audit.comparison import KINDS
     from .machine.device import pick_device
     from .report.ledger import described, provenance
 
@@ -256,10 +254,11 @@ def _audit(options: argparse.Namespace) -> None:
     common = {"seeds": options.seeds, "config": profile.audit, "splits": splits, "progress": not options.quiet}
     deep, elsewhere = DeepConfig() if options.deep else None, None
     if options.elsewhere:
-        deep, (source, _, root) = deep or DeepConfig(parts=("others",)), options.elsewhere.partition(":")
+        deep, (source, _, root) = deep or DeepConfig(("others",)), options.elsewhere.partition(":")
         elsewhere = load_faces(source, root or None, size=faces.size, attribute=faces.attribute, progress=not options.quiet)
     report = audit(anonymizer, faces, deep=deep, original=original, elsewhere=elsewhere, **common)
-    before = None if original is None else audit(original, faces, **common)
+    kinds = deep and DeepConfig(tuple(part for part in KINDS if part in deep.parts))  # the same on both, or a comparison means little
+    before = None if original is None else audit(original, faces, deep=kinds, elsewhere=elsewhere, **common)
     print(report, flush=True)
     claims = report.claims(before)
     if before is not None or (options.card and not options.deep):

@@ -32,6 +32,7 @@ import torch
 from .anonymizers import AIA, AIAWithoutTask, Anonymizer, Original, RandomMask
 from .attributes import train_reader
 from .audit import AuditReport, audit, enough_people
+from .audit.comparison import paired_differences
 from .config import AuditConfig, Profile, as_dict
 from .defences import HardenedAIA
 from .defences.hardened import FEW_PEOPLE
@@ -137,6 +138,7 @@ def _write(runs: Sequence[_Run], seeds: Sequence[int], command: Sequence[str], d
         "provenance": ledger.provenance(list(command), list(seeds), ledger.described(faces), run.folder.seconds, run.device),
         "settings": {"attribute": faces.attribute, **as_dict(profile), **deal, **({"hardened": as_dict(harden)} if harden else {})},
         "methods": {name: report.to_dict() for name, report in merged.items()},
+        "differences": paired_differences(merged),
     }
     figures = {
         "regimes": ("Two regimes", plots.regimes(report), "Circles: the networks trained with the method. Squares: trained afresh."),

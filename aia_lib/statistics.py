@@ -135,15 +135,17 @@ class Scored:
         return roc_auc(self.scores, self.positive)
 
 
-def bootstrap_auc(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 0) -> np.ndarray:
+def bootstrap_auc(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 0, everybody: np.ndarray | None = None) -> np.ndarray:
     """The mean AUC of `measurements` in each bootstrap resample of the people, shape (resamples,).
 
     Images of one person are not independent, so whole people are drawn with replacement, the same draw for all measurements.
     An image counts as often as its person was drawn, a genuine pair likewise, an impostor pair as often as the product of
     its two people's draws (Owen's pigeonhole bootstrap). Each draw sorts nothing: scores are sorted once, and the AUC of a resample is a
     cumulative sum of its weights. A resample in which a class is missing gives NaN.
+
+    `everybody` are the codes of all people to draw from, (P,), repeats do not matter; None takes those of the measurements.
     """
-    codes = np.unique(np.concatenate([m.people.ravel() for m in measurements]))
+    codes = np.unique(np.concatenate([m.people.ravel() for m in measurements]) if everybody is None else everybody)
     rng = np.random.default_rng(seed)
     total = np.zeros(resamples)
     prepared = [_prepare(m, codes) for m in measurements]
@@ -153,6 +155,16 @@ def bootstrap_auc(measurements: Sequence[Scored], resamples: int = 1000, seed: i
         draws = np.stack([np.bincount(rng.integers(len(codes), size=len(codes)), minlength=len(codes)) for _ in range(size)])  # (b, P)
         total[start : start + size] = sum(_weighted_auc(draws, *item) for item in prepared)
     return total / len(measurements)
+
+
+def paired_draws(*groups: Sequence[Scored], resamples: int = 1000, seed: int = 0) -> list[np.ndarray]:
+    """`bootstrap_auc` of several groups of measurements, each (resamples,), with the same people drawn for all of them.
+
+    So their differences are *paired*: what is due to who was drawn falls on all groups alike, and of a difference only what the groups
+    do not share scatters. Intervals of each by itself hold that common part too; where they overlap, a difference may still be certain.
+    """
+    everybody = np.concatenate([m.people.ravel() for group in groups for m in group])
+    return [bootstrap_auc(group, resamples, seed, everybody) for group in groups]
 
 
 def _prepare(m: Scored, codes: np.ndarray) -> tuple[np.ndarray, ...]:

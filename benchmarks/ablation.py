@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from aia_lib.anonymizers import Original
-from aia_lib.audit import audit
+from aia_lib.audit import AuditReport, audit
 from aia_lib.config import AuditConfig, as_dict, get_profile
 from aia_lib.datasets import load_faces
 from aia_lib.defences import HardenedAIA
@@ -79,6 +79,8 @@ def measure(
 ) -> dict:
     """Of Original, each variant and each number of people: leak and utility with 95 % intervals, the worst attacker, and the shares.
 
+    Variants also have "leak_change" and "utility_change", less "all parts", with paired 95 % intervals.
+
     Args:
         data, root, size, images: the faces; None takes all.
         config: the method; None takes `SHORT`.
@@ -90,9 +92,11 @@ def measure(
     config, audits = config or SHORT, audits or QUICK
     figures: dict = {"source": faces.source, "images": len(faces), "people": faces.people, "size": size, "settings": as_dict(config)}
     reports: dict = {"methods": {}}
+    audited: dict[str, AuditReport] = {}
 
     def look(name: str, method: object) -> dict:
-        retrained = audit(method, faces, seeds=[SEED], config=audits, progress=False).retrained
+        audited[name] = audit(method, faces, seeds=[SEED], config=audits, progress=False)
+        retrained = audited[name].retrained
         reports["methods"][name] = {"retrained": retrained}
         row = {
             "leak": rounded(retrained["leak_auc"], *retrained["leak_auc_ci"]),
@@ -101,6 +105,10 @@ def measure(
         }
         if name != "Original":
             row |= {"leak_removed": round(leak_removed(reports, name), 4), "utility_kept": round(utility_kept(reports, name), 4)}
+        if "all parts" in audited and name != "all parts":
+            change = audited[name].compare(audited["all parts"])
+            for part, key in (("leak", "leak_auc"), ("utility", "utility_auc_same")):
+                row[f"{part}_change"] = rounded(change[key]["change"], *change[key]["change_ci"])
         print(name, row, file=sys.stderr, flush=True)
         return row
 

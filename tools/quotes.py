@@ -43,6 +43,7 @@ STATED = {
     "DeepObfuscator": (0.9736, "accuracy of an attacker on gender before protection, as its authors report it; cited beside the number"),
     "largest area": (0.25, "hypervolume of a leak of 0.5 and a utility of 1, by its definition"),
     "match width": (0.15, "MATCH_WIDTH of aia_lib.defences.compact, a setting"),
+    "hidden": (0.55, "Limits.hidden of aia_lib.audit.claims, a setting: up to this AUC a card calls an attribute hidden"),
     "smallest FAR": (0.001, "a false accept rate at which tables here are read"),
 }
 """Numbers that are stated, not measured: name -> value and what it is."""

@@ -10,7 +10,8 @@ adversary and the Siamese network that were trained together with the anonymizer
 
 `audit(deep=True)` asks more: bits, more data, other attributes, rebuilt faces, an attacker who knows the defence. `interaction_audit`
 attacks several attributes together; `parity_gap` and `group_rates` say what a leak means for decisions and whom a verifier's errors fall
-on. `report.card()` is a privacy card: what may be claimed and what not.
+on. `report.compare(other)` gives the differences of two audits with paired intervals, and `report.card()` is a privacy card: what may be
+claimed and what not.
 """
 
 from __future__ import annotations

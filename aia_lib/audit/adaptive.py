@@ -127,7 +127,7 @@ def adaptive(
     Returns:
         figures: attackers, attackers_val (AUC on test and val); worst_attacker, best on val; leak_auc, its AUC on test; left_out, why
             others were not tried. Only left_out where nothing applies.
-        arrays: "adaptive/scores", the worst one's test scores (T,).
+        arrays: "adaptive/scores/<attacker>", test scores (T,).
     """
     val, scores, left_out = {}, {}, dict(left_out)
 
@@ -166,12 +166,11 @@ def adaptive(
             run(known, attackers, "its own: {}")
     if not val:
         return {"left_out": left_out}, {}
-    figures, worst_scores = _worst(val, scores, known["test"].labels)
-    return {"left_out": left_out} | figures, {"adaptive/scores": worst_scores}
+    return _answer("adaptive", val, scores, known["test"].labels, left_out)
 
 
 def others(releases: Mapping[str, Released], makers: Makers, trial: Trial) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """One seed's attackers who learn from other people: figures and arrays as of `adaptive`, called "others/scores".
+    """One seed's attackers who learn from other people: figures and arrays as of `adaptive`.
 
     `releases` holds, by the name of who they learn from, attack people of that kind and the audit's own val and test.
     """
@@ -180,12 +179,13 @@ def others(releases: Mapping[str, Released], makers: Makers, trial: Trial) -> tu
         done = trial(released.labelled(), makers, f"{name}, ")
         val |= {f"{name}, {attacker}": auc for attacker, auc in done.val.items()}
         scores |= {f"{name}, {attacker}": values for attacker, values in done.test_scores.items()}
-    figures, worst_scores = _worst(val, scores, released.labelled()["test"].labels)
-    return {"left_out": {}} | figures, {"others/scores": worst_scores}
+    return _answer("others", val, scores, released.labelled()["test"].labels, {})
 
 
-def _worst(val: Mapping[str, float], scores: Mapping[str, np.ndarray], labels: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-    """Figures of attackers with these AUCs on val and scores on test, and the scores of the one that is best on val."""
-    worst = max(val, key=val.get)
-    test = {name: roc_auc(values, labels) for name, values in scores.items()}
-    return {"attackers": test, "attackers_val": dict(val), "worst_attacker": worst, "leak_auc": test[worst]}, scores[worst]
+def _answer(
+    part: str, val: Mapping[str, float], scores: Mapping[str, np.ndarray], labels: np.ndarray, left_out: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Figures and arrays of attackers with these AUCs on val and these scores on test."""
+    worst, test = max(val, key=val.get), {name: roc_auc(values, labels) for name, values in scores.items()}
+    figures = {"attackers": test, "attackers_val": dict(val), "worst_attacker": worst, "leak_auc": test[worst], "left_out": dict(left_out)}
+    return figures, {f"{part}/scores/{name}": values for name, values in scores.items()}

@@ -14,6 +14,7 @@ import numpy as np
 from ..machine.files import UserError, atomic_write, explain_os_errors, one_line, with_interval
 from ..statistics import Scored, interval
 from .claims import Claim, Limits, change, claim_lines, claims
+from .comparison import Strongest, compare_audits, kinds_tried, strongest
 from .deep import combined_answers
 from .levels import LEVELS
 from .trial import FARS, SeedScores, mean_figures
@@ -34,8 +35,9 @@ class AuditReport:
         paper: figures of the co-trained adversary and Siamese network, or None. `privacy_accuracy` is at the threshold 0.5, as in the
             paper; `privacy_auc` is oriented on val, so that a flipped adversary does not look private.
         retrained: figures of the fresh attackers and the fresh verifier. `leak_auc`: the mean over seeds of the test AUC of each seed's
-            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `_ci` are 95 % intervals by a
-            bootstrap clustered on people.
+            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `strongest_auc`: the test AUC
+            of the one attacker that is best on val over all seeds, of all kinds that were tried (those of `deep`, too), and `strongest`
+            its name. `_ci` are 95 % intervals by a bootstrap clustered on people.
         controls: what the figures are to be held against.
         seeds: the same per seed: {"seed", "paper", "retrained", "controls"}, and "fold" where the people were dealt out several times.
         data: what was audited: source, images and people of each split.
@@ -154,6 +156,15 @@ class AuditReport:
         over_all = {"choice": "attacker", "chosen": self.retrained["worst_attacker"], "candidates": self.retrained["attackers_val"]}
         return [*log, {"method": self.name, **over_all}]
 
+    @property
+    def strongest(self) -> Strongest:
+        """The attacker that is best on val over all seeds, of all kinds that were tried: its name and its scores."""
+        return strongest(self.seeds, self.scores, kinds_tried(self.seeds))
+
+    def compare(self, other: AuditReport) -> dict[str, dict[str, Any]]:
+        """How this audit differs from `other`, of the same faces: leak and utility, with paired intervals; see `compare_audits`."""
+        return compare_audits(self, other)
+
     def claims(self, original: AuditReport | None = None, limits: Limits | None = None) -> tuple[Claim, ...]:
         """What may be claimed: each claim is supported, not supported or not tested, with its figures; see `claims.claims`."""
         return claims(self, original, limits)
@@ -196,6 +207,8 @@ def combine(
     retrained["worst_attacker"] = max(retrained["attackers_val"], key=retrained["attackers_val"].get)
     for key, kind in (("leak_auc", "leak"), ("utility_auc", "free"), ("utility_auc_same", "same")):
         retrained[f"{key}_ci"] = list(interval([getattr(seed, kind) for seed in scores], bootstrap))
+    top = strongest(entries, scores, kinds_tried(entries))
+    retrained |= {"strongest": top.attacker, "strongest_auc": top.auc, "strongest_auc_ci": list(interval(top.scored, bootstrap))}
     papers = [entry["paper"] for entry in entries if entry["paper"] is not None]
     paper, controls = mean_figures(papers) or None, mean_figures([entry["controls"] for entry in entries])
     answers = combined_answers(entries, scores, bootstrap)
@@ -208,7 +221,9 @@ def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedSc
 
     free, same = (Scored(*(arrays[f"{i}/{kind}/{part}"] for part in ("scores", "positive", "people"))) for kind in ("free", "same"))
     labels, people, adversary = arrays[f"{i}/labels"], arrays[f"{i}/people"], arrays.get(f"{i}/adversary")
-    return SeedScores(labels, people, under("attackers"), worst, free, same, adversary, under("more"))
+    if "adaptive/scores" in (more := under("more")):
+        raise ValueError("an earlier version saved it, with the scores of one adaptive attacker only")
+    return SeedScores(labels, people, under("attackers"), worst, free, same, adversary, more)
 
 
 def _table(report: AuditReport) -> str:
@@ -235,6 +250,8 @@ def _table(report: AuditReport) -> str:
 
     lines += ["", f"RETRAINED REGIME: fresh attackers, fresh verifier ({r['verifier']}); 95 % intervals over people"]
     lines += [_row("attribute read, worst attacker", _auc(r, "leak_auc"), f"balanced accuracy {r['leak_balanced_accuracy']:.1%}")]
+    if r.get("strongest_auc", r["leak_auc"]) != r["leak_auc"]:
+        lines += [_row("  strongest of all, over all seeds", _auc(r, "strongest_auc"), r["strongest"])]
     for label, s in kinds:
         lines += [_row(label, _auc(r, f"utility_auc{s}"), f"accuracy {r[f'utility_accuracy{s}']:.1%}, EER {r[f'eer{s}']:.1%}")]
     for label, s in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):
@@ -277,10 +294,12 @@ def _deep_lines(deep: Mapping[str, Any]) -> list[str]:
         lines += [_row("information on it, at least", words, bits["attacker"])]
     if code := deep.get("code"):
         words = f"{code['bits_per_label']:.3f} bits a label", f"{code['label_only_bits_per_label']:.3f} without looking"
-        lines += [_row("online code of the attack labels", *words)]
+        lines += [_row("online code of the labels", *words)]
     if curve := deep.get("curve"):
         points = [f"{point['leak_auc']:.3f} ({point['people']:,})" for point in curve["points"]]
-        lines += [_row("AUC by attack people", "  ".join(points[-5:]))]
+        lines += [_row("AUC by labelled people", "  ".join(points[-5:]))]
+        if ahead := curve.get("extrapolated"):
+            lines += [_row(f"  if it went on, with {ahead['people']:,}", _auc(ahead, "leak_auc"))]
     if creep := deep.get("creep"):
         others = {name: figures for name, figures in creep["attributes"].items() if name != creep["private"]}
         lines += [_row(f"{len(others)} other attributes", f"AUC before, in {creep['original']}, and after")]

@@ -186,6 +186,7 @@ _SPLITS = {
 
 _FIGURES = (
     ("retrained", "leak_auc", "leak, worst fresh attacker", "AUC"),
+    ("retrained", "strongest_auc", "leak, strongest attacker of all kinds, over all seeds", "AUC"),
     ("retrained", "leak_balanced_accuracy", "leak, balanced accuracy", "share"),
     ("retrained", "utility_auc_same", "verification, impostors with the same label", "AUC"),
     ("retrained", "utility_auc", "verification, any impostors", "AUC"),
@@ -193,7 +194,7 @@ _FIGURES = (
     ("retrained", "tar_at_far_1e-2_same", "true accepts at 1 % false accepts, same label", "share"),
     ("paper", "privacy_auc", "leak, co-trained adversary (paper regime)", "AUC"),
     ("information", "information_bits", "information on the attribute, at least", "bits an image"),
-    ("code", "bits_per_label", "online code of the attack labels", "bits a label"),
+    ("code", "bits_per_label", "online code of the labels, those of val among them", "bits a label"),
     ("code", "saved_bits_per_label", "saved against not looking", "bits a label"),
     ("reconstruction", "psnr", "rebuilt faces, PSNR", "dB"),
     ("reconstruction", "ssim", "rebuilt faces, SSIM", "at most 1"),

@@ -12,8 +12,9 @@ from scipy.stats import norm
 
 from ..machine.files import UserError, with_interval
 from ..report.ledger import percent
-from ..statistics import Scored, bootstrap_auc
+from ..statistics import Scored, paired_draws
 from ..statistics import limits as interval_of
+from .comparison import KINDS, check_comparable, kinds_tried, leak_difference, utility_difference
 from .levels import LEVELS
 
 if TYPE_CHECKING:
@@ -73,11 +74,8 @@ def claims(report: AuditReport, original: AuditReport | None = None, limits: Lim
     Raises:
         UserError: the two audits are of different faces or attributes.
     """
-    if original is not None and (original.attribute, original.data) != (report.attribute, report.data):
-        raise UserError(
-            f"The audits of {report.name} and {original.name} are of different faces or attributes, so they cannot be compared; "
-            "audit both on the same faces."
-        )
+    if original is not None:
+        check_comparable(report, original)
     name = f"{spaced(report.attribute)} as labelled"
     names = {"attribute": name, "Attribute": name[:1].upper() + name[1:], "original": original.name if original else "without protection"}
     limits = limits or Limits()
@@ -126,13 +124,16 @@ def _sound(report: AuditReport, _: None, limits: Limits) -> Verdict:
 
 
 def _hidden(report: AuditReport, _: None, limits: Limits) -> Verdict:
-    r = report.retrained
+    r, deep = report.retrained, report.deep or {}
     families = len(r["attackers"])
     reason = (
         f"the worst of {families} attacker{'s' * (families != 1)} trained afresh, {spaced(r['worst_attacker'])}, reaches "
         f"AUC {with_interval(r['leak_auc'], r['leak_auc_ci'])}"
     )
-    levels, intervals = (report.deep or {}).get("levels", {}), [r["leak_auc_ci"]]
+    levels, knowing, intervals = deep.get("levels", {}), deep.get("adaptive", {}), [r["leak_auc_ci"]]
+    if "leak_auc" in knowing:
+        intervals.append(knowing["leak_auc_ci"])
+        reason += f", knowing the defence {spaced(knowing['worst_attacker'])} {with_interval(knowing['leak_auc'], intervals[-1])}"
     for level, words in LEVELS.items():
         if level in levels:
             intervals.append(levels[level]["leak_auc_ci"])
@@ -144,19 +145,28 @@ def _hidden(report: AuditReport, _: None, limits: Limits) -> Verdict:
 def _own_adversary(report: AuditReport, _: None, limits: Limits) -> Verdict:
     if report.paper is None or any(seed.adversary is None for seed in report.scores):
         return NOT_TESTED, "no co-trained adversary was given"
-    fresh, trained = zip(*((seed.leak, Scored(seed.adversary, seed.labels, seed.people)) for seed in report.scores), strict=True)
-    gap = float(np.mean([a.auc - b.auc for a, b in zip(fresh, trained, strict=True)]))
-    low_high = interval_of(bootstrap_auc(fresh, report.bootstrap) - bootstrap_auc(trained, report.bootstrap))
+    whole, trained = report.strongest, [Scored(seed.adversary, seed.labels, seed.people) for seed in report.scores]
+    low_high = interval_of(np.subtract(*paired_draws(whole.scored, trained, resamples=report.bootstrap)))
+    told = report.paper["privacy_auc"]
     reason = (
-        f"AUC {report.paper['privacy_auc']:.3f} by that adversary, {report.retrained['leak_auc']:.3f} by the worst fresh attacker: "
-        f"{change(gap, low_high)}; as much is up to {limits.slack:+.2f}"
+        f"AUC {told:.3f} by that adversary, {whole.auc:.3f} by the strongest attacker, {spaced(whole.attacker)}: "
+        f"{change(whole.auc - told, low_high)}; as much is up to {limits.slack:+.2f}"
     )
     return _below(low_high, limits.slack, reason)
 
 
 def _less(report: AuditReport, original: AuditReport, limits: Limits) -> Verdict:
-    interval, reason = _compared(report, original, "leak", "leak_auc", lambda x, o: (o - x) / (o - 0.5), "of the leak removed")
-    return _below(interval, 0.0, reason, strictly=True)
+    alike = leak_difference(report, original)
+    reason = f"by {' and '.join(KINDS[kind] for kind in alike['kinds'])}: {_compared(alike, original, 'of the leak removed')}"
+    verdict = _below(alike["change_ci"], 0.0, reason, strictly=True)
+    if verdict[0] == SUPPORTED and set(kinds_tried(report.seeds)) > set(alike["kinds"]):
+        # This was attacked by more kinds than the original, whose leak they could only raise: less by all of them is less all the same.
+        every = leak_difference(report, original, same_kinds=False)
+        reason += f"; of this {spaced(every['attacker'])} reads {every['after']:.3f}"
+        if every["change_ci"][1] >= 0:
+            return NOT_TESTED, f"{reason}, and such attackers were not tried on {original.name}: audit it with the same"
+        return SUPPORTED, f"{reason}, still less: {change(every['change'], every['change_ci'])}"
+    return verdict
 
 
 def _verifies(report: AuditReport, _: None, limits: Limits) -> Verdict:
@@ -170,18 +180,19 @@ def _verifies(report: AuditReport, _: None, limits: Limits) -> Verdict:
 
 
 def _keeps(report: AuditReport, original: AuditReport, limits: Limits) -> Verdict:
-    key, kept = "utility_auc_same", lambda x, o: (x - 0.5) / (o - 0.5)
-    (low, high), reason = _compared(report, original, "same", key, kept, "of the utility kept")
-    return _below((-high, -low), limits.slack, f"{reason}; as well is down to {-limits.slack:+.2f}")
+    figures = utility_difference(report, original, "same")
+    low, high = figures["change_ci"]
+    reason = f"{_compared(figures, original, 'of the utility kept')}; as well is down to {-limits.slack:+.2f}"
+    return _below((-high, -low), limits.slack, reason)
 
 
 def _no_information(report: AuditReport, measured: Mapping[str, Any] | None, limits: Limits) -> Verdict:
-    low, reasons = report.retrained["leak_auc_ci"][0], []
+    low, reasons = report.retrained.get("strongest_auc_ci", report.retrained["leak_auc_ci"])[0], []
     if measured is not None:
         bits = with_interval(measured["information_bits"], measured["information_bits_ci"])
         reasons = [f"at least {bits} of {measured['entropy_bits']:.3f} bits an image, by {spaced(measured['attacker'])}"]
     if low > 0.5:
-        reasons.append("the worst attacker's interval is above 0.5")
+        reasons.append("the strongest attacker's interval is above 0.5")
     elif measured is None or measured["information_bits_ci"][0] <= 0:
         return NOT_TESTED, "; ".join([*reasons, "no attacker found any, and attackers cannot show that there is none"])
     return NOT_SUPPORTED, "; ".join(reasons)
@@ -264,19 +275,14 @@ def _no_gain(measured: Mapping[str, Any], words: str, limits: Limits) -> Verdict
     return _below(measured["gain_ci"], limits.slack, reason)
 
 
-def _compared(
-    report: AuditReport, original: AuditReport, kind: str, key: str, share: Callable[[Any, Any], Any], words: str
-) -> tuple[tuple[float, float], str]:
-    """95 % interval of this less `original`, the same people drawn for both, and the reason, with the share that `words` name."""
-    after, before = report.retrained[key], original.retrained[key]
-    drawn, drawn_before = (bootstrap_auc([getattr(seed, kind) for seed in r.scores], report.bootstrap) for r in (report, original))
-    interval = interval_of(drawn - drawn_before)
-    reason = f"AUC {before:.3f} by {original.name}, {after:.3f} by this: {change(after - before, interval)}"
-    if before > 0.5:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            low, high = interval_of(np.where(drawn_before > 0.5, share(drawn, drawn_before), np.nan))
-        reason += f"; {percent(share(after, before))} [{percent(low)}, {percent(high)}] {words}"
-    return interval, reason
+def _compared(figures: Mapping[str, Any], original: AuditReport, words: str) -> str:
+    """A difference of `comparison` in words, with the share that `words` name."""
+    changed = change(figures["change"], figures["change_ci"])
+    reason = f"AUC {figures['before']:.3f} by {original.name}, {figures['after']:.3f} by this: {changed}"
+    if figures["share"] is None:
+        return reason
+    low, high = figures["share_ci"]
+    return f"{reason}; {percent(figures['share'])} [{percent(low)}, {percent(high)}] {words}"
 
 
 def change(value: float, interval: Sequence[float]) -> str:

@@ -15,10 +15,10 @@ from ..config import AuditConfig, _whole
 from ..faces import Faces, Pairs, Splits, with_attribute
 from ..machine.choices import choosing
 from ..machine.files import UserError
-from ..statistics import Scored, bootstrap_auc, interval, limits, mean_limits, rate_draws, roc_auc
+from ..statistics import Scored, interval, limits, mean_limits, paired_draws, rate_draws, roc_auc
 from .adaptive import adaptive, others, views
 from .creep import pixels, read_all, readable
-from .information import entropy, information, learning_curve
+from .information import entropy, extrapolated, information, learning_curve
 from .levels import combined_levels, levels
 from .makers import as_makers
 from .reconstruction import reconstruction
@@ -122,7 +122,7 @@ class Deep:
         people = {part: released.identity[part][data.labels >= 0] for part, data in released.sets.items()}
         questions: dict[str, Callable[[], Answer]] = {
             "information": lambda: information(attacks, known["val"], known["test"]),
-            "curve": lambda: learning_curve(known, people["attack"], self.makers, self.deep.shares, seed, trial),
+            "curve": lambda: learning_curve(known, people, self.makers, self.deep.shares, seed, trial),
             "creep": lambda: self._creep(seed),
             "reconstruction": lambda: self._rebuild(pairs, seed),
             "adaptive": lambda: adaptive(
@@ -201,13 +201,20 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     points = []
     for size in sizes:
         point = mean_figures([curve[size] for curve in curves])
-        points.append(point | {"people": size, "images": round(point["images"]), "leak_auc_ci": list(interval(measured[size], resamples))})
-    last, before = (bootstrap_auc(measured[sizes[i]], resamples) for i in (-1, -2))
+        counts = {key: round(point[key]) for key in ("people", "images", "attack_people")}
+        points.append(point | counts | {"leak_auc_ci": list(interval(measured[size], resamples))})
+    last, before = paired_draws(measured[sizes[-1]], measured[sizes[-2]], resamples=resamples)
     codes = mean_figures([answer["code"] for answer in answers])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
     saved = [seed.more["code/label_only"] - seed.more["code/bits"] for seed in scores]
     codes["saved_bits_per_label_ci"] = mean_limits(saved, [seed.more["code/people"] for seed in scores], resamples)
     curve = {"points": points, "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"], "gain_ci": list(limits(last - before))}
+    if len(sizes) > 2:
+        many = 10 * sizes[-1]
+        draws = np.stack(paired_draws(*(measured[size] for size in sizes), resamples=resamples), axis=1)  # (resamples, sizes)
+        reached = extrapolated(sizes, np.array([[point["leak_auc"] for point in points]]), many)
+        ahead = {"people": many, "leak_auc": float(reached[0]), "leak_auc_ci": list(limits(extrapolated(sizes, draws, many)))}
+        curve["extrapolated"] = ahead
     return {"curve": curve | {"from_people": points[-2]["people"], "to_people": points[-1]["people"]}, "code": codes}
 
 
@@ -216,15 +223,15 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     for i, (name, first) in enumerate(answers[0]["attributes"].items()):
         entries = [answer["attributes"][name] for answer in answers]
         figures: dict[str, Any] = {}
-        draws = {}
-        for when in ("before", "after"):
-            measurements = []
-            for seed in scores:
-                labels = seed.more["creep/labels"][:, i]
-                known = labels >= 0
-                measurements.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
-            draws[when] = bootstrap_auc(measurements, resamples)
-            figures |= {when: float(np.mean([entry[when] for entry in entries])), f"{when}_ci": list(limits(draws[when]))}
+        measured: dict[str, list[Scored]] = {"before": [], "after": []}
+        for seed in scores:
+            labels = seed.more["creep/labels"][:, i]
+            known = labels >= 0
+            for when, group in measured.items():
+                group.append(Scored(seed.more[f"creep/{when}"][known, i], labels[known] == 1, seed.more["test/people"][known]))
+        draws = dict(zip(measured, paired_draws(*measured.values(), resamples=resamples), strict=True))
+        for when, drawn in draws.items():
+            figures |= {when: float(np.mean([entry[when] for entry in entries])), f"{when}_ci": list(limits(drawn))}
         change = draws["after"] - draws["before"]
         figures["change"] = float(np.mean([entry["after"] - entry["before"] for entry in entries]))
         figures |= {"change_ci": list(limits(change)), "change_sd": float(np.nanstd(change))}
@@ -253,13 +260,14 @@ def _informed(part: str) -> Callable[[Sequence[Mapping], Sequence[SeedScores], i
         if not all("leak_auc" in answer for answer in answers):
             return {part: {"left_out": left_out}}
         names = [name for name in answers[0]["attackers"] if all(name in answer["attackers"] for answer in answers)]
-        measured, fresh = [Scored(seed.more[f"{part}/scores"], seed.labels, seed.people) for seed in scores], [seed.leak for seed in scores]
+        worst = [seed.scored(part, answer["worst_attacker"]) for seed, answer in zip(scores, answers, strict=True)]
+        fresh = [seed.leak for seed in scores]
         figures = mean_figures(answers)
         for key in ("attackers", "attackers_val"):
             figures[key] = {name: figures[key][name] for name in names}
-        figures |= {"leak_auc_ci": list(interval(measured, resamples)), "left_out": left_out}
+        figures |= {"leak_auc_ci": list(interval(worst, resamples)), "left_out": left_out}
         figures["gain"] = figures["leak_auc"] - float(np.mean([scored.auc for scored in fresh]))
-        figures["gain_ci"] = list(limits(bootstrap_auc(measured, resamples) - bootstrap_auc(fresh, resamples)))
+        figures["gain_ci"] = list(limits(np.subtract(*paired_draws(worst, fresh, resamples=resamples))))
         return {part: figures}
 
     return combine_them

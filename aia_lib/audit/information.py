@@ -5,8 +5,9 @@ An attacker's scores become probabilities by Platt's fit on val; their cross ent
     I(S;Z) >= H(S) - CE                                                                              (Xu et al. 2020)
 
 in bits an image: a *lower* bound on what the representation Z tells about the attribute S. The online code (Voita and Titov
-2020) prices the attacker's data as well: the attack people's labels are sent block after block, each block coded by an
-attacker that was trained on those before it. A representation from which the labels are learned from few people has a short code.
+2020) prices the attacker's data as well: the labels are sent block after block, each block coded by an attacker that was trained on
+those before it. A representation from which the labels are learned from few people has a short code. The labels of val are data, too:
+they stop the training, choose the attacker and fit its probabilities. So they are sent first, and every point of the curve counts them.
 """
 
 from __future__ import annotations
@@ -82,24 +83,27 @@ def information(attacks: Attacks, val: AttackSet, test: AttackSet) -> tuple[dict
 
 
 def learning_curve(
-    known: dict[str, AttackSet], identity: np.ndarray, makers: Makers, shares: Sequence[float], seed: int, trial: Trial
+    known: dict[str, AttackSet], people: dict[str, np.ndarray], makers: Makers, shares: Sequence[float], seed: int, trial: Trial
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train attackers on growing shares of the attack people: the learning curve and, out of the same fits, the online code.
 
     Args:
         known: the labelled rows of attack, val and test.
-        identity: the people of known["attack"], (N,), mirror images included.
+        people: the person of each of these rows, by split.
         makers: the attackers; at each share the one that is best on val counts (by AUC for the curve, by cross entropy for the code).
         shares: of the attack people, rising, the last one 1. Shares with fewer than `FEWEST` people of a label are left out.
         seed: orders the people, so that each share holds the ones before it.
 
     Returns:
-        figures: "curve", a list of {people, images, leak_auc, attacker}; and of the code: images, bits_per_label,
+        figures: "curve", a list of {people, images, attack_people, leak_auc, attacker}, where people and images are all whose labels were
+            used, those of val among them; and of the code, over all labels of val and attack: images, bits_per_label,
             label_only_bits_per_label (without looking at the representation), saved_bits_per_label, compression (1 over the bits).
+            The labels of val and of the smallest share cost a bit each, in either code: nothing is known yet.
         arrays: "curve/<people>", test scores (T,); "code/bits", "code/label_only" and "code/people", of each coded image.
     """
     train, val, test = known["attack"], known["val"], known["test"]
     images = len(train) // train.repeats
+    identity, val_people = people["attack"], len(np.unique(people["val"]))
     labels = train.labels[:images]
     codes, person = np.unique(identity[:images], return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(codes))[person]  # (images,) each image's person's place in the order
@@ -112,8 +116,8 @@ def learning_curve(
     curve: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     first = place < usable[0]
-    bits, label_only = [np.ones(int(first.sum()))], [np.ones(int(first.sum()))]  # nothing is known yet: a bit a label
-    people = [identity[:images][first]]
+    bits, label_only = ([np.ones(len(val) + int(first.sum()))] for _ in range(2))
+    coded = [people["val"], identity[:images][first]]
     for end, following in zip(usable, [*usable[1:], None], strict=True):
         seen = place < end
         sets = {**known, "attack": train.take(np.flatnonzero(np.tile(seen, train.repeats)))}
@@ -121,16 +125,17 @@ def learning_curve(
         # the block's images without their mirror images
         extra = None if block is None else dataclasses.replace(train.take(np.flatnonzero(block)), repeats=1)
         done = trial(sets, makers, f"{end} people, ", extra)
-        arrays[f"curve/{end}"] = scores = done.test_scores[done.worst]
-        auc = roc_auc(scores, test.labels)
-        curve.append({"people": int(end), "images": int(seen.sum()), "leak_auc": auc, "attacker": done.worst})
+        scores = done.test_scores[done.worst]
+        used = {"people": val_people + end, "images": len(val) + int(seen.sum()), "attack_people": end}
+        arrays[f"curve/{val_people + end}"] = scores
+        curve.append(used | {"leak_auc": roc_auc(scores, test.labels), "attacker": done.worst})
         if extra is not None:
             name, fit = _cheapest(done, val.labels)
             bits.append(code_lengths(fit(done.extra[name]), labels[block]))
-            rate = (labels[seen].sum() + 0.5) / (seen.sum() + 1)  # Krichevsky and Trofimov
+            rate = (val.labels.sum() + labels[seen].sum() + 0.5) / (len(val) + seen.sum() + 1)  # Krichevsky and Trofimov
             label_only.append(code_lengths(np.full(int(block.sum()), rate), labels[block]))
-            people.append(identity[:images][block])
-    arrays |= {"code/bits": np.concatenate(bits), "code/label_only": np.concatenate(label_only), "code/people": np.concatenate(people)}
+            coded.append(identity[:images][block])
+    arrays |= {"code/bits": np.concatenate(bits), "code/label_only": np.concatenate(label_only), "code/people": np.concatenate(coded)}
     mean, without = float(arrays["code/bits"].mean()), float(arrays["code/label_only"].mean())
     code = {"images": len(arrays["code/bits"]), "bits_per_label": mean, "label_only_bits_per_label": without}
     code |= {"saved_bits_per_label": without - mean, "compression": 1 / max(mean, 1e-9)}

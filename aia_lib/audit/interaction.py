@@ -19,7 +19,7 @@ from ..attackers import AttackSet
 from ..config import AuditConfig
 from ..faces import Faces, Splits
 from ..machine.files import UserError, whole_number
-from ..statistics import MIN_PEOPLE, Scored, best_threshold, bootstrap_auc, interval, limits, rate_draws
+from ..statistics import MIN_PEOPLE, Scored, best_threshold, interval, limits, paired_draws, rate_draws
 from .information import FEWEST, platt
 from .makers import as_makers
 from .released import Released, name_of
@@ -95,7 +95,7 @@ class InteractionReport:
             other = before.leaks[what]
             if [s.people.tolist() for s in leak.scores] != [s.people.tolist() for s in other.scores]:
                 raise UserError(f"The audits of {self.name} and {before.name} are of other faces or seeds: their change has no meaning.")
-            draws = bootstrap_auc(leak.scores, self.bootstrap) - bootstrap_auc(other.scores, self.bootstrap)
+            draws = np.subtract(*paired_draws(leak.scores, other.scores, resamples=self.bootstrap))
             result[what] = (leak.auc - other.auc, *limits(draws))
         return result
 

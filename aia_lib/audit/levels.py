@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..attackers import ATTACKERS, AttackSet, ExactSVM, Quadratic, TorchAttacker, mlp
 from ..machine.files import UserError
-from ..statistics import MIN_PEOPLE, Scored, interval, roc_auc
+from ..statistics import MIN_PEOPLE, interval, roc_auc
 from .released import standardiser
 from .trial import Attacks, Makers, SeedScores, Trial, mean_figures
 
@@ -230,7 +230,8 @@ def combined_levels(answers: Sequence[Mapping[str, Any]], scores: Sequence[SeedS
     Returns:
         by level, where all seeds measured it, {strongest, leak_auc, leak_auc_ci, attackers, attackers_val, rows, people, regret}. `regret`
         is by how much the leak would be understated, at most, had one family of attackers been left out, and `without` that family.
-        "leak_auc", "leak_auc_ci" and "level" are those of the level that leaks the most; "left_out" says why one was not measured.
+        "leak_auc", "leak_auc_ci" and "level" are those of the level whose strongest attacker is best on val; "left_out" says why one was
+        not measured.
     """
     result: dict[str, Any] = {"left_out": {level: why for answer in answers for level, why in answer["left_out"].items()}}
     for level in LEVELS:
@@ -242,13 +243,10 @@ def combined_levels(answers: Sequence[Mapping[str, Any]], scores: Sequence[SeedS
         strongest = max(names, key=val.get)
         others = {name: test[max((other for other in names if other != name), key=val.get)] for name in names if len(names) > 1}
         without = min(others, key=others.get, default=None)
-        measured = [
-            Scored(*(seed.more[f"levels/{level}/{array}"] for array in (f"scores/{strongest}", "labels", "people"))) for seed in scores
-        ]
         result[level] = {
             "strongest": strongest,
             "leak_auc": test[strongest],
-            "leak_auc_ci": list(interval(measured, resamples)),
+            "leak_auc_ci": list(interval([seed.scored(level, strongest) for seed in scores], resamples)),
             "attackers": test,
             "attackers_val": val,
             "rows": answers[0][level]["rows"],
@@ -256,5 +254,5 @@ def combined_levels(answers: Sequence[Mapping[str, Any]], scores: Sequence[SeedS
             "regret": max(0.0, test[strongest] - others[without]) if others else 0.0,
             "without": without,
         }
-    level = max((level for level in LEVELS if level in result), key=lambda level: result[level]["leak_auc"])
+    level = max((level for level in LEVELS if level in result), key=lambda level: max(result[level]["attackers_val"].values()))
     return {"levels": result | {"level": level} | {key: result[level][key] for key in ("leak_auc", "leak_auc_ci")}}

@@ -166,4 +166,11 @@ class SeedScores:
     @property
     def leak(self) -> Scored:
         """The worst attacker's scores."""
-        return Scored(self.attackers[self.worst], self.labels, self.people)
+        return self.scored("fresh", self.worst)
+
+    def scored(self, kind: str, attacker: str) -> Scored:
+        """Scores of one attacker: of the kind "fresh", "adaptive" or "others", or of a level of `levels.LEVELS`."""
+        if kind in ("fresh", "adaptive", "others"):
+            scores = self.attackers[attacker] if kind == "fresh" else self.more[f"{kind}/scores/{attacker}"]
+            return Scored(scores, self.labels, self.people)
+        return Scored(*(self.more[f"levels/{kind}/{array}"] for array in (f"scores/{attacker}", "labels", "people")))

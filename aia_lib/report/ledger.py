@@ -5,9 +5,11 @@ A report is a plain dict, as `aia run` writes it to report.json::
     {"provenance": {"command", "git", "versions", "device", "seconds", "seeds", "date", "data"},
      "settings": {...},
      "methods": {"Original": {"paper": {...} or None, "retrained": {...}, "controls": {...},
-                              "seeds": [{"seed", "paper", "retrained"}, ...]}, ...}}
+                              "seeds": [{"seed", "paper", "retrained"}, ...]}, ...},
+     "differences": {"AIA": {"Original": {"leak_auc": {"before", "after", "change", "change_ci", ...}, ...}}}}
 
 `PAPER_FIGURES` and `RETRAINED_FIGURES` name what the two regimes hold; more keys are welcome and kept.
+Differences are paired, see `audit.comparison`; earlier runs have none.
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ would look like losing identity.
 Leak removed, utility kept: Both compare with Original, with chance counting as zero: a method that removes 100 % leaves the worst
 attacker a coin, one that keeps 100 % verifies as well as Original. They are worth something only together.
 
-Intervals: Brackets hold 95 % intervals from a bootstrap that draws people, not images, since images of one person are alike. Methods
-whose intervals overlap widely are not shown to differ.
+Intervals: Brackets hold 95 % intervals from a bootstrap that draws people, not images, since images of one person are alike. All methods
+are tested on the same people, so that overlapping intervals do not decide whether two of them differ: the interval of their paired
+difference does, for which the same people are drawn for both. report.json holds these, under “differences”.
 
 What is not shown: A leak is a lower bound: an attacker outside this list, or with more data, may read more."""
 """How to read the page: terms, and what they mean."""

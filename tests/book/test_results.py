@@ -54,3 +54,12 @@ def test_tables_change_with_the_record_and_keep_numbers_together():
     assert printed.replace("\N{NO-BREAK SPACE}", "~") == (
         "| −6~% | 0.015 [−0.011,~0.041] | 9.6~% [6.2~%,~13.2~%] | `--size 64` | celeba10k-64 |"
     )
+
+
+def test_a_difference_is_claimed_only_where_a_paired_one_was_recorded():
+    report = copy.deepcopy(ledger.load("celeba10k-64"))
+    report.pop("differences", None)
+    assert results_page.reading(report).data.count("(no paired difference was recorded)") == 3
+    leak = {"change": -0.006, "change_ci": [-0.009, -0.003], "supported": True}
+    report["differences"] = {"AIA": {"Original": {"leak_auc": leak}}}
+    assert "(paired difference −0.006 [−0.009,\N{NO-BREAK SPACE}−0.003], supported)" in results_page.reading(report).data

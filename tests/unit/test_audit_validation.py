@@ -216,13 +216,20 @@ def test_more_people_help_where_there_is_more_to_learn() -> None:
     for dimensions in (1, 60):
         report = audit(Given(gaussian(faces, 2.0, 5, dimensions)), faces, seeds=2, config=QUICK, deep=deep, progress=False)
         curves[dimensions] = report.deep["curve"]["points"]
-        assert [point["people"] for point in curves[dimensions]] == [11, 22, 45, 90]
-        code = report.deep["code"]
-        assert code["images"] == 90 * 3 and code["compression"] == pytest.approx(1 / code["bits_per_label"])
+        # Those of val are counted: they choose the attacker, stop its training and fit its probabilities.
+        val = report.data["val_people"]
+        assert [point["people"] - val for point in curves[dimensions]] == [11, 22, 45, 90]
+        assert [point["attack_people"] for point in curves[dimensions]] == [11, 22, 45, 90]
+        code, arrays = report.deep["code"], report.scores[0].more
+        assert code["images"] == 3 * (val + 90) and code["compression"] == pytest.approx(1 / code["bits_per_label"])
+        assert len(np.unique(arrays["code/people"])) == val + 90
+        free = 3 * (val + 11)  # labels that nobody has learned from yet: a bit each, whatever is released
+        assert (arrays["code/bits"][:free] == 1).all() and (arrays["code/label_only"][:free] == 1).all()
+        assert (arrays["code/bits"][free:] != 1).all()
         low, high = code["saved_bits_per_label_ci"]
         assert low < code["saved_bits_per_label"] < high
         if dimensions == 1:
-            assert low > 0.2  # of the 0.49 bits that there are
+            assert low * code["images"] / (3 * 79) > 0.2  # of the 0.49 bits that there are in each label of the other blocks
             assert report.deep["curve"]["gain_ci"][1] < 0.02
     assert curves[60][-1]["leak_auc"] > curves[60][0]["leak_auc"] + 0.05
     assert abs(curves[1][-1]["leak_auc"] - curves[1][1]["leak_auc"]) < 0.02

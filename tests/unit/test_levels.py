@@ -55,6 +55,9 @@ def test_what_one_image_hides_and_two_tell_is_found(report):
     assert hidden.verdict == NOT_SUPPORTED and "all images of a person" in hidden.reason and "too wide" not in hidden.reason
     assert report.retrained["leak_auc_ci"][0] < 0.55, "by the image alone it would not have been refuted"
     assert "read from two images of a person" in str(report)
+    r = report.retrained
+    assert r["strongest"].endswith(", from all images of a person") and r["strongest_auc"] == found["person"]["leak_auc"]
+    assert r["strongest_auc_ci"] == found["person"]["leak_auc_ci"] and "strongest of all, over all seeds" in str(report)
 
 
 def test_nothing_is_found_where_images_of_both_labels_agree_alike(faces):

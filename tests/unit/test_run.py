@@ -116,6 +116,11 @@ def test_a_run_writes_its_report_as_the_ledger_takes_it(finished, faces):
     out, report, _ = finished
     assert ledger.validated(report) and ledger.read(out / "report.json") == report, "in memory as in the file"
     assert list(report["methods"]) == ["Original", "Random", "AIA\\T", "AIA"]
+    assert {name: list(others) for name, others in report["differences"].items()} == {
+        "Random": ["Original"],
+        "AIA\\T": ["Original", "Random"],
+        "AIA": ["Original", "AIA\\T"],
+    }
     for name, method in report["methods"].items():
         assert method["name"] == name and [entry["seed"] for entry in method["seeds"]] == [0]
         assert list(method["retrained"]["attackers"]) == ["logistic"] and method["paper"]["privacy_auc"] >= 0
