@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from ..attackers import ATTACKERS, AttackSet
+from ..biometrics import log_likelihood_ratio
 from ..config import AuditConfig
 from ..faces import Faces, Pairs, Splits
 from ..machine.device import build
 from ..machine.files import UserError
 from ..models import Encoder, latent_shape
 from ..statistics import MIN_PEOPLE, accuracy, best_threshold, roc_auc
+from ..verification import pair_distances
 from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
 from .makers import as_makers
 from .released import Released, batched_outputs, name_of
-from .trial import Attacks, Makers, SeedScores, attack, draw_pairs, utility
+from .trial import Attacks, Makers, SeedScores, at_the_gate, attack, draw_pairs, utility
 
 CONTROL_ATTACKERS = ("logistic", "mlp")
 """Who attacks the controls: quick, one linear, one not. Neither reads principal components."""
@@ -80,18 +82,20 @@ def audit(
     # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
     enough_people(splits)
-    pairs = {seed: draw_pairs(splits, config.pairs, seed) for seed in numbers}  # before anything slow: this can refuse
+    pairs = {seed: draw_pairs(splits, config.pairs, config.impostors, seed) for seed in numbers}  # before anything slow: this can refuse
     released = Released.of(anonymizer, splits, progress=progress)
     adversary, siamese = (getattr(anonymizer, member, None) for member in ("adversary", "siamese"))
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
         adversary = None  # what was trained to read another attribute is not asked for this one
     siamese = siamese if callable(siamese) else None
     deep = DeepConfig() if deep is True else deep
+    bare = getattr(anonymizer, "unprotected", None)
+    unprotected = Released.of(bare, splits, control=True, progress=progress) if callable(bare) else None
     further = Deep(anonymizer, splits, released, original, adversary, siamese, config, deep, progress) if deep else None
     notes, entries, scores = list(released.notes), [], []
     for seed in numbers:
         paper, logits = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a reader's network may fail
-        retrained, known, attacks, seed_scores = _retrained_regime(released, pairs[seed], makers, config, seed, progress)
+        retrained, known, attacks, seed_scores = _retrained_regime(released, unprotected, pairs[seed], makers, config, seed, progress)
         controls = _controls(released, splits, pairs[seed], config, seed, progress)
         entries.append({"seed": seed, "paper": paper, "retrained": retrained, "controls": controls})
         notes += [f"{part} was left out: {reason}." for part, reason in attacks.left_out.items()]
@@ -99,7 +103,7 @@ def audit(
         more: dict[str, np.ndarray] = {}
         if further is not None:
             entries[-1]["deep"], more = further.ask(seed, known, attacks, pairs[seed])
-        scores.append(dataclasses.replace(seed_scores, adversary=logits, more=more))
+        scores.append(dataclasses.replace(seed_scores, adversary=logits, more={**seed_scores.more, **more}))
     if further is not None:
         notes += further.all_notes()
     data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
@@ -126,12 +130,20 @@ def enough_people(splits: Splits) -> None:
 
 
 def _retrained_regime(
-    released: Released, pairs: dict[str, dict[str, Pairs]], makers: Makers, config: AuditConfig, seed: int, progress: bool
+    released: Released,
+    unprotected: Released | None,
+    pairs: dict[str, dict[str, Pairs]],
+    makers: Makers,
+    config: AuditConfig,
+    seed: int,
+    progress: bool,
 ) -> tuple[dict[str, Any], dict[str, AttackSet], Attacks, SeedScores]:
     """One seed's figures, the labelled rows that were attacked, the attacks themselves, and the scores on test."""
-    verifier = released.verifier(list(pairs["val"].values()), config.epochs, seed, progress)
+    val_pairs = list(pairs["val"].values())
+    verifier = released.verifier(val_pairs, config.epochs, seed, progress)
     embeddings = {part: verifier.embed(data.features) for part, data in released.sets.items()}
     verified, scored = utility(embeddings, released.identity["test"], pairs)
+    refused, gate = at_the_gate(embeddings, released.identity["test"], pairs)
     known = released.labelled(embeddings)
     attacks = attack(known, makers, config, seed, released.missing, f"  seed {seed}: ", progress)
     worst, labels = attacks.worst, known["test"].labels == 1
@@ -144,11 +156,17 @@ def _retrained_regime(
         "attackers": test,
         "attackers_val": attacks.val,
         **verified,
+        **refused,
         "verifier": verifier.name,
         "verifiers_val": verifier.candidates,
     }
     people = released.identity["test"][released.sets["test"].labels >= 0]
-    return figures, known, attacks, SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"])
+    more = {"leak/llr": log_likelihood_ratio(attacks.val_scores[worst], known["val"].labels)(attacks.test_scores[worst])}
+    if unprotected is not None:
+        bare = unprotected.verifier(val_pairs, config.epochs, seed, progress).embed(unprotected.sets["test"].features)
+        more |= {f"unprotected/{kind}": pair_distances(bare, drawn) for kind, drawn in pairs["test"].items()}
+    scores = SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"], gate=gate, more=more)
+    return figures, known, attacks, scores
 
 
 def _paper_regime(
