@@ -37,8 +37,9 @@ class AuditReport:
         paper: figures of the co-trained adversary and Siamese network, or None. `privacy_accuracy` is at the threshold 0.5, as in the
             paper; `privacy_auc` is oriented on val, so that a flipped adversary does not look private.
         retrained: figures of the fresh attackers and the fresh verifier. `leak_auc`: the mean over seeds of the test AUC of each seed's
-            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `_ci` are 95 % intervals by a
-            bootstrap clustered on people.
+            worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `fnmr_at_fmr_…`: of the rates
+            that `impostor_pairs` carry. `kept_of_unprotected`: where the anonymizer offers that. `disclosure_bits`, `worst_disclosure`:
+            ZEBRA's, see `biometrics`. `_ci` are 95 % intervals by a bootstrap clustered on people.
         controls: what the figures are to be held against.
         seeds: the same per seed: {"seed", "paper", "retrained", "controls"}.
         data: what was audited: source, images and people of each split.

@@ -54,7 +54,8 @@ def audit(
 
     Args:
         anonymizer: images, float32 (N, 1, H, W) in [0, 1], to representations, float (N, k), as tensor or numpy array. What else it may
-            offer is declared on `anonymizers.Anonymizer`; where it has an `adversary` or a `siamese`, the paper regime is measured.
+            offer is declared on `anonymizers.Anonymizer`; where it has an `adversary` or a `siamese`, the paper regime is measured,
+            and where it has `unprotected`, how much of that one's utility is kept.
         faces: all of them; the audit takes the splits attack, val and test of `faces.split()`, so train the anonymizer on its `train` only.
         attribute: the one to read; None takes the faces' own. The people are split by the faces' own all the same.
         seeds: how many seeds, or which; each trains everything afresh and draws other pairs.
