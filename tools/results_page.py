@@ -156,23 +156,25 @@ def attackers_table(report: dict) -> str:
 @shown
 def verification(report: dict) -> str:
     """A fresh verifier on every method, against both kinds of impostors."""
-    rates = list(ledger.FMRS.values())
-    head = ["Method", "AUC ↑", "Accuracy ↑", "EER ↓", f"FNMR at FMR {rates[0]} ↓", *(f"{rate} ↓" for rate in rates[1:])]
     most, parts = report["settings"]["audit"]["pairs"] // 2, []
 
-    def counted(of: dict, rate: str, kind: str) -> dict:
+    def cell(of: dict, rate: str, kind: str) -> str:
         """A record that does not say how many impostor pairs it has had `most` at the most, which carry some rates only."""
         counts = f"impostor_pairs{kind}" in of or carried(float(rate), most)
-        return of if counts else {f"impostor_pairs{kind}": most}
+        return ledger.fnmr(of if counts else {f"impostor_pairs{kind}": most}, rate, kind)
 
+    figures = {name: method["retrained"] for name, method in report["methods"].items()}
     for kind, words in (("_same", "Impostors with the same label as the person"), ("", "Impostors drawn freely")):
-        figures = {name: method["retrained"] for name, method in report["methods"].items()}
+        rates = {rate: [cell(of, rate, kind) for of in figures.values()] for rate in ledger.FMRS}
+        refused = {rate: cells[0] for rate, cells in rates.items() if cells[0].startswith("not measured") and len(set(cells)) == 1}
+        shown = {rate: cells for rate, cells in rates.items() if rate not in refused}
+        head = ["Method", "AUC ↑", "Accuracy ↑", "EER ↓", *(f"FNMR at FMR {ledger.FMRS[rate]} ↓" for rate in shown)]
         rows = [
-            [name, figure(of, f"utility_auc{kind}"), *(percent(of[key + kind], 1) for key in ("utility_accuracy", "eer"))]
-            + [ledger.fnmr(counted(of, rate, kind), rate, kind) for rate in ledger.FMRS]
-            for name, of in figures.items()
+            [name, figure(of, f"utility_auc{kind}"), *(percent(of[key + kind], 1) for key in ("utility_accuracy", "eer")), *errors]
+            for (name, of), *errors in zip(figures.items(), *shown.values(), strict=True)
         ]
-        parts.append(f"{words}:\n\n{markdown_table(head, rows)}")
+        left_out = "".join(f"\nFNMR at FMR {ledger.FMRS[rate]} is {why}.\n" for rate, why in refused.items())
+        parts.append(f"{words}:\n\n{markdown_table(head, rows)}{left_out}")
     return "\n".join(parts)
 
 

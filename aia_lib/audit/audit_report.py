@@ -256,8 +256,7 @@ def _table(report: AuditReport) -> str:
     for label, s in kinds:
         lines += [_row(label, _auc(r, f"utility_auc{s}"), f"accuracy {r[f'utility_accuracy{s}']:.1%}, EER {r[f'eer{s}']:.1%}")]
     for fmr, words in FMRS.items():
-        cells = dict.fromkeys(f"{fnmr(r, fmr, s)}{', same label' if s else ''}" for s in KINDS.values())
-        lines += [_row(f"genuine refused at FMR {words}", *cells)]
+        lines += [_row(f"genuine refused at FMR {words}", fnmr(r, fmr), f"{fnmr(r, fmr, '_same')}, same label")]
     for label, s in kinds:
         if f"kept_of_unprotected{s}" in r:
             low, high = r[f"kept_of_unprotected{s}_ci"]

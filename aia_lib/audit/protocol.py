@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logit
 from torch import Tensor
 
 from ..attackers import ATTACKERS, AttackSet
-from ..biometrics import log_likelihood_ratio
 from ..config import AuditConfig
 from ..faces import Faces, Pairs, Splits
 from ..machine.device import build
@@ -21,6 +21,7 @@ from ..statistics import MIN_PEOPLE, accuracy, best_threshold, roc_auc
 from ..verification import pair_distances
 from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
+from .information import platt
 from .makers import as_makers
 from .released import Released, batched_outputs, name_of
 from .trial import Attacks, Makers, SeedScores, at_the_gate, attack, draw_pairs, utility
@@ -83,7 +84,7 @@ def audit(
     # By the faces' own attribute, whichever is read: split by another one, people of `train` would turn up among those tested on.
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in faces.split()))
     enough_people(splits)
-    pairs = {seed: draw_pairs(splits, config.pairs, config.impostors, seed) for seed in numbers}  # before anything slow: this can refuse
+    pairs = {seed: draw_pairs(splits, config, seed) for seed in numbers}  # before anything slow: this can refuse
     released = Released.of(anonymizer, splits, progress=progress)
     adversary, siamese = (getattr(anonymizer, member, None) for member in ("adversary", "siamese"))
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
@@ -162,7 +163,8 @@ def _retrained_regime(
         "verifiers_val": verifier.candidates,
     }
     people = released.identity["test"][released.sets["test"].labels >= 0]
-    more = {"leak/llr": log_likelihood_ratio(attacks.val_scores[worst], known["val"].labels)(attacks.test_scores[worst])}
+    chances = platt(attacks.val_scores[worst], known["val"].labels)(attacks.test_scores[worst])
+    more = {"leak/llr": logit(chances) - logit(known["val"].labels.mean())}  # log likelihood ratios, as val calibrates them
     if unprotected is not None:
         bare = unprotected.verifier(val_pairs, config.epochs, seed, progress).embed(unprotected.sets["test"].features)
         more |= {f"unprotected/{kind}": pair_distances(bare, drawn) for kind, drawn in pairs["test"].items()}

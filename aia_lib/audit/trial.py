@@ -114,12 +114,13 @@ def mean_figures(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def draw_pairs(splits: Splits, count: int, impostors: int, seed: int) -> dict[str, dict[str, Pairs]]:
+def draw_pairs(splits: Splits, config: AuditConfig, seed: int) -> dict[str, dict[str, Pairs]]:
     """Verification pairs of val and test, with free and with same-attribute impostors; "gate": test's genuine ones with more impostors."""
+    count, more = config.pairs, config.impostor_pairs
     if count < 2 * MIN_PEOPLE:
         raise UserError(f"AuditConfig.pairs is {count}, and an interval needs at least {2 * MIN_PEOPLE}: half of them genuine.")
     pairs = {part: {kind: getattr(splits, part).pairs(count, kind, seed=seed) for kind in KINDS} for part in ("val", "test")}
-    return pairs | {"gate": {kind: splits.test.pairs(count, kind, seed=seed, impostor_pairs=impostors) for kind in KINDS}}
+    return pairs | {"gate": {kind: splits.test.pairs(count, kind, seed=seed, impostor_pairs=more) for kind in KINDS}}
 
 
 def utility(
@@ -167,7 +168,8 @@ class SeedScores:
         free, same: distances of the test pairs with free and with same-attribute impostors.
         gate: the genuine ones of both with many more impostors, for error rates at a fixed FMR; empty in older records.
         adversary: scores of the co-trained adversary, oriented on val, or None.
-        more: what the intervals of the deep questions need, by name; empty without them.
+        more: what further intervals need, by name: "leak/llr", the worst attacker's log likelihood ratios (Platt's fit on val) (T,),
+            distances by the unprotected representation, what the deep questions ask for.
     """
 
     labels: np.ndarray

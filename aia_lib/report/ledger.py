@@ -268,7 +268,8 @@ def fnmr(retrained: Mapping[str, Any], fmr: str, kind: str = "") -> str:
     figures, key = with_fnmr(retrained), f"fnmr_at_fmr_{fmr}{kind}"
     pairs = figures.get(f"impostor_pairs{kind}")
     if pairs is not None and key not in figures:
-        return f"not measured: only {int(round(float(fmr) * pairs, 6))} impostor pairs carry it"
+        count = int(round(float(fmr) * pairs, 6))
+        return f"not measured: only {count} impostor {'pair carries' if count == 1 else 'pairs carry'} it"
     low, high = figures.get(f"{key}_ci", (None, None))
     return percent(figures.get(key), 1) + ("" if low is None else f" [{percent(low, 1)}, {percent(high, 1)}]")
 
