@@ -256,7 +256,9 @@ def _table(report: AuditReport) -> str:
     for label, s in kinds:
         lines += [_row(label, _auc(r, f"utility_auc{s}"), f"accuracy {r[f'utility_accuracy{s}']:.1%}, EER {r[f'eer{s}']:.1%}")]
     for fmr, words in FMRS.items():
-        lines += [_row(f"genuine refused at FMR {words}", fnmr(r, fmr), f"{fnmr(r, fmr, '_same')}, same label")]
+        free, same = (fnmr(r, fmr, s) for s in KINDS.values())
+        refused = free.startswith("not") and same.startswith("not")  # once is enough: there are no more impostors with the same label
+        lines += [_row(f"genuine refused at FMR {words}", free, *([] if refused else [f"{same}, same label"]))]
     for label, s in kinds:
         if f"kept_of_unprotected{s}" in r:
             low, high = r[f"kept_of_unprotected{s}_ci"]
