@@ -40,6 +40,8 @@ class Anonymizer(Protocol):
     * `attribute`: what its adversary was trained to read; an audit of another attribute does not ask it.
     * `warm_start()`: the network behind `adversary`, a module g (N, k) to logits, for an attacker that goes on training it, or several by
       name; None where there is none that reads g. Where `adversary` is itself a torch module, that is it.
+    * `unprotected(images)`: the representation under the protection, made for the same task, such as the encoder that an eraser is laid
+      over; an audit verifies with it, too, and says how much of that is kept.
     * `adaptive_attackers()`: the attacks of somebody who knows how it works, a list or a mapping of what `audit(attackers=…)` takes.
     """
 

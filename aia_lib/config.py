@@ -171,6 +171,8 @@ class AuditConfig:
         epochs: of the attackers and the verifier that are neural networks; early stopping on val keeps the best one.
         min_steps: steps that a network is trained for even where so few images make more epochs of them; convolutional ones take half.
         pairs: verification pairs for testing, at most, half genuine and half impostors; as many on val.
+        impostor_pairs: of test, behind FNMR at a fixed FMR, at most; a rate is measured where 30 of them would be accepted at it, so
+            30,000 carry 0.1 % and 300,000 carry 0.01 %.
         bootstrap: resamples of the people for the 95 % intervals.
         controls: also audit shuffled labels and an untrained encoder.
     """
@@ -179,11 +181,12 @@ class AuditConfig:
     epochs: int = 20
     min_steps: int = 120
     pairs: int = 6000
+    impostor_pairs: int = 30_000
     bootstrap: int = 1000
     controls: bool = True
 
     def __post_init__(self) -> None:
-        _whole(self, "epochs", "min_steps", "pairs", "bootstrap")
+        _whole(self, "epochs", "min_steps", "pairs", "impostor_pairs", "bootstrap")
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,9 @@ class Faces:
         parts = [self.subset(np.flatnonzero(part_of_row == i)) for i in range(len(names))]
         return Splits(*parts[:4], sealed=parts[4] if sealed else None, fold=fold)
 
-    def pairs(self, count: int, impostors: str = "free", attribute: str | None = None, seed: int = 0) -> Pairs:
+    def pairs(
+        self, count: int, impostors: str = "free", attribute: str | None = None, seed: int = 0, impostor_pairs: int | None = None
+    ) -> Pairs:
         """Draw verification pairs, half genuine and half impostors, in random order and none twice.
 
         Genuine pairs are spread over the people as evenly as their numbers of images allow: a person with 500 images would otherwise
@@ -294,6 +296,7 @@ class Faces:
                 in genuine pairs only.
             attribute: for "same"; default the private one.
             seed: the same seed draws the same pairs.
+            impostor_pairs: how many impostor pairs, at most; None: as many as genuine ones. The genuine ones do not depend on it.
 
         Raises:
             UserError: no person has two images, there are no such impostors, or an argument is out of range.
@@ -322,17 +325,18 @@ class Faces:
         half = min(count // 2, genuine, sum(possible))
         rng = np.random.default_rng(seed)
         chosen = _draw_genuine(people, half, rng)
-        wanted = [half]
+        number = half if impostor_pairs is None else min(impostor_pairs, sum(possible))
+        wanted = [number]
         if impostors == "same":
             of_genuine = labels[chosen[0]]
             labelled = int((of_genuine >= 0).sum())
-            ones = round(half * int((of_genuine == 1).sum()) / labelled) if labelled else half // 2
-            ones = min(max(ones, half - possible[0]), possible[1])
-            wanted = [half - ones, ones]
-        drawn = [_draw_impostors(group, number, rng) for group, number in zip(groups, wanted, strict=True)]
+            ones = round(number * int((of_genuine == 1).sum()) / labelled) if labelled else number // 2
+            ones = min(max(ones, number - possible[0]), possible[1])
+            wanted = [number - ones, ones]
+        drawn = [_draw_impostors(group, many, rng) for group, many in zip(groups, wanted, strict=True)]
         a, b = np.concatenate([chosen, *drawn], axis=1)
-        different = np.repeat(np.array([0, 1], dtype=np.int8), half)
-        order = rng.permutation(2 * half)
+        different = np.repeat(np.array([0, 1], dtype=np.int8), [half, number])
+        order = rng.permutation(half + number)
         return Pairs(a[order], b[order], different[order])
 
 

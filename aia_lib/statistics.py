@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from scipy.sparse import coo_matrix
+from scipy.stats import norm, rankdata
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 from .machine.files import UserError
@@ -29,7 +30,7 @@ def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
     Raises:
         UserError: only one class is there.
     """
-    scores, positive = _checked(scores, positive)
+    scores, positive = checked(scores, positive)
     return float(roc_auc_score(positive, scores))
 
 
@@ -54,7 +55,7 @@ def eer(distances: ArrayLike, different: ArrayLike) -> float:
     The ROC's corners are joined by straight lines, so a distance that is the same for all pairs has an EER of 0.5.
     Arguments and errors as for `roc_auc`.
     """
-    distances, different = _checked(distances, different)
+    distances, different = checked(distances, different)
     far, tar, _ = roc_curve(~different, -distances, drop_intermediate=False)
     gap = far - (1 - tar)  # from -1 (nobody accepted) to 1 (everybody)
     after = int(np.argmax(gap >= 0))
@@ -72,9 +73,30 @@ def tar_at_far(distances: ArrayLike, different: ArrayLike, far: float) -> float:
     """
     if not 0 < far < 1:
         raise UserError(f"FAR must be a share between 0 and 1, not {far!r}.")
-    distances, different = _checked(distances, different)
+    distances, different = checked(distances, different)
     accepted, tar, _ = roc_curve(~different, -distances, drop_intermediate=False)
     return float(tar[accepted <= far * (1 + 1e-9)].max())  # the margin is for rounding in the curve's cumulative sums
+
+
+def fnmr_at_fmr(distances: ArrayLike, different: ArrayLike, fmr: float) -> float:
+    """Share of the genuine pairs rejected (FNMR) at the loosest threshold that accepts at most `fmr` of the impostor pairs.
+
+    It is 1 - `tar_at_far`; arguments and errors as there.
+    """
+    return 1 - tar_at_far(distances, different, fmr)
+
+
+MIN_ACCEPTED = 30
+"""Impostor pairs that must be accepted at a rate before an error rate there is reported."""
+
+
+def carried(fmr: float, impostors: int) -> bool:
+    """Whether so many impostor pairs carry this FMR: at least `MIN_ACCEPTED` of them would be accepted.
+
+    Doddington's rule of 30, as ISO/IEC 19795-1 has it: after 30 errors the true rate lies within 30 % of the measured one, with 90 %
+    confidence and independent trials. Pairs of the same people are not independent, so it is the least one may ask for.
+    """
+    return round(fmr * impostors, 6) >= MIN_ACCEPTED  # 0.001 * 30000 is 30 but for rounding
 
 
 def best_threshold(scores: ArrayLike, positive: ArrayLike, balanced: bool = False) -> float:
@@ -86,7 +108,7 @@ def best_threshold(scores: ArrayLike, positive: ArrayLike, balanced: bool = Fals
         scores, positive: as for `roc_auc`.
         balanced: maximise the mean of both classes' accuracies instead.
     """
-    scores, positive = _checked(scores, positive)
+    scores, positive = checked(scores, positive)
     weights = np.where(positive, 1 / positive.sum(), 1 / (~positive).sum()) if balanced else np.ones(len(scores))
     values, group = np.unique(scores, return_inverse=True)
     below_positive = np.concatenate([[0.0], np.cumsum(np.bincount(group, weights * positive))])  # lost when t is above them
@@ -99,12 +121,13 @@ def best_threshold(scores: ArrayLike, positive: ArrayLike, balanced: bool = Fals
 
 def accuracy(scores: ArrayLike, positive: ArrayLike, threshold: float, balanced: bool = False) -> float:
     """Share of the rows for which "score > threshold" equals `positive`; `balanced` takes the mean of both classes' shares."""
-    scores, positive = _checked(scores, positive)
+    scores, positive = checked(scores, positive)
     guess = scores > threshold
     return float(balanced_accuracy_score(positive, guess) if balanced else (guess == positive).mean())
 
 
-def _checked(scores: ArrayLike, positive: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def checked(scores: ArrayLike, positive: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as float64 (N,) and classes as bool (N,). UserError where they differ in length, are not finite, or of one class only."""
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive).astype(bool)
     if scores.ndim != 1 or scores.shape != positive.shape:
         raise UserError(f"Scores and classes must be of one length, not of shapes {scores.shape} and {positive.shape}.")
@@ -145,16 +168,48 @@ def bootstrap_auc(measurements: Sequence[Scored], resamples: int = 1000, seed: i
 
     `everybody` are the codes of all people to draw from, (P,), repeats do not matter; None takes those of the measurements.
     """
+    return _bootstrap(measurements, _auc_of, resamples, seed, everybody)
+
+
+def bootstrap_fnmr(measurements: Sequence[Scored], fmrs: Sequence[float], resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """The mean FNMR of `measurements` at each of `fmrs` in each bootstrap resample of the people, shape (resamples, len(fmrs)).
+
+    `measurements` are distances of pairs, impostors positive, people (N, 2). People are drawn as for `bootstrap_auc`; each resample has
+    its own threshold for each rate, as `fnmr_at_fmr` chooses it.
+    """
+    return _bootstrap(measurements, lambda m, codes: _fnmr_of(m, codes, fmrs), resamples, seed)
+
+
+def det_points(measurements: Sequence[Scored], points: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """The detection error tradeoff, FMR (points,) and the mean FNMR of `measurements` (points,), evenly spaced in probits of FMR.
+
+    From the least rate that the impostor pairs carry, see `carried`, up to one half.
+
+    Raises:
+        UserError: the impostor pairs carry no rate up to one half.
+    """
+    impostors = min(int(np.sum(m.positive)) for m in measurements)
+    if impostors < 2 * MIN_ACCEPTED:
+        raise UserError(f"A DET curve needs at least {2 * MIN_ACCEPTED} impostor pairs, not {impostors}. Load more people.")
+    fmr = norm.cdf(np.linspace(norm.ppf(MIN_ACCEPTED / impostors), 0, points))
+    once = [_fnmr_of(m, codes, fmr)(np.ones((1, len(codes))))[0] for m in measurements for codes in [np.unique(m.people)]]
+    return fmr, np.mean(once, axis=0)
+
+
+def _bootstrap(
+    measurements: Sequence[Scored], figure: Callable, resamples: int, seed: int, everybody: np.ndarray | None = None
+) -> np.ndarray:
+    """The mean over `measurements` of a figure in each resample; `figure(m, codes)` gives a function of draws (b, P), (b,) or (b, F)."""
     codes = np.unique(np.concatenate([m.people.ravel() for m in measurements]) if everybody is None else everybody)
     rng = np.random.default_rng(seed)
-    total = np.zeros(resamples)
-    prepared = [_prepare(m, codes) for m in measurements]
+    functions = [figure(m, codes) for m in measurements]
     step = max(1, _CHUNK // max(len(codes), *(len(m.scores) for m in measurements)))
+    total = []
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         draws = np.stack([np.bincount(rng.integers(len(codes), size=len(codes)), minlength=len(codes)) for _ in range(size)])  # (b, P)
-        total[start : start + size] = sum(_weighted_auc(draws, *item) for item in prepared)
-    return total / len(measurements)
+        total.append(sum(function(draws) for function in functions))
+    return np.concatenate(total) / len(measurements)
 
 
 def paired_draws(*groups: Sequence[Scored], resamples: int = 1000, seed: int = 0) -> list[np.ndarray]:
@@ -167,29 +222,66 @@ def paired_draws(*groups: Sequence[Scored], resamples: int = 1000, seed: int = 0
     return [bootstrap_auc(group, resamples, seed, everybody) for group in groups]
 
 
-def _prepare(m: Scored, codes: np.ndarray) -> tuple[np.ndarray, ...]:
+def _weights(draws: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """How often each row counts in each draw, float64 (b, N), from the positions (N, 1) or (N, 2) of its people in `draws` (b, P)."""
+    weights = draws[:, people[:, 0]].astype(np.float64)
+    if people.shape[1] == 2:  # a genuine pair's two people are one: it counts once, not squared
+        weights *= np.where(people[:, 0] == people[:, 1], 1, draws[:, people[:, 1]])
+    return weights
+
+
+def _sorted(m: Scored, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores (N,) in rising order, whether positive (N,), and the positions of their people in `codes`, (N, 1) or (N, 2)."""
     order = np.argsort(m.scores, kind="stable")
-    scores, positive = np.asarray(m.scores)[order], np.asarray(m.positive, dtype=bool)[order]
     people = np.searchsorted(codes, m.people[order]).reshape(len(order), -1)
+    return np.asarray(m.scores)[order], np.asarray(m.positive, dtype=bool)[order], people
+
+
+def _running(weights: np.ndarray) -> np.ndarray:
+    """Cumulative sums of (b, N) along the rows, beginning with 0: (b, N + 1)."""
+    sums = np.zeros((len(weights), weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def _auc_of(m: Scored, codes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    scores, positive, people = _sorted(m, codes)
     chosen = np.flatnonzero(positive)
     below = np.searchsorted(scores, scores[chosen], side="left")  # rows with a lower score
     up_to = np.searchsorted(scores, scores[chosen], side="right")  # ... and with the same
-    return positive, people, chosen, below, up_to
+
+    def auc(draws: np.ndarray) -> np.ndarray:
+        weights = _weights(draws, people)  # (b, N)
+        negatives = _running(np.where(positive, 0, weights))
+        won = weights[:, chosen]
+        beaten = (won * (negatives[:, below] + negatives[:, up_to])).sum(1) / 2
+        with np.errstate(invalid="ignore"):
+            return beaten / (won.sum(1) * negatives[:, -1])
+
+    return auc
 
 
-def _weighted_auc(
-    draws: np.ndarray, positive: np.ndarray, people: np.ndarray, chosen: np.ndarray, below: np.ndarray, up_to: np.ndarray
-) -> np.ndarray:
-    """AUCs (b,) of rows sorted by score, one for each row of `draws` (b, P)."""
-    weights = draws[:, people[:, 0]].astype(np.float64)  # (b, N)
-    if people.shape[1] == 2:  # a genuine pair's two people are one: it counts once, not squared
-        weights *= np.where(people[:, 0] == people[:, 1], 1, draws[:, people[:, 1]])
-    negatives = np.zeros((len(draws), len(positive) + 1))
-    np.cumsum(np.where(positive, 0, weights), axis=1, out=negatives[:, 1:])
-    won = weights[:, chosen]
-    beaten = (won * (negatives[:, below] + negatives[:, up_to])).sum(1) / 2
-    with np.errstate(invalid="ignore"):
-        return beaten / (won.sum(1) * negatives[:, -1])
+def _fnmr_of(m: Scored, codes: np.ndarray, fmrs: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+    scores, positive, people = _sorted(m, codes)
+    impostors = people[positive]
+    # Genuine pairs nearer than each impostor pair: so many are accepted where that impostor pair is the first to be refused.
+    nearer = np.searchsorted(scores[~positive], scores[positive], side="left")  # (I,)
+    pairs = coo_matrix((np.ones(len(impostors)), impostors.T), shape=(len(codes), len(codes))).tocsr()
+    few = min(len(nearer), 100 + int(3 * max(fmrs) * len(nearer)))  # the nearest ones decide: three times as many as are accepted
+
+    def fnmr(draws: np.ndarray) -> np.ndarray:
+        most = ((pairs @ draws.T) * draws.T).sum(0)[:, None] * np.asarray(fmrs) * (1 + 1e-9)  # (b, F) impostors that may be accepted
+        for looked_at in (few, len(nearer)):
+            accepted = np.cumsum(_weights(draws, impostors[:looked_at]), axis=1)  # up to the distance of each
+            if (accepted[:, -1] > most.max(1)).all():
+                break
+        first = np.stack([(accepted <= limit[:, None]).sum(1) for limit in most.T], axis=1).clip(max=len(nearer) - 1)  # (b, F)
+        genuine = _running(_weights(draws, people[~positive]))
+        with np.errstate(invalid="ignore"):
+            share = np.take_along_axis(genuine, nearer[first], axis=1) / genuine[:, -1:]
+        return np.where(most > 0, 1 - share, np.nan)
+
+    return fnmr
 
 
 def interval(measurements: Sequence[Scored], resamples: int = 1000, seed: int = 0) -> tuple[float, float]:

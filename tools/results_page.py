@@ -21,6 +21,7 @@ from IPython.display import SVG, Markdown
 from aia_lib import ledger
 from aia_lib.machine.files import UserError, sha256, with_interval, write_text
 from aia_lib.report.ledger import markdown_table, percent
+from aia_lib.statistics import carried
 
 PAGE = Path(__file__).resolve().parents[1] / "book" / "results.ipynb"
 
@@ -157,13 +158,25 @@ def attackers_table(report: dict) -> str:
 @shown
 def verification(report: dict) -> str:
     """A fresh verifier on every method, against both kinds of impostors."""
-    head = ["Method", "AUC ↑", "Accuracy ↑", "EER ↓", "TAR at FAR 10 % ↑", "1 % ↑", "0.1 % ↑"]
-    keys = ("utility_accuracy", "eer", "tar_at_far_1e-1", "tar_at_far_1e-2", "tar_at_far_1e-3")
-    parts = []
+    most, parts = report["settings"]["audit"]["pairs"] // 2, []
+
+    def cell(of: dict, rate: str, kind: str) -> str:
+        """A record that does not say how many impostor pairs it has had `most` at the most, which carry some rates only."""
+        counts = f"impostor_pairs{kind}" in of or carried(float(rate), most)
+        return ledger.fnmr(of if counts else {f"impostor_pairs{kind}": most}, rate, kind)
+
+    figures = {name: method["retrained"] for name, method in report["methods"].items()}
     for kind, words in (("_same", "Impostors with the same label as the person"), ("", "Impostors drawn freely")):
-        figures = {name: method["retrained"] for name, method in report["methods"].items()}
-        rows = [[name, figure(of, f"utility_auc{kind}"), *(percent(of[key + kind], 1) for key in keys)] for name, of in figures.items()]
-        parts.append(f"{words}:\n\n{markdown_table(head, rows)}")
+        rates = {rate: [cell(of, rate, kind) for of in figures.values()] for rate in ledger.FMRS}
+        refused = {rate: cells[0] for rate, cells in rates.items() if cells[0].startswith("not measured") and len(set(cells)) == 1}
+        shown = {rate: cells for rate, cells in rates.items() if rate not in refused}
+        head = ["Method", "AUC ↑", "Accuracy ↑", "EER ↓", *(f"FNMR at FMR {ledger.FMRS[rate]} ↓" for rate in shown)]
+        rows = [
+            [name, figure(of, f"utility_auc{kind}"), *(percent(of[key + kind], 1) for key in ("utility_accuracy", "eer")), *errors]
+            for (name, of), *errors in zip(figures.items(), *shown.values(), strict=True)
+        ]
+        left_out = "".join(f"\nFNMR at FMR {ledger.FMRS[rate]} is {why}.\n" for rate, why in refused.items())
+        parts.append(f"{words}:\n\n{markdown_table(head, rows)}{left_out}")
     return "\n".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import zipfile
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..biometrics import disclosure_bits, worst_disclosure
 from ..machine.files import UserError, atomic_write, explain_os_errors, one_line, with_interval
-from ..statistics import Scored, interval
+from ..report.ledger import FMRS, fnmr, percent
+from ..statistics import Scored, bootstrap_auc, bootstrap_fnmr, carried, interval, limits, rate_draws
 from .claims import Claim, Limits, change, claim_lines, claims
 from .comparison import Strongest, compare_audits, kinds_tried, strongest
 from .deep import combined_answers
 from .levels import LEVELS
-from .trial import FARS, SeedScores, mean_figures
+from .trial import IMPOSTORS, SeedScores, mean_figures
 
 if TYPE_CHECKING:
     import pandas
@@ -37,7 +40,8 @@ class AuditReport:
         retrained: figures of the fresh attackers and the fresh verifier. `leak_auc`: the mean over seeds of the test AUC of each seed's
             worst attacker, chosen on val, as is the orientation: on test noise falls on both sides of 0.5. `strongest_auc`: the test AUC
             of the one attacker that is best on val over all seeds, of all kinds that were tried (those of `deep`, too), and `strongest`
-            its name. `_ci` are 95 % intervals by a bootstrap clustered on people.
+            its name. `fnmr_at_fmr_…`: of the rates that `impostor_pairs` carry. `kept_of_unprotected`: where the anonymizer offers that.
+            `disclosure_bits`, `worst_disclosure`: ZEBRA's, see `biometrics`. `_ci` are 95 % intervals by a bootstrap clustered on people.
         controls: what the figures are to be held against.
         seeds: the same per seed: {"seed", "paper", "retrained", "controls"}, and "fold" where the people were dealt out several times.
         data: what was audited: source, images and people of each split.
@@ -119,6 +123,7 @@ class AuditReport:
         for i, seed in enumerate(self.scores):
             arrays |= {f"{i}/labels": seed.labels, f"{i}/people": seed.people}
             arrays |= {} if seed.adversary is None else {f"{i}/adversary": seed.adversary}
+            arrays |= {f"{i}/gate/{kind}/{part}": values for kind, pairs in seed.gate.items() for part, values in vars(pairs).items()}
             for kind, parts in (("attackers", seed.attackers), ("free", vars(seed.free)), ("same", vars(seed.same)), ("more", seed.more)):
                 arrays |= {f"{i}/{kind}/{part}": values for part, values in parts.items()}
         more = {"bootstrap": self.bootstrap, "worst": [seed.worst for seed in self.scores]}
@@ -209,21 +214,72 @@ def combine(
         retrained[f"{key}_ci"] = list(interval([getattr(seed, kind) for seed in scores], bootstrap))
     top = strongest(entries, scores, kinds_tried(entries))
     retrained |= {"strongest": top.attacker, "strongest_auc": top.auc, "strongest_auc_ci": list(interval(top.scored, bootstrap))}
+    for kind, suffix in IMPOSTORS.items():
+        if all(kind in seed.gate for seed in scores):
+            retrained |= _gate_intervals(retrained, [seed.gate[kind] for seed in scores], suffix, bootstrap)
+        if all(f"unprotected/{kind}" in seed.more for seed in scores):
+            retrained |= _kept(scores, kind, suffix, bootstrap)
+    if all("leak/llr" in seed.more for seed in scores):
+        retrained |= _disclosure(scores, bootstrap)
     papers = [entry["paper"] for entry in entries if entry["paper"] is not None]
     paper, controls = mean_figures(papers) or None, mean_figures([entry["controls"] for entry in entries])
     answers = combined_answers(entries, scores, bootstrap)
     return AuditReport(name, attribute, paper, retrained, controls, tuple(entries), data, notes, tuple(scores), bootstrap, answers)
 
 
+def _gate_intervals(retrained: dict[str, Any], gates: Sequence[Scored], suffix: str, bootstrap: int) -> dict[str, Any]:
+    """Intervals of FNMR at the rates that every seed's impostor pairs carry; the others are taken out of `retrained`."""
+    fewest = min(int(gate.positive.sum()) for gate in gates)
+    keys = {fmr: f"fnmr_at_fmr_{fmr}{suffix}" for fmr in FMRS}
+    for fmr in [fmr for fmr in FMRS if not carried(float(fmr), fewest)]:
+        retrained.pop(keys.pop(fmr), None)
+    draws = bootstrap_fnmr(gates, [float(fmr) for fmr in keys], bootstrap) if keys else np.empty((0, 0))
+    ranges = {f"{key}_ci": list(limits(column)) for key, column in zip(keys.values(), draws.T, strict=True)}
+    return {f"impostor_pairs{suffix}": fewest} | ranges
+
+
+def _kept(scores: Sequence[SeedScores], kind: str, suffix: str, bootstrap: int) -> dict[str, Any]:
+    """The share of the unprotected representation's utility that is kept, chance counting as zero, with its paired interval."""
+    after = [getattr(seed, kind) for seed in scores]
+    before = [dataclasses.replace(pairs, scores=seed.more[f"unprotected/{kind}"]) for seed, pairs in zip(scores, after, strict=True)]
+    whole, part = (float(np.mean([pairs.auc for pairs in measured])) for measured in (before, after))
+    figures: dict[str, Any] = {
+        f"unprotected_utility_auc{suffix}": whole,
+        f"unprotected_utility_auc{suffix}_ci": list(interval(before, bootstrap)),
+    }
+    if whole > 0.5:
+        drawn, drawn_before = (bootstrap_auc(measured, bootstrap) for measured in (after, before))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(drawn_before > 0.5, (drawn - 0.5) / (drawn_before - 0.5), np.nan)
+        figures |= {f"kept_of_unprotected{suffix}": (part - 0.5) / (whole - 0.5), f"kept_of_unprotected{suffix}_ci": list(limits(shares))}
+    return figures
+
+
+def _disclosure(scores: Sequence[SeedScores], bootstrap: int) -> dict[str, Any]:
+    """ZEBRA's expected disclosure with its interval, and the worst of all people and seeds, as log10 of its likelihood ratio."""
+    value, draws = 0.0, np.zeros(bootstrap)
+    for seed in scores:
+        bits = disclosure_bits(seed.more["leak/llr"], seed.labels)
+        for chosen in (seed.labels, ~seed.labels):
+            value += float(bits[chosen].mean()) / len(scores)
+            draws += rate_draws(bits[chosen], seed.people[chosen], seed.people, bootstrap) / len(scores)
+    worst, category = max(worst_disclosure(seed.more["leak/llr"]) for seed in scores)
+    figures = {"disclosure_bits": value, "disclosure_bits_ci": list(limits(draws))}
+    return figures | {"worst_disclosure": worst, "worst_disclosure_category": category}
+
+
 def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedScores:
     def under(folder: str) -> dict[str, np.ndarray]:
         return {key.removeprefix(f"{i}/{folder}/"): values for key, values in arrays.items() if key.startswith(f"{i}/{folder}/")}
 
-    free, same = (Scored(*(arrays[f"{i}/{kind}/{part}"] for part in ("scores", "positive", "people"))) for kind in ("free", "same"))
+    def pairs(folder: str) -> Scored:
+        return Scored(*(arrays[f"{i}/{folder}/{part}"] for part in ("scores", "positive", "people")))
+
+    gate = {kind: pairs(f"gate/{kind}") for kind in IMPOSTORS if f"{i}/gate/{kind}/scores" in arrays}
     labels, people, adversary = arrays[f"{i}/labels"], arrays[f"{i}/people"], arrays.get(f"{i}/adversary")
     if "adaptive/scores" in (more := under("more")):
         raise ValueError("an earlier version saved it, with the scores of one adaptive attacker only")
-    return SeedScores(labels, people, under("attackers"), worst, free, same, adversary, more)
+    return SeedScores(labels, people, under("attackers"), worst, pairs("free"), pairs("same"), adversary, gate, more)
 
 
 def _table(report: AuditReport) -> str:
@@ -254,8 +310,15 @@ def _table(report: AuditReport) -> str:
         lines += [_row("  strongest of all, over all seeds", _auc(r, "strongest_auc"), r["strongest"])]
     for label, s in kinds:
         lines += [_row(label, _auc(r, f"utility_auc{s}"), f"accuracy {r[f'utility_accuracy{s}']:.1%}, EER {r[f'eer{s}']:.1%}")]
-    for label, s in (("TAR at FAR 10 %, 1 %, 0.1 %", ""), ("  the same, same label", "_same")):
-        lines += [_row(label, "  ".join(f"{r[f'tar_at_far_{far}{s}']:.1%}" for far in FARS))]
+    for fmr, words in FMRS.items():
+        free, same = (fnmr(r, fmr, s) for s in IMPOSTORS.values())
+        refused = free.startswith("not") and same.startswith("not")  # once is enough: there are no more impostors with the same label
+        lines += [_row(f"genuine refused at FMR {words}", free, *([] if refused else [f"{same}, same label"]))]
+    for label, s in kinds:
+        if f"kept_of_unprotected{s}" in r:
+            low, high = r[f"kept_of_unprotected{s}_ci"]
+            share = f"{percent(r[f'kept_of_unprotected{s}'])} [{percent(low)}, {percent(high)}] of"
+            lines += [_row(label.replace("people verified", "kept"), share, f"{_auc(r, f'unprotected_utility_auc{s}')} unprotected")]
 
     lines += ["", f"  {'attacker':<32}{'val AUC':>8}{'test AUC':>10}"]
     for name in sorted(r["attackers"], key=r["attackers_val"].get, reverse=True):

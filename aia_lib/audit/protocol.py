@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logit
 from torch import Tensor
 
 from ..attackers import ATTACKERS, AttackSet
@@ -18,11 +19,13 @@ from ..machine.device import build
 from ..machine.files import UserError
 from ..models import Encoder, latent_shape
 from ..statistics import MIN_PEOPLE, accuracy, best_threshold, roc_auc
+from ..verification import pair_distances
 from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
+from .information import platt
 from .makers import as_makers
 from .released import Released, batched_outputs, name_of
-from .trial import Attacks, Makers, SeedScores, attack, draw_pairs, utility
+from .trial import Attacks, Makers, SeedScores, at_the_gate, attack, draw_pairs, utility
 
 CONTROL_ATTACKERS = ("logistic", "mlp")
 """Who attacks the controls: quick, one linear, one not. Neither reads principal components."""
@@ -56,7 +59,8 @@ def audit(
 
     Args:
         anonymizer: images, float32 (N, 1, H, W) in [0, 1], to representations, float (N, k), as tensor or numpy array. What else it may
-            offer is declared on `anonymizers.Anonymizer`; where it has an `adversary` or a `siamese`, the paper regime is measured.
+            offer is declared on `anonymizers.Anonymizer`; where it has an `adversary` or a `siamese`, the paper regime is measured,
+            and where it has `unprotected`, how much of that one's utility is kept.
         faces: all of them; the audit takes the splits attack, val and test of `faces.split()`, so train the anonymizer on its `train` only.
         attribute: the one to read; None takes the faces' own. The people are split by the faces' own all the same.
         seeds: how many seeds, or which; each trains everything afresh and draws other pairs.
@@ -94,13 +98,15 @@ def audit(
     dealt = splits or faces.split()
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in dealt))
     enough_people(splits)
-    pairs = {seed: draw_pairs(splits, config.pairs, seed) for seed in numbers}  # before anything slow: this can refuse
+    pairs = {seed: draw_pairs(splits, config, seed) for seed in numbers}  # before anything slow: this can refuse
     released = Released.of(anonymizer, splits, progress=progress)
     adversary, siamese = (getattr(anonymizer, member, None) for member in ("adversary", "siamese"))
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
         adversary = None  # what was trained to read another attribute is not asked for this one
     siamese = siamese if callable(siamese) else None
     deep = DeepConfig() if deep is True else deep
+    bare = getattr(anonymizer, "unprotected", None)
+    unprotected = Released.of(bare, splits, control=True, progress=progress) if callable(bare) else None
     further = None
     if deep:
         further = Deep(anonymizer, faces, splits, released, original, elsewhere, adversary, siamese, config, deep, progress)
@@ -108,7 +114,7 @@ def audit(
     for seed in numbers:
         paper, logits = _paper_regime(adversary, siamese, released, pairs[seed])  # first: it is quick, and a reader's network may fail
         with logged() as choices:
-            retrained, known, attacks, seed_scores = _retrained_regime(released, pairs[seed], makers, config, seed, progress)
+            retrained, known, attacks, seed_scores = _retrained_regime(released, unprotected, pairs[seed], makers, config, seed, progress)
             controls = _controls(released, splits, pairs[seed], config, seed, progress)
             fold = {"fold": dealt.fold} if dealt.fold else {}
             entries.append({"seed": seed, **fold, "paper": paper, "retrained": retrained, "controls": controls})
@@ -117,7 +123,7 @@ def audit(
             more: dict[str, np.ndarray] = {}
             if further is not None:
                 entries[-1]["deep"], more = further.ask(seed, known, attacks, pairs[seed])
-        scores.append(dataclasses.replace(seed_scores, adversary=logits, more=more, choices=choices))
+        scores.append(dataclasses.replace(seed_scores, adversary=logits, more={**seed_scores.more, **more}, choices=choices))
     if further is not None:
         notes += further.all_notes()
     data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
@@ -148,12 +154,20 @@ def enough_people(splits: Splits, tested: str = "test split") -> None:
 
 
 def _retrained_regime(
-    released: Released, pairs: dict[str, dict[str, Pairs]], makers: Makers, config: AuditConfig, seed: int, progress: bool
+    released: Released,
+    unprotected: Released | None,
+    pairs: dict[str, dict[str, Pairs]],
+    makers: Makers,
+    config: AuditConfig,
+    seed: int,
+    progress: bool,
 ) -> tuple[dict[str, Any], dict[str, AttackSet], Attacks, SeedScores]:
     """One seed's figures, the labelled rows that were attacked, the attacks themselves, and the scores on test."""
-    verifier = released.verifier(list(pairs["val"].values()), config, seed, progress)
+    val_pairs = list(pairs["val"].values())
+    verifier = released.verifier(val_pairs, config, seed, progress)
     embeddings = {part: verifier.embed(data.features) for part, data in released.sets.items()}
     verified, scored = utility(embeddings, released.identity["test"], pairs)
+    refused, gate = at_the_gate(embeddings, released.identity["test"], pairs)
     known = released.labelled(embeddings)
     attacks = attack(known, makers, config, seed, released.missing, f"  seed {seed}: ", progress)
     worst, labels = best("attacker", attacks.val), known["test"].labels == 1
@@ -166,11 +180,18 @@ def _retrained_regime(
         "attackers": test,
         "attackers_val": attacks.val,
         **verified,
+        **refused,
         "verifier": verifier.name,
         "verifiers_val": verifier.candidates,
     }
     people = released.identity["test"][released.sets["test"].labels >= 0]
-    return figures, known, attacks, SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"])
+    chances = platt(attacks.val_scores[worst], known["val"].labels)(attacks.test_scores[worst])
+    more = {"leak/llr": logit(chances) - logit(known["val"].labels.mean())}  # log likelihood ratios, as val calibrates them
+    if unprotected is not None:
+        bare = unprotected.verifier(val_pairs, config.epochs, seed, progress).embed(unprotected.sets["test"].features)
+        more |= {f"unprotected/{kind}": pair_distances(bare, drawn) for kind, drawn in pairs["test"].items()}
+    scores = SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"], gate=gate, more=more)
+    return figures, known, attacks, scores
 
 
 def _paper_regime(

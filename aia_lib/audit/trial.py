@@ -15,10 +15,12 @@ from ..config import AuditConfig
 from ..faces import Pairs, Splits
 from ..machine.choices import choosing
 from ..machine.files import UserError, one_line
-from ..statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, eer, roc_auc, tar_at_far
+from ..report.ledger import FMRS
+from ..statistics import MIN_PEOPLE, Scored, accuracy, best_threshold, carried, eer, fnmr_at_fmr, roc_auc
 from ..verification import pair_distances
 
-FARS = ("1e-1", "1e-2", "1e-3")  # the false accept rates at which the true accept rate is reported
+IMPOSTORS = {"free": "", "same": "_same"}
+"""Impostors drawn freely and with the person's own label, and how the keys of their figures end."""
 
 Makers = Mapping[str, Callable[[AuditConfig], Attacker]]
 """Attackers by name, each as a function that makes one; `makers.as_makers` gives it."""
@@ -113,11 +115,13 @@ def mean_figures(dicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def draw_pairs(splits: Splits, count: int, seed: int) -> dict[str, dict[str, Pairs]]:
-    """Verification pairs of val and test, with free and with same-attribute impostors."""
+def draw_pairs(splits: Splits, config: AuditConfig, seed: int) -> dict[str, dict[str, Pairs]]:
+    """Verification pairs of val and test, with free and with same-attribute impostors; "gate": test's genuine ones with more impostors."""
+    count, more = config.pairs, config.impostor_pairs
     if count < 2 * MIN_PEOPLE:
         raise UserError(f"AuditConfig.pairs is {count}, and an interval needs at least {2 * MIN_PEOPLE}: half of them genuine.")
-    return {part: {kind: getattr(splits, part).pairs(count, kind, seed=seed) for kind in ("free", "same")} for part in ("val", "test")}
+    pairs = {part: {kind: getattr(splits, part).pairs(count, kind, seed=seed) for kind in IMPOSTORS} for part in ("val", "test")}
+    return pairs | {"gate": {kind: splits.test.pairs(count, kind, seed=seed, impostor_pairs=more) for kind in IMPOSTORS}}
 
 
 def utility(
@@ -125,17 +129,32 @@ def utility(
 ) -> tuple[dict[str, float], dict[str, Scored]]:
     """Verification figures on test pairs, with thresholds from val pairs, for free and same-attribute impostors."""
     figures, scored = {}, {}
-    for kind, suffix in (("free", ""), ("same", "_same")):
+    for kind, suffix in IMPOSTORS.items():
         val, test = pairs["val"][kind], pairs["test"][kind]
         threshold = best_threshold(pair_distances(embeddings["val"], val), val.different)
-        distances = pair_distances(embeddings["test"], test)
-        scored[kind] = Scored(distances, test.different == 1, np.stack([identity[test.a], identity[test.b]], axis=1))
+        scored[kind] = _scored(embeddings["test"], identity, test)
+        distances = scored[kind].scores
         figures[f"utility_auc{suffix}"] = scored[kind].auc
         figures[f"utility_accuracy{suffix}"] = accuracy(distances, test.different, threshold)
         figures[f"eer{suffix}"] = eer(distances, test.different)
-        for far in FARS:
-            figures[f"tar_at_far_{far}{suffix}"] = tar_at_far(distances, test.different, float(far))
     return figures, scored
+
+
+def at_the_gate(
+    embeddings: Mapping[str, np.ndarray], identity: np.ndarray, pairs: dict[str, dict[str, Pairs]]
+) -> tuple[dict[str, float], dict[str, Scored]]:
+    """FNMR at those of `FMRS` that the impostor pairs carry, and how many pairs there are; a gate refuses nearly all impostors."""
+    figures, scored = {}, {}
+    for kind, suffix in IMPOSTORS.items():
+        scored[kind] = gate = _scored(embeddings["test"], identity, pairs["gate"][kind])
+        figures[f"impostor_pairs{suffix}"] = impostors = int(gate.positive.sum())
+        rates = [fmr for fmr in FMRS if carried(float(fmr), impostors)]
+        figures |= {f"fnmr_at_fmr_{fmr}{suffix}": fnmr_at_fmr(gate.scores, gate.positive, float(fmr)) for fmr in rates}
+    return figures, scored
+
+
+def _scored(embeddings: np.ndarray, identity: np.ndarray, pairs: Pairs) -> Scored:
+    return Scored(pair_distances(embeddings, pairs), pairs.different == 1, np.stack([identity[pairs.a], identity[pairs.b]], axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +167,10 @@ class SeedScores:
         attackers: each attacker's scores, oriented on val so that higher speaks for label 1, float (T,).
         worst: the attacker that was best on val.
         free, same: distances of the test pairs with free and with same-attribute impostors.
+        gate: the genuine ones of both with many more impostors, for error rates at a fixed FMR; empty in older records.
         adversary: scores of the co-trained adversary, oriented on val, or None.
-        more: what the intervals of the deep questions need, by name; empty without them.
+        more: what further intervals need, by name: "leak/llr", the worst attacker's log likelihood ratios (Platt's fit on val) (T,),
+            distances by the unprotected representation, what the deep questions ask for.
         choices: what was chosen on val, in the order of choosing, see `machine.choices.logged`.
     """
 
@@ -160,6 +181,7 @@ class SeedScores:
     free: Scored
     same: Scored
     adversary: np.ndarray | None = None
+    gate: Mapping[str, Scored] = field(default_factory=dict)
     more: Mapping[str, np.ndarray] = field(default_factory=dict)
     choices: Sequence[Mapping[str, Any]] = ()
 

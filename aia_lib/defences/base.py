@@ -69,6 +69,20 @@ class Defence:
         raise NotImplementedError
 
     @property
+    def unprotected(self) -> Anonymizer:
+        """What lies under all that erases and adds noise, for the audit to compare with.
+
+        An encoder that was itself trained to hide, such as `Compact` in `HardenedAIA`, stays as it is: trained without that, it would be
+        another method.
+        """
+        inner = self.base
+        while isinstance(inner, Defence) and inner.base is not None:
+            inner = inner.base
+        if inner is None:
+            raise AttributeError("this anonymizer lays no protection over another, or it has not been fitted")
+        return inner
+
+    @property
     def decode(self):
         """The decoder of what is wrapped, where it has one."""
         return self.base.decode

@@ -34,10 +34,13 @@ from ..machine.files import UserError, cores, with_interval, write_json
 PAPER_FIGURES = ("privacy_accuracy", "privacy_auc", "utility_accuracy", "utility_auc")
 """What `paper` holds of the co-trained adversary (privacy) and Siamese network (utility), of one of them at least. All in [0, 1]."""
 
-_NUMBERS = ("leak_auc", "leak_balanced_accuracy", "utility_auc", "utility_auc_same", "utility_accuracy", "eer", "tar_at_far_1e-2")
+_NUMBERS = ("leak_auc", "leak_balanced_accuracy", "utility_auc", "utility_auc_same", "utility_accuracy", "eer")
 
 RETRAINED_FIGURES = (*_NUMBERS, "leak_auc_ci", "utility_auc_same_ci", "worst_attacker", "attackers")
 """What `retrained` must hold: fresh attackers and a fresh verifier. Numbers in [0, 1], intervals as [low, high]."""
+
+FMRS = {"1e-1": "10 %", "1e-2": "1 %", "1e-3": "0.1 %", "1e-4": "0.01 %"}
+"""False match rates at which a verifier's false non-match rate is reported: as keys say them, and in words."""
 
 _KINDS = {  # what tables and pages need in a report, by kind: where it stands, * for every entry
     dict: ("", "provenance", "provenance.versions", "methods", "methods.*", "methods.*.seeds.*", "methods.*.seeds.*.retrained")
@@ -249,6 +252,30 @@ def utility_kept(report: Mapping, method: str) -> float:
     return (util_x - 0.5) / (util_o - 0.5) if util_o > 0.5 else math.nan
 
 
+def with_fnmr(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """A regime's figures, with FNMR@FMR = 1 - TAR@FAR in the place of the true accept rates that older records hold."""
+    return {
+        key.replace("tar_at_far", "fnmr_at_fmr"): 1 - value if key.startswith("tar_at_far") else value for key, value in figures.items()
+    }
+
+
+def fnmr(retrained: Mapping[str, Any], fmr: str, kind: str = "") -> str:
+    """The false non-match rate at a false match rate as tables show it: with its interval, or why it was not measured.
+
+    Args:
+        retrained: figures of a method, of an older record too.
+        fmr: one of `FMRS`.
+        kind: "" for impostors drawn freely, "_same" for those with the same label.
+    """
+    figures, key = with_fnmr(retrained), f"fnmr_at_fmr_{fmr}{kind}"
+    pairs = figures.get(f"impostor_pairs{kind}")
+    if pairs is not None and key not in figures:
+        count = int(round(float(fmr) * pairs, 6))
+        return f"not measured: only {count} impostor {'pair carries' if count == 1 else 'pairs carry'} it"
+    low, high = figures.get(f"{key}_ci", (None, None))
+    return percent(figures.get(key), 1) + ("" if low is None else f" [{percent(low, 1)}, {percent(high, 1)}]")
+
+
 def _retrained(report: Mapping, method: str) -> Mapping:
     if method not in report["methods"]:
         raise UserError(f"The report has no method {method!r}; it has {', '.join(report['methods'])}.")
@@ -263,18 +290,18 @@ def shares(report: Mapping, method: str) -> list[str]:
 def differences(a: Mapping, b: Mapping) -> list[str]:
     """What differs between two reports, one sentence each; an empty list where they agree.
 
-    Compared are the methods, their regimes and every number in these, which may differ by 0.03, true-accept rates by 0.10; not the
-    intervals, the seconds, the per-seed values and the provenance.
+    Compared are the methods, their regimes and every number in these, which may differ by 0.03, rates at a fixed FMR by 0.10; not the
+    intervals, the seconds, the counts, the per-seed values and the provenance.
     """
     sentences = []
     for name in dict.fromkeys([*a["methods"], *b["methods"]]):
         for regime in ("paper", "retrained"):
-            first, second = (dict(_numbers(report["methods"].get(name, {}).get(regime) or {})) for report in (a, b))
+            first, second = (dict(_numbers(with_fnmr(report["methods"].get(name, {}).get(regime) or {}))) for report in (a, b))
             if bool(first) != bool(second):
                 sentences.append(f"{name}: only the {'first' if first else 'second'} report has the {regime} regime.")
                 continue
-            for figure in dict.fromkeys(figure for figure in [*first, *second] if not re.search("_ci|seconds", figure)):
-                tolerance = 0.10 if figure.startswith("tar_at_far") else 0.03
+            for figure in dict.fromkeys(figure for figure in [*first, *second] if not re.search("_ci|seconds|impostor_pairs", figure)):
+                tolerance = 0.10 if figure.startswith("fnmr_at_fmr") else 0.03
                 if figure not in first or figure not in second:
                     sentences.append(f"{name}: only the {'first' if figure in first else 'second'} report has {regime}.{figure}.")
                 elif not (gap := abs(first[figure] - second[figure])) <= tolerance + 1e-12:  # true for NaN, too

@@ -15,8 +15,10 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from scipy.stats import norm
 
 from ..machine.files import UserError
+from ..statistics import Scored, det_points
 from .face_plots import attribute_bars, faces_grid, gradcam_panel  # noqa: F401
 from .style import (  # noqa: F401
     BLACK,
@@ -224,6 +226,37 @@ def score_histograms(
     parts = ", ".join(f"{name} with median {np.median(values):.3g}" for name, values in groups.items())
     at = "" if threshold is None else f"; threshold {threshold:.3g}"
     figure.alt = f"{title + '. ' if title else ''}Histograms of {xlabel}: {parts}{at}."
+    return figure
+
+
+@drawn
+def det(curves: Mapping[str, Sequence[Scored]], title: str = "") -> Picture:
+    """Detection error tradeoffs on probit axes: genuine pairs rejected against impostor pairs accepted.
+
+    What to read off it: lower is better, and distances that are Gaussian in both kinds of pairs give a straight line. A curve ends on the
+    left where fewer than 30 impostor pairs would be accepted (ISO/IEC 19795-1's rule of 30).
+
+    Args:
+        curves: name to the distances of its pairs, impostors positive, one `Scored` a seed; their mean is drawn.
+        title: words above.
+
+    Raises:
+        UserError: there are too few impostor pairs for a curve.
+    """
+    figure = empty_picture(5.4, 5.4 + 0.28 * len(curves))
+    axes = figure.subplots()
+    parts, ticks = [], np.array([0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999])
+    for (name, measured), line, colour in zip(curves.items(), cycle(LINES), cycle(COLOURS), strict=False):
+        fmr, fnmr = det_points(measured)
+        axes.plot(norm.ppf(fmr), norm.ppf(fnmr.clip(1e-4, 1 - 1e-4)), linestyle=line, color=colour, linewidth=2, label=name)
+        parts.append(f"{name}: {np.interp(0.1, fmr, fnmr):.2f}")
+    axes.set(title=title, xlabel="FMR: impostor pairs accepted", ylabel="FNMR: genuine pairs rejected")
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = norm.cdf(axis.get_view_interval())
+        shown = ticks[(ticks >= low) & (ticks <= high)]
+        axis.set_ticks(norm.ppf(shown), [f"{100 * tick:g} %" for tick in shown])
+    legend_below(figure, handlelength=3)
+    figure.alt = f"{title + '. ' if title else ''}DET curves on probit axes. FNMR at an FMR of 0.1: {'; '.join(parts)}."
     return figure
 
 

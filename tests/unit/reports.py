@@ -21,7 +21,7 @@ def _method(paper: tuple[float, float, float, float] | None, leak: float, same: 
         "utility_auc_same_ci": [round(same - 0.02, 4), round(same + 0.02, 4)],
         "utility_accuracy": round(0.5 + 0.75 * (same - 0.45), 4),
         "eer": round(1 - same, 4),
-        "tar_at_far_1e-2": round(0.4 * (same - 0.5), 4),
+        "tar_at_far_1e-2": round(0.4 * (same - 0.5), 4),  # as records have it that are older than FNMR@FMR
         "eer_same": round(1.02 - same, 4),
     }
     regime = None

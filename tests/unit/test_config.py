@@ -24,7 +24,7 @@ from aia_lib.machine.files import UserError
 from aia_lib.machine.workfolder import settings_differences
 
 CONFIGS = (AutoencoderConfig, AdversaryConfig, SiameseConfig, FinetuneConfig, AuditConfig)
-WHOLE = {"epochs", "batch_size", "adversary_steps", "min_steps", "pairs", "bootstrap"}
+WHOLE = {"epochs", "batch_size", "adversary_steps", "min_steps", "pairs", "impostor_pairs", "bootstrap"}
 POSITIVE = {"learning_rate", "margin"}
 NOT_NEGATIVE = {"alpha", "beta", "gamma"}
 CHOICES = {

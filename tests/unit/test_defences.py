@@ -170,6 +170,8 @@ def test_erasers_wrap_the_papers_methods_and_any_function(faces, images, tmp_pat
     assert torch.equal(load_anonymizer(tmp_path, CPU)(images), erased(images))
     bare = Erased(pixelate, ("score", "leace")).fit(faces)
     assert bare(images).shape == (64, 16)
+    assert erased.unprotected is original and CertifiedNoise(bare, mu=1.0).unprotected is pixelate
+    assert not hasattr(HardenedAIA(device=CPU), "unprotected")  # before it is fitted
     with pytest.raises(UserError, match="cannot be saved"):
         bare.save(tmp_path / "function")
 

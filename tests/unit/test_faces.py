@@ -251,6 +251,12 @@ def test_pairs_are_what_they_say(counts, count, seed, impostors):
         assert len(a) == 2 * min(genuine, (len(identity) ** 2 - sum(n * n for n in counts)) // 2)
     again = faces.pairs(count, impostors, seed=seed)
     assert all((x == y).all() for x, y in zip(pairs, again, strict=True))
+    more = faces.pairs(count, impostors, seed=seed, impostor_pairs=10_000)  # all there are, and the same genuine ones
+    genuine, same = ({frozenset(pair) for pair in zip(p.a[p.different == 0], p.b[p.different == 0], strict=True)} for p in (pairs, more))
+    assert genuine == same and len({frozenset(pair) for pair in zip(more.a, more.b, strict=True)}) == len(more.a)
+    x, y = np.triu_indices(len(identity), 1)
+    alike = (labels[x] == labels[y]) & (labels[x] >= 0) if impostors == "same" else True
+    assert more.different.sum() == ((identity[x] != identity[y]) & alike).sum()
 
 
 def test_pairs_spread_over_people_and_are_uniform_within_a_person():

@@ -210,6 +210,17 @@ def test_differences_agrees_with_itself_and_names_what_differs() -> None:
     assert len(ledger.differences(a, b)) == 1
     b["methods"]["AIA"]["retrained"]["tar_at_far_1e-2"] += 0.02
     assert len(ledger.differences(a, b)) == 2
+    new = b["methods"]["AIA"]["retrained"]  # a record that has the error rate is compared with one that has its complement
+    new |= {"fnmr_at_fmr_1e-2": 1 - new.pop("tar_at_far_1e-2") + 0.11, "impostor_pairs": 30_000}
+    assert len(ledger.differences(a, b)) == 1
+
+
+def test_an_error_rate_is_read_from_old_and_new_records_and_says_why_it_is_missing() -> None:
+    old = {"tar_at_far_1e-2_same": 0.25}
+    new = {"fnmr_at_fmr_1e-2_same": 0.75, "fnmr_at_fmr_1e-2_same_ci": [0.7, 0.81], "impostor_pairs_same": 4000}
+    assert ledger.fnmr(old, "1e-2", "_same") == "75.0 %" and ledger.fnmr(new, "1e-2", "_same") == "75.0 % [70.0 %, 81.0 %]"
+    assert ledger.fnmr(old, "1e-3", "_same") == "–"
+    assert ledger.fnmr(new, "1e-3", "_same") == "not measured: only 4 impostor pairs carry it"
 
 
 def test_differences_names_what_is_missing_on_either_side() -> None:

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 from reports import made_up_report
+from scipy.stats import norm
 
 from aia_lib import plots
 from aia_lib.explain import CamResult
 from aia_lib.machine.files import UserError
 from aia_lib.report import face_plots, tradeoff_plots
+from aia_lib.statistics import Scored
 
 
 def sweep(seeds: int = 3) -> pd.DataFrame:
@@ -41,6 +43,14 @@ def cam(raw: float, logit: float, count: int = 3) -> CamResult:
     return CamResult(raw=blob * raw, normalised=blob, logit=np.full(count, logit, np.float32))
 
 
+def distances(d: float, seed: int) -> Scored:
+    """Distances of 400 genuine pairs and 3,000 impostor pairs, Gaussians d apart."""
+    different = np.repeat([False, True], [400, 3000])
+    people = np.arange(2 * len(different)).reshape(-1, 2)
+    people[~different, 1] = people[~different, 0]
+    return Scored(np.random.default_rng(seed).normal(size=len(different)) + d * different, different, people)
+
+
 FACES = np.random.default_rng(0).integers(0, 256, (3, 1, 16, 16)).astype(np.uint8)
 CAMS = {"evidence in the image": cam(1.0, 2.0), "evidence in the reconstruction": cam(0.001, 0.0)}
 SCORES = {"genuine": np.linspace(0, 1, 50), "impostors": np.linspace(0.5, 2, 70)}
@@ -58,6 +68,7 @@ DRAW: dict[str, Callable[[], plots.Picture]] = {
     ),
     "training_curves": lambda: plots.training_curves(HISTORY),
     "score_histograms": lambda: plots.score_histograms(SCORES, threshold=0.7, title="Scores"),
+    "det": lambda: plots.det({"Original": [distances(2.0, 0), distances(2.0, 1)], "AIA": [distances(1.0, 0)]}, title="DET"),
     "roc": lambda: plots.roc({"AIA": ([0, 0.5, 1], [0, 0.9, 1], [9, 9, 9]), "Random": ([0, 1], [0, 1])}, title="ROC"),
 }
 
@@ -103,6 +114,18 @@ def test_series_differ_without_colour() -> None:
     assert len(patches) == 2
     for looks in (plots.COLOURS, plots.MARKERS, plots.LINES, plots.HATCHES):
         assert len(set(looks)) == len(looks)
+
+
+def test_det_curves_of_gaussians_are_straight_and_end_where_no_thirty_impostors_carry_them() -> None:
+    picture = plots.det({"d = 2": [distances(2.0, seed) for seed in range(4)]})
+    x, y = picture.axes[0].get_lines()[0].get_data()
+    assert norm.cdf(x.min()) == pytest.approx(30 / 3000) and norm.cdf(x.max()) == pytest.approx(0.5)
+    middle = x > norm.ppf(0.05)
+    assert np.polyfit(x[middle], y[middle], 1) == pytest.approx([-1, -2], abs=0.2)  # probit(FNMR) = -d - probit(FMR)
+    assert "d = 2: 0.2" in picture.alt
+    with pytest.raises(UserError, match="at least 60 impostor pairs, not 10"):
+        few = distances(1.0, 0)
+        plots.det({"few": [Scored(few.scores[:410], few.positive[:410], few.people[:410])]})
 
 
 def test_regimes_draws_both_regimes_at_their_values() -> None:

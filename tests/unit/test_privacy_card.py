@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -159,6 +160,52 @@ def test_the_card_says_the_same_in_all_formats(report: AuditReport, original: Au
         assert "A leak is a lower bound" in text and "privacy@example.org" in text and origin["date"] in text
         assert "attack" in text and f"{report.data['attack_people']:,}" in text and "shuffled labels, AUC" in text
         assert "warm start was not tried" in text
+
+
+def test_the_biometric_section_says_what_was_measured_against_what(report: AuditReport, original: AuditReport) -> None:
+    rows = {row["metric"]: row for row in report.card(original).biometrics}
+    r, o = report.retrained, original.retrained
+    error, before = 1 - r["leak_balanced_accuracy"], 1 - o["leak_balanced_accuracy"]
+    gain = (error - before) / before - (r["eer_same"] - o["eer_same"]) / o["eer_same"]
+    assert rows["privacy gain less identity loss (PIC)"]["value"] == pytest.approx(gain)
+    assert rows["suppression rate of the attacker's accuracy"]["value"] == pytest.approx(1 - r["leak_balanced_accuracy"] / (1 - before))
+    rate = rows["FNMR at FMR 10 %, impostors with the same label"]
+    assert [rate["value"], rate["low"], rate["high"]] == [r["fnmr_at_fmr_1e-1_same"], *r["fnmr_at_fmr_1e-1_same_ci"]]
+    refused = rows["FNMR at FMR 0.01 %, any impostors"]
+    assert refused["value"] is refused["low"] is None and re.fullmatch(
+        r"not measured: only \d impostor pairs? carr(y|ies) it", refused["note"]
+    )
+    assert 0.3 < rows["linkability of two releases, same label (D_sys)"]["value"] < 1
+    bits = rows["expected disclosure, of 0.721 in all"]
+    assert bits["low"] < bits["value"] < bits["high"] and 0 < bits["value"] < o["disclosure_bits"] < 0.721
+    assert any(metric.startswith("worst disclosure, category ") for metric in rows)
+    assert not any("PIC" in row["metric"] or "suppression" in row["metric"] for row in report.card().biometrics)  # nothing to compare with
+    findings = {row["property"]: row["finding"] for row in report.card().protection}
+    assert list(findings) == ["Irreversibility", "Unlinkability", "Renewability"]
+    assert findings["Irreversibility"].startswith("measured") and findings["Renewability"].startswith("not measured")
+    assert original.card().protection[0]["finding"].startswith("not measured: faces were not rebuilt")
+    same = {row["metric"]: row for row in original.card(original).biometrics}
+    assert same["privacy gain less identity loss (PIC)"]["value"] == 0 == same["suppression rate of the attacker's accuracy"]["value"]
+    text = report.card(original).to_markdown()
+    assert "## Biometric performance" in text and refused["note"] in text and "ISO/IEC 24745" in text
+
+
+def test_a_method_is_compared_with_what_it_is_without_protection(faces: Faces, tmp_path: Path) -> None:
+    method, bare = Method(faces, 1.2, "weak", people=0.35), Method(faces, 3.0, "bare")
+    plain = audit(method, faces, seeds=2, config=QUICK, progress=False)
+    method.unprotected = bare
+    report = audit(method, faces, seeds=2, config=QUICK, progress=False)
+    r = report.retrained
+    assert {key: value for key, value in r.items() if "unprotected" not in key} == plain.retrained  # it changes nothing else
+    assert r["kept_of_unprotected_same"] == pytest.approx((r["utility_auc_same"] - 0.5) / (r["unprotected_utility_auc_same"] - 0.5))
+    low, high = r["kept_of_unprotected_same_ci"]
+    assert low < r["kept_of_unprotected_same"] < high < 1
+    assert "kept, same label" in str(report) and any("of its own unprotected" in row["figure"] for row in report.card().figures)
+    report.save(tmp_path / "audit.npz")
+    assert AuditReport.merge([AuditReport.load(tmp_path / "audit.npz")]).retrained == r
+    method.unprotected = method  # the control: without protection nothing is lost
+    same = audit(method, faces, seeds=1, config=QUICK, progress=False).retrained
+    assert same["kept_of_unprotected"] == pytest.approx(1, abs=0.02)
 
 
 def test_the_page_stands_by_itself_and_can_be_read_by_all(report: AuditReport) -> None:
