@@ -130,10 +130,11 @@ def _hidden(report: AuditReport, _: None, limits: Limits) -> Verdict:
         f"the worst of {families} attacker{'s' * (families != 1)} trained afresh, {spaced(r['worst_attacker'])}, reaches "
         f"AUC {with_interval(r['leak_auc'], r['leak_auc_ci'])}"
     )
-    levels, knowing, intervals = deep.get("levels", {}), deep.get("adaptive", {}), [r["leak_auc_ci"]]
-    if "leak_auc" in knowing:
-        intervals.append(knowing["leak_auc_ci"])
-        reason += f", knowing the defence {spaced(knowing['worst_attacker'])} {with_interval(knowing['leak_auc'], intervals[-1])}"
+    levels, intervals = deep.get("levels", {}), [r["leak_auc_ci"]]
+    for part, words in (("adaptive", "knowing the defence"), ("others", "learning from other people too")):
+        if "leak_auc" in (knowing := deep.get(part, {})):
+            intervals.append(knowing["leak_auc_ci"])
+            reason += f", {words} {spaced(knowing['worst_attacker'])} {with_interval(knowing['leak_auc'], intervals[-1])}"
     for level, words in LEVELS.items():
         if level in levels:
             intervals.append(levels[level]["leak_auc_ci"])

@@ -21,7 +21,8 @@ from aia_lib.config import PROFILES, AuditConfig, Profile
 from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
 
-DEEP = DeepConfig(attackers=("logistic",), shares=(0.25, 0.5, 1.0), decoder_steps=8, queries=2)
+PARTS = ("information", "curve", "creep", "reconstruction", "adaptive")
+DEEP = DeepConfig(PARTS, attackers=("logistic",), shares=(0.25, 0.5, 1.0), decoder_steps=8, queries=2)
 
 
 class Method(Given):
