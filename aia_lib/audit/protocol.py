@@ -188,7 +188,7 @@ def _retrained_regime(
     chances = platt(attacks.val_scores[worst], known["val"].labels)(attacks.test_scores[worst])
     more = {"leak/llr": logit(chances) - logit(known["val"].labels.mean())}  # log likelihood ratios, as val calibrates them
     if unprotected is not None:
-        bare = unprotected.verifier(val_pairs, config.epochs, seed, progress).embed(unprotected.sets["test"].features)
+        bare = unprotected.verifier(val_pairs, config, seed, progress).embed(unprotected.sets["test"].features)
         more |= {f"unprotected/{kind}": pair_distances(bare, drawn) for kind, drawn in pairs["test"].items()}
     scores = SeedScores(labels, people, attacks.test_scores, worst, scored["free"], scored["same"], gate=gate, more=more)
     return figures, known, attacks, scores
