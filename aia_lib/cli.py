@@ -244,7 +244,8 @@ def _audit(options: argparse.Namespace) -> None:
 
     if options.card:
         check_name(options.card)
-    _check_deal(options)
+    for name in filter(None, (options.anonymizer, options.original)):
+        _check_deal(options, name)
     start, device = time.monotonic(), pick_device(options.device)
     anonymizer = _find_anonymizer(options.anonymizer, device)
     original = None if options.original is None else _find_anonymizer(options.original, device)
@@ -260,10 +261,9 @@ def _audit(options: argparse.Namespace) -> None:
     kinds = deep and DeepConfig(tuple(part for part in KINDS if part in deep.parts))  # the same on both, or a comparison means little
     before = None if original is None else audit(original, faces, deep=kinds, elsewhere=elsewhere, **common)
     print(report, flush=True)
-    claims = report.claims(before)
     if before is not None or (options.card and not options.deep):
         print("\nCLAIMS" + (f", compared with {before.name}" if before is not None else ""))
-        print(*claim_lines(claims), sep="\n")
+        print(*claim_lines(report.claims(before)), sep="\n")
     if options.out:
         write_json(options.out, report.to_dict())
     if options.card:
@@ -271,17 +271,17 @@ def _audit(options: argparse.Namespace) -> None:
         print(f"card: {privacy_card(report, before, provenance=origin).save(options.card)}")
 
 
-def _check_deal(options: argparse.Namespace) -> None:
+def _check_deal(options: argparse.Namespace, name: str) -> None:
     """Raise a UserError where a method out of a run is to be audited on another deal of the people than it was trained in."""
     from .machine.workfolder import WorkFolder
 
-    place = Path(options.anonymizer).absolute()
+    place = Path(name).absolute()
     runs = [folder for folder in place.parents if (folder / "run.json").is_file()] if place.is_dir() else []
     for folder in runs[:1]:
         fold = next((int(part[5:]) for part in place.relative_to(folder).parts if part.startswith("fold-")), 0)
         sealed = WorkFolder(folder, "run").read()[0].get("sealed", 0.0)
         if (fold, sealed) != (options.fold, options.sealed):
-            was = f"{options.anonymizer} was trained in fold {fold} with a share of {sealed:g} of the people sealed"
+            was = f"{name} was trained in fold {fold} with a share of {sealed:g} of the people sealed"
             raise UserError(f"{was}, and other people may be tested there only: give --fold {fold} --sealed {sealed:g}.")
 
 

@@ -12,7 +12,7 @@ Everything lies in one folder and is written as it is finished, so that a run th
       seed-0/readers/          attribute readers for `aia attributes`, of the first seed only
       fold-1/seed-0/ …         the same for every further deal of the people, without readers
       report.json table.md index.html figures/
-      choices.json             every choice that was made on val
+      choices.json             what was chosen on val: attackers, verifiers, their settings
       sealed.json              what the sealed people said each time that `unseal` opened them
 """
 

@@ -10,7 +10,9 @@ Four weights and three seeds make 24 fine-tunings; what is trained and audited s
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from aia_lib.anonymizers import AIA, Original
 from aia_lib.audit import AuditReport, audit, represent
-from aia_lib.config import PROFILES, AuditConfig, Profile
+from aia_lib.config import PROFILES, AuditConfig, Profile, as_dict
 from aia_lib.datasets import load_faces
 from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
@@ -74,6 +76,8 @@ def measure(
     audits, table = audits or profile.audit, published("celeba")
     before, after = (table[name]["privacy_accuracy"] for name in ("Original", "AIA"))
     wanted = (before - after) / (before - 0.5)
+    settings = hashlib.sha256(json.dumps(as_dict(audits), sort_keys=True).encode()).hexdigest()[:8]
+    merged: dict[str, dict[str, AuditReport]] = {}
     figures: dict = {"source": faces.source, "images": len(faces), "people": faces.people, "size": size, "seeds": list(seeds)}
     figures["wanted"] = round(wanted, 4)
 
@@ -82,13 +86,17 @@ def measure(
         for release, view in (("g", lambda method: method), ("rebuilt", Rebuilt)):
             reports = []
             for seed in seeds:
-                saved = folder / name / f"{release}-{seed}.npz"
+                saved = folder / name / f"{release}-{seed}-{settings}.npz"
                 if not saved.exists():
                     audit(view(make(seed)), faces, seeds=[seed], config=audits, progress=False).save(saved)
                 reports.append(AuditReport.load(saved))
-            r = AuditReport.merge(reports).retrained
+            report = merged.setdefault(name, {})[release] = AuditReport.merge(reports)
+            r = report.retrained
             leak, utility = ((r[key], *r[f"{key}_ci"]) for key in ("leak_auc", "utility_auc_same"))
             row[release] = {"leak": rounded(*leak), "worst_attacker": r["worst_attacker"], "utility": rounded(*utility)}
+            if name != "Original":
+                change = report.compare(merged["Original"][release])["leak_auc"]
+                row[release]["leak_change"] = rounded(change["change"], *change["change_ci"])
         print(name, row, file=sys.stderr, flush=True)
         return row
 
@@ -120,7 +128,7 @@ def measure(
             "beta": chosen,
             "falls_on_val": {f"{beta:g}": round(fall, 4) for beta, fall in falls.items()},
             "own_adversary": {when: round(float(np.mean(values)), 4) for when, values in own.items()},
-            **looked_at(name, methods.__getitem__),
+            **looked_at(f"{name}, beta {chosen:g}", methods.__getitem__),
         }
 
     figures["readings"] = {", ".join(which): reading(*which) for which in READINGS}

@@ -126,13 +126,14 @@ def reading(report: dict) -> str:
         if name == "Original" or method["paper"] is None:
             continue
         points = 100 * (method["paper"]["privacy_accuracy"] - original["paper"]["privacy_accuracy"])
-        before, after = original["retrained"], method["retrained"]
+        before, after = (which["retrained"]["leak_auc"] for which in (original, method))
         paired = "no paired difference was recorded"
         if leak := report.get("differences", {}).get(name, {}).get("Original", {}).get("leak_auc"):
-            paired = f"paired difference {figure(leak, 'change')}, {'' if leak['supported'] else 'not '}supported"
+            before, after = leak["before"], leak["after"]
+            paired = f"strongest of all; paired difference {figure(leak, 'change')}, {'' if leak['supported'] else 'not '}supported"
         lines.append(
             f"* **{name}** moves the accuracy of the paper regime's adversary by {points:+.1f} points, and the AUC of the worst fresh "
-            f"attacker from {before['leak_auc']:.3f} to {after['leak_auc']:.3f} ({paired}). "
+            f"attacker from {before:.3f} to {after:.3f} ({paired}). "
             f"Leak removed: {percent(ledger.leak_removed(report, name))}. Utility kept: {percent(ledger.utility_kept(report, name))}.\n"
         )
     return "".join(lines)

@@ -148,7 +148,9 @@ def adaptive(
         run(known, {name: training(copy.deepcopy(network).requires_grad_(True), "g")})
     if not networks:
         without = (
-            "gives no network of its adversary that reads g: warm_start() would" if callable(adversary) else "has no co-trained adversary"
+            "gives no network of its adversary that reads g: warm_start() would"
+            if callable(adversary)
+            else "has no adversary that was trained to read this attribute"
         )
         left_out["warm start"] = f"the anonymizer {without}"
     if siamese is None:

@@ -148,7 +148,7 @@ class AuditReport:
             raise UserError(f"{path} is not a saved audit report ({one_line(error)}). Remove it to audit again.") from error
 
     def choices(self) -> list[dict[str, Any]]:
-        """Every choice that was made on val, in a row: {"method", "seed", "fold", "choice", "chosen", "candidates"}.
+        """The choices of attackers and verifier on val, in a row: {"method", "seed", "fold", "choice", "chosen", "candidates"}.
 
         "candidates" are the figures on val by which `machine.choices.best` chose, mostly AUCs. The last has neither seed nor fold: the
         worst attacker over all of them.
@@ -257,12 +257,12 @@ def _kept(scores: Sequence[SeedScores], kind: str, suffix: str, bootstrap: int) 
 
 def _disclosure(scores: Sequence[SeedScores], bootstrap: int) -> dict[str, Any]:
     """ZEBRA's expected disclosure with its interval, and the worst of all people and seeds, as log10 of its likelihood ratio."""
-    value, draws = 0.0, np.zeros(bootstrap)
+    value, draws, everybody = 0.0, np.zeros(bootstrap), np.concatenate([seed.people for seed in scores])
     for seed in scores:
         bits = disclosure_bits(seed.more["leak/llr"], seed.labels)
         for chosen in (seed.labels, ~seed.labels):
             value += float(bits[chosen].mean()) / len(scores)
-            draws += rate_draws(bits[chosen], seed.people[chosen], seed.people, bootstrap) / len(scores)
+            draws += rate_draws(bits[chosen], seed.people[chosen], everybody, bootstrap) / len(scores)
     worst, category = max(worst_disclosure(seed.more["leak/llr"]) for seed in scores)
     figures = {"disclosure_bits": value, "disclosure_bits_ci": list(limits(draws))}
     return figures | {"worst_disclosure": worst, "worst_disclosure_category": category}
@@ -277,8 +277,9 @@ def _scores_from(arrays: Mapping[str, np.ndarray], i: int, worst: str) -> SeedSc
 
     gate = {kind: pairs(f"gate/{kind}") for kind in IMPOSTORS if f"{i}/gate/{kind}/scores" in arrays}
     labels, people, adversary = arrays[f"{i}/labels"], arrays[f"{i}/people"], arrays.get(f"{i}/adversary")
-    if "adaptive/scores" in (more := under("more")):
-        raise ValueError("an earlier version saved it, with the scores of one adaptive attacker only")
+    more = under("more")
+    if "adaptive/scores" in more or ("code/bits" in more and len(more["code/bits"]) != len(more.get("code/people", ()))):
+        raise ValueError("an earlier version saved its answers to further questions")
     return SeedScores(labels, people, under("attackers"), worst, pairs("free"), pairs("same"), adversary, gate, more)
 
 

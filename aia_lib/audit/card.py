@@ -182,7 +182,7 @@ class PrivacyCard:
             ),
             (
                 "Data",
-                f"{self.data['source']}, {self.data['size']} x {self.data['size']} pixels. No person is in two splits.",
+                f"{self.data['source']}, {self.data['size']} x {self.data['size']} pixels. No person is in two splits of a deal.",
                 ["Split", "Images", "People", "Use"],
                 [[part, f"{self.data[f'{part}_images']:,}", f"{self.data[f'{part}_people']:,}", use] for part, use in _SPLITS.items()],
             ),
@@ -274,7 +274,7 @@ def privacy_card(
         description=description.strip(),
         contact=contact.strip(),
         data=dict(report.data),
-        seeds=tuple(entry["seed"] for entry in report.seeds),
+        seeds=tuple(dict.fromkeys(entry["seed"] for entry in report.seeds)),
         claims=claims(report, original, limits),
         figures=tuple(figures),
         biometrics=tuple(_biometrics(report, original)),

@@ -58,15 +58,20 @@ def strongest(seeds: Sequence[Mapping[str, Any]], scores: Sequence[SeedScores], 
     """The attacker that is best on val over all seeds together, of all that belong to `kinds`.
 
     Args:
-        seeds, scores: of an `AuditReport`; the mean is over the seeds in which an attacker ran.
+        seeds, scores: of an `AuditReport`; an attacker that did not run in one of the seeds does not count.
         kinds: some of `KINDS`.
     """
     val = [_aucs_on_val(entry, kinds) for entry in seeds]
-    means = {key: float(np.mean([aucs[key] for aucs in val if key in aucs])) for key in dict.fromkeys(key for aucs in val for key in aucs)}
-    kind, name = best = max(means, key=means.get)
+    means = {key: float(np.mean([aucs[key] for aucs in val])) for key in val[0] if all(key in aucs for aucs in val)}
+    kind, name = max(means, key=means.get)
     words = {"fresh": "", "adaptive": ", knowing the defence", "others": ""} | {level: f", from {words}" for level, words in LEVELS.items()}
-    measured = tuple(seed.scored(kind, name) for seed, aucs in zip(scores, val, strict=True) if best in aucs)
-    return Strongest(f"{name}{words[kind]}", means[best], measured)
+    measured = tuple(seed.scored(kind, name) for seed in scores)
+    return Strongest(f"{name}{words[kind]}", means[kind, name], measured)
+
+
+def _teachers(report: AuditReport) -> set[str]:
+    """Whom the attackers of the kind "others" learned from, and who they were."""
+    return {name for entry in report.seeds for name in entry["deep"]["others"]["attackers"]}
 
 
 def _aucs_on_val(entry: Mapping[str, Any], kinds: Sequence[str]) -> dict[tuple[str, str], float]:
@@ -90,10 +95,10 @@ def check_comparable(report: AuditReport, other: AuditReport) -> None:
 
 
 def leak_difference(report: AuditReport, other: AuditReport, same_kinds: bool = True) -> dict[str, Any]:
-    """The leak of `report` less that of `other`, as in `compare_audits`; without `same_kinds` all attackers of either audit count."""
-    tried = [kinds_tried(r.seeds) for r in (report, other)]
-    if same_kinds:
-        tried = [tuple(kind for kind in tried[0] if kind in tried[1])] * 2
+    """The leak of `report` less that of `other`, as in `compare_audits`; without `same_kinds` all attackers of `report` count."""
+    tried, theirs = (kinds_tried(r.seeds) for r in (report, other))
+    common = tuple(kind for kind in tried if kind in theirs and (kind != "others" or _teachers(report) == _teachers(other)))
+    tried = [common if same_kinds else tried, common]
     after, before = (strongest(r.seeds, r.scores, kinds) for r, kinds in zip((report, other), tried, strict=True))
     figures = _difference(after.scored, before.scored, report.bootstrap, lambda x, o: (o - x) / (o - 0.5))
     return figures | {"attacker": after.attacker, "attacker_before": before.attacker, "kinds": list(tried[0])}

@@ -197,6 +197,8 @@ def _information(answers: Sequence[Mapping], scores: Sequence[SeedScores], resam
 def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
     curves = [{point["people"]: point for point in answer["curve"]} for answer in answers]
     sizes = [size for size in curves[0] if all(size in curve for curve in curves)]
+    if len(sizes) < 2:
+        return {}  # folds whose attack splits differ in size have no curve in common
     measured = {size: [Scored(seed.more[f"curve/{size}"], seed.labels, seed.people) for seed in scores] for size in sizes}
     points = []
     for size in sizes:
@@ -220,11 +222,14 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
 
 def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
-    for i, (name, first) in enumerate(answers[0]["attributes"].items()):
+    for name, first in answers[0]["attributes"].items():
+        if not all(name in answer["attributes"] for answer in answers):
+            continue  # another fold has too few people of it
         entries = [answer["attributes"][name] for answer in answers]
         figures: dict[str, Any] = {}
         measured: dict[str, list[Scored]] = {"before": [], "after": []}
-        for seed in scores:
+        for answer, seed in zip(answers, scores, strict=True):
+            i = list(answer["attributes"]).index(name)
             labels = seed.more["creep/labels"][:, i]
             known = labels >= 0
             for when, group in measured.items():
@@ -236,7 +241,8 @@ def _creep(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
         figures["change"] = float(np.mean([entry["after"] - entry["before"] for entry in entries]))
         figures |= {"change_ci": list(limits(change)), "change_sd": float(np.nanstd(change))}
         attributes[name] = figures | {"missing": first["missing"]}
-    return {"creep": {**{key: answers[0][key] for key in ("original", "private", "left_out")}, "attributes": attributes}}
+    left_out = {name: reason for answer in answers for name, reason in answer["left_out"].items()}
+    return {"creep": {**{key: answers[0][key] for key in ("original", "private")}, "left_out": left_out, "attributes": attributes}}
 
 
 def _reconstruction(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: int) -> dict[str, Any]:

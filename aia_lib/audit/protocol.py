@@ -81,12 +81,10 @@ def audit(
     """
     config = config or AuditConfig()
     attribute = faces.attribute if attribute is None else attribute
-    for some in (faces, elsewhere or faces):
-        some.labels(attribute)  # says which there are
-    if elsewhere is not None and elsewhere.size != faces.size:
-        raise UserError(
-            f"elsewhere has images of {elsewhere.size} x {elsewhere.size} pixels, faces of {faces.size} x {faces.size}; load both alike."
-        )
+    faces.labels(attribute)  # says which there are
+    deep = DeepConfig() if deep is True else deep
+    if elsewhere is not None:
+        _fits(elsewhere, faces, attribute, deep)
     try:
         numbers = list(range(seeds)) if isinstance(seeds, (int, np.integer)) else [int(seed) for seed in seeds]
     except (TypeError, ValueError):
@@ -104,7 +102,6 @@ def audit(
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
         adversary = None  # what was trained to read another attribute is not asked for this one
     siamese = siamese if callable(siamese) else None
-    deep = DeepConfig() if deep is True else deep
     bare = getattr(anonymizer, "unprotected", None)
     unprotected = Released.of(bare, splits, control=True, progress=progress) if callable(bare) else None
     further = None
@@ -131,6 +128,21 @@ def audit(
     for part, some in (("attack", splits.attack), ("val", splits.val), ("test", splits.test)):
         data |= {f"{part}_images": len(some), f"{part}_people": some.people}
     return combine(name_of(anonymizer), attribute, data, tuple(dict.fromkeys(notes)), entries, scores, config.bootstrap)
+
+
+def _fits(elsewhere: Faces, faces: Faces, attribute: str, deep: DeepConfig | None) -> None:
+    """Raise a UserError where attackers of `faces` cannot learn from `elsewhere`."""
+    if not deep or "others" not in deep.parts:
+        raise UserError("elsewhere is for the question 'others': ask with deep=True, or with it among DeepConfig.parts.")
+    if elsewhere.source == faces.source:
+        raise UserError(
+            f"elsewhere holds faces of {faces.source}, as faces do: people who are tested may be among them. Take another data set."
+        )
+    if elsewhere.size != faces.size:
+        sizes = f"{elsewhere.size} x {elsewhere.size} pixels, faces of {faces.size} x {faces.size}"
+        raise UserError(f"elsewhere has images of {sizes}; load both alike.")
+    if not {0, 1} <= set(elsewhere.labels(attribute).tolist()):
+        raise UserError(f"elsewhere has one label of {attribute!r} only: nothing can be learned from it. Load more people.")
 
 
 def enough_people(splits: Splits, tested: str = "test split") -> None:

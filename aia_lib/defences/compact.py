@@ -140,8 +140,8 @@ class Compact(Decoding):
             return torch.cat([encoder(part.to(where, torch.float32, memory_format=layout)) for part in images.split(512)])
 
     def warm_start(self) -> dict[str, nn.Module]:
-        """The adversaries of the first attribute, each g (N, k) to logits (N,), by kind."""
-        return dict(zip(self.config.adversaries, self.adversaries, strict=False))
+        """The adversaries of the first attribute, each g (N, k) to logits (N,), by number and kind."""
+        return {f"{i + 1} {kind}": net for i, (kind, net) in enumerate(zip(self.config.adversaries, self.adversaries, strict=False))}
 
     def parts(self) -> dict[str, nn.Module]:
         parts = {"encoder": self.encoder, "adversaries": self.adversaries}

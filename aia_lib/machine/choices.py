@@ -1,4 +1,4 @@
-"""A log of choices: what was chosen, among which candidates, by which figure. Whatever is chosen on val is chosen by `best`."""
+"""A log of choices: what was chosen, among which candidates, by which figure. `best` chooses, on val, and notes it."""
 
 from __future__ import annotations
 

@@ -455,12 +455,16 @@ def test_people_of_train_and_of_another_data_set_teach_what_there_is_to_learn(di
 
 def test_another_data_set_must_fit(small: tuple) -> None:
     faces, _ = small
-    larger = dataclasses.replace(faces, images=np.zeros((len(faces), 1, 32, 32), np.uint8), cache_key="")
-    with pytest.raises(UserError, match="elsewhere has images of 32 x 32 pixels"):
-        audit(Given(gaussian(faces, 1.0, 0)), faces, elsewhere=larger, progress=False)
-    unlabelled = dataclasses.replace(faces, attributes={"hats": faces.labels()}, attribute="hats")
-    with pytest.raises(UserError, match="gender"):
-        audit(Given(gaussian(faces, 1.0, 0)), faces, elsewhere=unlabelled, progress=False)
+    there = dataclasses.replace(faces, source="there")
+    of_one = there.subset(there.labels() == 1)
+    larger = dataclasses.replace(there, images=np.zeros((len(faces), 1, 32, 32), np.uint8), cache_key="")
+    unlabelled = dataclasses.replace(there, attributes={"hats": faces.labels()}, attribute="hats")
+    wrong = ((larger, "32 x 32 pixels"), (unlabelled, "gender"), (of_one, "one label of 'gender' only"), (faces, "as faces do"))
+    for elsewhere, words in wrong:
+        with pytest.raises(UserError, match=words):
+            audit(Given(gaussian(faces, 1.0, 0)), faces, deep=True, elsewhere=elsewhere, progress=False)
+    with pytest.raises(UserError, match="deep=True"):
+        audit(Given(gaussian(faces, 1.0, 0)), faces, elsewhere=there, progress=False)
 
 
 # Frame ----------------------------------------------------------------------------------------------------------------
