@@ -60,6 +60,9 @@ def test_a_difference_is_claimed_only_where_a_paired_one_was_recorded():
     report = copy.deepcopy(ledger.load("celeba10k-64"))
     report.pop("differences", None)
     assert results_page.reading(report).data.count("(no paired difference was recorded)") == 3
-    leak = {"change": -0.006, "change_ci": [-0.009, -0.003], "supported": True}
+    leak = {"before": 0.943, "after": 0.937, "change": -0.006, "change_ci": [-0.009, -0.003], "supported": True}
     report["differences"] = {"AIA": {"Original": {"leak_auc": leak}}}
-    assert "(paired difference −0.006 [−0.009,\N{NO-BREAK SPACE}−0.003], supported)" in results_page.reading(report).data
+    assert (
+        "from 0.943 to 0.937 (strongest of all; paired difference −0.006 [−0.009,\N{NO-BREAK SPACE}−0.003], supported)"
+        in results_page.reading(report).data
+    )
