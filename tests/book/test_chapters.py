@@ -162,20 +162,8 @@ def test_the_committed_chapters_show_the_recorded_figures(path):
     assert all(f"{value:8.3f}" in text for value in left["figures"].values()) and "differs" not in text
 
 
-NUMBERS = {
-    "half a": 0.5,
-    "a": 1,
-    "one": 1,
-    "two": 2,
-    "three": 3,
-    "four": 4,
-    "five": 5,
-    "six": 6,
-    "seven": 7,
-    "eight": 8,
-    "nine": 9,
-    "ten": 10,
-}
+WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
+NUMBERS = {"half a": 0.5, "a": 1} | {word: number for number, word in enumerate(WORDS)}
 
 
 def stated(text):
