@@ -96,7 +96,7 @@ ZEBRA = {1: "A", 2: "B", 4: "C", 5: "D", 6: "E", math.inf: "F"}
 
 
 def worst_disclosure(ratios: ArrayLike) -> tuple[float, str]:
-    """The largest abs(log10 LR) of anybody, and ZEBRA's category: "0" where no score says anything, "A" (odds below 10) to "F" (from 10^6 on).
+    """The largest abs(log10 LR), and ZEBRA's category: "0" where no score says anything, "A" (odds below 10) to "F" (from 10^6 on).
 
     Arguments as for `disclosure_bits`.
     """
