@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml $(PINS)
 	@echo 'Ready: $(BIN)/aia --help'
 
 # One thread a worker: two threads wait for each other after every operation of networks this small, two workers wait for nobody.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadscope
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadscope --no-loadscope-reorder
 
 test: setup lint ## check the style and run all tests, on all cores (ARGS="-k faces" chooses)
 	@$(PYTEST) $(ARGS)
