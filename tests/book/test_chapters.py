@@ -162,7 +162,7 @@ def test_the_committed_chapters_show_the_recorded_figures(path):
     assert all(f"{value:8.3f}" in text for value in left["figures"].values()) and "differs" not in text
 
 
-WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split()
+WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen".split()
 NUMBERS = {"half a": 0.5, "a": 1} | {word: number for number, word in enumerate(WORDS)}
 
 
