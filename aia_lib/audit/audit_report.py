@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import zipfile
@@ -15,9 +14,9 @@ import numpy as np
 from ..biometrics import disclosure_bits, worst_disclosure
 from ..machine.files import UserError, atomic_write, explain_os_errors, one_line, with_interval
 from ..report.ledger import FMRS, fnmr, percent
-from ..statistics import Scored, bootstrap_auc, bootstrap_fnmr, carried, interval, limits, rate_draws
+from ..statistics import Scored, bootstrap_fnmr, carried, interval, limits, rate_draws
 from .claims import Claim, Limits, change, claim_lines, claims
-from .comparison import Strongest, compare_audits, kinds_tried, strongest
+from .comparison import Strongest, auc_difference, compare_audits, kinds_tried, strongest, utility_share
 from .deep import combined_answers
 from .levels import LEVELS
 from .trial import IMPOSTORS, SeedScores, mean_figures
@@ -241,17 +240,11 @@ def _gate_intervals(retrained: dict[str, Any], gates: Sequence[Scored], suffix: 
 def _kept(scores: Sequence[SeedScores], kind: str, suffix: str, bootstrap: int) -> dict[str, Any]:
     """The share of the unprotected representation's utility that is kept, chance counting as zero, with its paired interval."""
     after = [getattr(seed, kind) for seed in scores]
-    before = [dataclasses.replace(pairs, scores=seed.more[f"unprotected/{kind}"]) for seed, pairs in zip(scores, after, strict=True)]
-    whole, part = (float(np.mean([pairs.auc for pairs in measured])) for measured in (before, after))
-    figures: dict[str, Any] = {
-        f"unprotected_utility_auc{suffix}": whole,
-        f"unprotected_utility_auc{suffix}_ci": list(interval(before, bootstrap)),
-    }
-    if whole > 0.5:
-        drawn, drawn_before = (bootstrap_auc(measured, bootstrap) for measured in (after, before))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = np.where(drawn_before > 0.5, (drawn - 0.5) / (drawn_before - 0.5), np.nan)
-        figures |= {f"kept_of_unprotected{suffix}": (part - 0.5) / (whole - 0.5), f"kept_of_unprotected{suffix}_ci": list(limits(shares))}
+    before = [replace(pairs, scores=seed.more[f"unprotected/{kind}"]) for seed, pairs in zip(scores, after, strict=True)]
+    paired, key = auc_difference(after, before, bootstrap, utility_share), f"unprotected_utility_auc{suffix}"
+    figures: dict[str, Any] = {key: paired["before"], f"{key}_ci": list(interval(before, bootstrap))}
+    if paired["share"] is not None:
+        figures |= {f"kept_of_unprotected{suffix}": paired["share"], f"kept_of_unprotected{suffix}_ci": paired["share_ci"]}
     return figures
 
 

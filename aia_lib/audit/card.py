@@ -308,9 +308,10 @@ def _biometrics(report: AuditReport, original: AuditReport | None) -> list[dict[
         accuracies, errors = ([of.retrained[key] for of in (report, original)] for key in ("leak_balanced_accuracy", "eer_same"))
         row("suppression rate of the attacker's accuracy", "share", "Terhörst et al. 2019", suppression_rate(*accuracies))
         try:
-            row("privacy gain less identity loss (PIC)", "ratio", "Terhörst et al. 2019", pic(*(1 - a for a in accuracies), *errors))
+            ratio, note = pic(*(1 - a for a in accuracies), *errors), ""
         except UserError as error:
-            row("privacy gain less identity loss (PIC)", "ratio", "Terhörst et al. 2019", None, note=f"not measured: {error}")
+            ratio, note = None, f"not measured: {error}"
+        row("privacy gain less identity loss (PIC)", "ratio", "Terhörst et al. 2019", ratio, note=note)
     linked = float(np.mean([linkability(seed.same.scores, seed.same.positive) for seed in report.scores]))
     row("linkability of two releases, same label (D_sys)", "0 to 1", "Gomez-Barrero et al. 2018", linked)
     if "disclosure_bits" in r:

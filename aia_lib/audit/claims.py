@@ -130,7 +130,7 @@ def _hidden(report: AuditReport, _: None, limits: Limits) -> Verdict:
         f"the worst of {families} attacker{'s' * (families != 1)} trained afresh, {spaced(r['worst_attacker'])}, reaches "
         f"AUC {with_interval(r['leak_auc'], r['leak_auc_ci'])}"
     )
-    levels, intervals = deep.get("levels", {}), [r["leak_auc_ci"], r["strongest_auc_ci"]]
+    levels, intervals = deep.get("levels", {}), [r["leak_auc_ci"], r.get("strongest_auc_ci", r["leak_auc_ci"])]
     for part, words in (("adaptive", "knowing the defence"), ("others", "learning from other people too")):
         if "leak_auc" in (knowing := deep.get(part, {})):
             intervals.append(knowing["leak_auc_ci"])

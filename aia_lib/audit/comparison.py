@@ -100,14 +100,14 @@ def leak_difference(report: AuditReport, other: AuditReport, same_kinds: bool = 
     common = tuple(kind for kind in tried if kind in theirs and (kind != "others" or _teachers(report) == _teachers(other)))
     tried = [common if same_kinds else tried, common]
     after, before = (strongest(r.seeds, r.scores, kinds) for r, kinds in zip((report, other), tried, strict=True))
-    figures = _difference(after.scored, before.scored, report.bootstrap, lambda x, o: (o - x) / (o - 0.5))
+    figures = auc_difference(after.scored, before.scored, report.bootstrap, lambda x, o: (o - x) / (o - 0.5))
     return figures | {"attacker": after.attacker, "attacker_before": before.attacker, "kinds": list(tried[0])}
 
 
 def utility_difference(report: AuditReport, other: AuditReport, impostors: str) -> dict[str, Any]:
     """The utility of `report` less that of `other`, as in `compare_audits`; impostors are "free" or of the "same" label."""
     after, before = ([getattr(seed, impostors) for seed in r.scores] for r in (report, other))
-    return _difference(after, before, report.bootstrap, lambda x, o: (x - 0.5) / (o - 0.5))
+    return auc_difference(after, before, report.bootstrap, utility_share)
 
 
 def compare_audits(report: AuditReport, other: AuditReport) -> dict[str, dict[str, Any]]:
@@ -135,7 +135,13 @@ def paired_differences(reports: Mapping[str, AuditReport]) -> dict[str, dict[str
     return {name: {other: compare_audits(reports[name], reports[other]) for other in them} for name, them in others.items()}
 
 
-def _difference(after: Sequence[Scored], before: Sequence[Scored], resamples: int, share: Callable[[Any, Any], Any]) -> dict[str, Any]:
+def utility_share(x: Any, o: Any) -> Any:
+    """The share of an AUC `o` that `x` keeps, chance counting as zero; of numbers or arrays."""
+    return (x - 0.5) / (o - 0.5)
+
+
+def auc_difference(after: Sequence[Scored], before: Sequence[Scored], resamples: int, share: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    """The mean AUC of `after` less that of `before`, and what `share` makes of both, paired: see `compare_audits`."""
     aucs = [float(np.mean([scored.auc for scored in group])) for group in (after, before)]
     drawn = paired_draws(after, before, resamples=resamples)
     low, high = limits(drawn[0] - drawn[1])

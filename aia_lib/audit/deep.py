@@ -199,23 +199,30 @@ def _curve(answers: Sequence[Mapping], scores: Sequence[SeedScores], resamples: 
     sizes = [size for size in curves[0] if all(size in curve for curve in curves)]
     if len(sizes) < 2:
         return {}  # folds whose attack splits differ in size have no curve in common
-    measured = {size: [Scored(seed.more[f"curve/{size}"], seed.labels, seed.people) for seed in scores] for size in sizes}
+    measured = [[Scored(seed.more[f"curve/{size}"], seed.labels, seed.people) for seed in scores] for size in sizes]
+    draws = dict(zip(sizes, paired_draws(*measured, resamples=resamples), strict=True))
     points = []
     for size in sizes:
         point = mean_figures([curve[size] for curve in curves])
         counts = {key: round(point[key]) for key in ("people", "images", "attack_people")}
-        points.append(point | counts | {"leak_auc_ci": list(interval(measured[size], resamples))})
-    last, before = paired_draws(measured[sizes[-1]], measured[sizes[-2]], resamples=resamples)
+        points.append(point | counts | {"leak_auc_ci": list(limits(draws[size]))})
     codes = mean_figures([answer["code"] for answer in answers])
     codes["compression"] = 1 / max(codes["bits_per_label"], 1e-9)
     saved = [seed.more["code/label_only"] - seed.more["code/bits"] for seed in scores]
     codes["saved_bits_per_label_ci"] = mean_limits(saved, [seed.more["code/people"] for seed in scores], resamples)
-    curve = {"points": points, "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"], "gain_ci": list(limits(last - before))}
+    curve = {
+        "points": points,
+        "gain": points[-1]["leak_auc"] - points[-2]["leak_auc"],
+        "gain_ci": list(limits(draws[sizes[-1]] - draws[sizes[-2]])),
+    }
     if len(sizes) > 2:
         many = 10 * sizes[-1]
-        draws = np.stack(paired_draws(*(measured[size] for size in sizes), resamples=resamples), axis=1)  # (resamples, sizes)
         reached = extrapolated(sizes, np.array([[point["leak_auc"] for point in points]]), many)
-        ahead = {"people": many, "leak_auc": float(reached[0]), "leak_auc_ci": list(limits(extrapolated(sizes, draws, many)))}
+        ahead = {
+            "people": many,
+            "leak_auc": float(reached[0]),
+            "leak_auc_ci": list(limits(extrapolated(sizes, np.stack([*draws.values()], axis=1), many))),
+        }
         curve["extrapolated"] = ahead
     return {"curve": curve | {"from_people": points[-2]["people"], "to_people": points[-1]["people"]}, "code": codes}
 

@@ -85,7 +85,7 @@ def represent(anonymizer: Callable[[Tensor], Tensor | np.ndarray], images: Any, 
     what = f"The anonymizer {name_of(anonymizer)}"
     g: np.ndarray | None = None
     for start in range(0, len(images), BATCH):
-        batch = to_images(np.array(images[start : start + BATCH]), torch.device("cpu"))
+        batch = to_images(np.asarray(images[start : start + BATCH]), torch.device("cpu"))
         part = call_checked(anonymizer, batch.flip(3) if mirror else batch, what)
         if part.ndim != 2 or not part.shape[1] or (g is not None and part.shape[1] != g.shape[1]):
             before = "" if g is None else f" after (N, {g.shape[1]}) for the batches before"

@@ -61,7 +61,7 @@ def keep_freed_memory() -> None:
 def to_images(pixels: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Pixels uint8 (N, 1, H, W) to what networks read: float32 in [0, 1], channels last, on `device`."""
     if not isinstance(pixels, Tensor):
-        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+        pixels = torch.from_numpy(np.require(pixels, requirements=("C", "W")))  # copies what is read-only
     return pixels.to(device).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
