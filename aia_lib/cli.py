@@ -120,7 +120,8 @@ def _settings(options: argparse.Namespace, size: int) -> dict:
         hint = f" Give this folder with --root {data}." if os.path.isdir(data) else ""
         raise UserError(f"There is no source {data!r}; choose one of {sources} for --data.{hint}")
     if data != "embedded" and not root:
-        raise UserError(f"--data {data} needs --root FOLDER, the folder that holds its images.")
+        place = "FILE, an .npz or .parquet" if data == "templates" else "FOLDER, the folder that holds its images"
+        raise UserError(f"--data {data} needs --root {place}.")
     if data == "embedded" and root is not None and not os.path.isfile(os.path.join(root, "manifest.json")):
         raise UserError(f"--root {root} holds no rendered faces; say with --data what lies there: {sources.removeprefix('embedded, ')}.")
     locate(data, root)  # a wrong folder is refused at once, too

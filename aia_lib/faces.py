@@ -1,4 +1,4 @@
-"""Faces: images with identities and attributes, split by identity, and the pairs that verification is measured on.
+"""Faces: images or templates with identities and attributes, split by identity, and the pairs that verification is measured on.
 
 numpy only: nothing here needs torch, so a data set can be looked at without loading it.
 """
@@ -72,10 +72,11 @@ def majority_labels(person: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Faces:
-    """Grey images of faces, who they show, and what is labelled about them.
+    """Grey images of faces, or the templates of a recogniser, who they show, and what is labelled about them.
 
     Attributes:
-        images: uint8 (N, 1, H, W), H = W: an array, a read-only memory map or a `RowView`.
+        images: uint8 (N, 1, H, W), H = W: an array, a read-only memory map or a `RowView`. In the place of images, templates: float32
+            (N, d).
         identity: int64 (N,), the person's code: 0 .. P-1 as loaded; a subset keeps the codes.
         attributes: name -> int8 (N,): 1, 0, or -1 where the label is missing. "gender" is 1 for male and 0 for female *as labelled in the
             data set*.
@@ -110,8 +111,9 @@ class Faces:
 
     def __post_init__(self) -> None:
         shape, dtype = np.shape(self.images), getattr(self.images, "dtype", None)
-        if len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3] or dtype != np.uint8:
-            raise UserError(f"Faces.images must be uint8 of shape (N, 1, H, H), not {dtype} of shape {shape}.")
+        square = len(shape) == 4 and shape[1] == 1 and shape[2] == shape[3] and dtype == np.uint8
+        if not square and not (len(shape) == 2 and dtype == np.float32):
+            raise UserError(f"Faces.images must be uint8 (N, 1, H, H), or templates float32 (N, d), not {dtype} of shape {shape}.")
         identity = np.asarray(self.identity)
         if identity.shape != shape[:1] or identity.dtype.kind not in "iu" or identity.min(initial=0) < 0:
             raise UserError(
@@ -147,12 +149,23 @@ class Faces:
         return len(self.identity)
 
     def __repr__(self) -> str:
-        return f"Faces({len(self):,} images of {self.people:,} people, {self.size} x {self.size}, {self.attribute!r}, from {self.source})"
+        what, _, size = self.kind.partition(", ")
+        return f"Faces({len(self):,} {what} of {self.people:,} people, {size}, {self.attribute!r}, from {self.source})"
 
     @property
     def size(self) -> int:
-        """Height and width of an image, in pixels."""
-        return self.images.shape[2]
+        """Height and width of an image, in pixels; how many numbers a template has."""
+        return self.images.shape[-1]
+
+    @property
+    def templates(self) -> bool:
+        """Whether `images` holds templates."""
+        return len(self.images.shape) == 2
+
+    @property
+    def kind(self) -> str:
+        """In words: "images, 64 x 64" or "templates, 128 numbers"."""
+        return f"templates, {self.size} numbers" if self.templates else f"images, {self.size} x {self.size}"
 
     @cached_property
     def _people(self) -> _People:
@@ -384,6 +397,12 @@ def _draw_impostors(people: _People, count: int, rng: np.random.Generator) -> tu
     a, b = people.rows[first], people.rows[second]
     swap = rng.random(count) < 0.5  # `a` is not always the person with the lower code
     return np.where(swap, b, a), np.where(swap, a, b)
+
+
+def images_only(faces: Faces, what: str) -> None:
+    """Raise a UserError where `faces` are templates, which `what` cannot do with."""
+    if faces.templates:
+        raise UserError(f"{what} needs images, and {faces.source} hold templates: load the images, or protect the templates.")
 
 
 def with_attribute(faces: Faces, attribute: str | None) -> Faces:

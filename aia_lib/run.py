@@ -38,7 +38,7 @@ from .defences import HardenedAIA
 from .defences.hardened import FEW_PEOPLE
 from .defences.settings import HardenedConfig
 from .explain import gradcam
-from .faces import Faces, Splits, value_words, with_attribute
+from .faces import Faces, Splits, images_only, value_words, with_attribute
 from .machine.device import build, pick_device, to_images
 from .machine.files import UserError, whole_number, write_json
 from .machine.workfolder import WorkFolder, settings_differences
@@ -103,6 +103,7 @@ def run_paper(
     Raises:
         UserError: `out` holds a run and `resume` is off, or holds another run; the faces are too few; the disk is full.
     """
+    images_only(faces, "The paper's method")
     faces = with_attribute(faces, attribute)
     profile = dataclasses.replace(profile, size=faces.size)  # so that the settings tell the truth
     # Before anything slow: this can refuse, and so can the audits, which come after hours of training.

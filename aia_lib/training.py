@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import AdversaryConfig, AutoencoderConfig, FinetuneConfig, SiameseConfig, as_dict
-from .faces import Faces
+from .faces import Faces, images_only
 from .losses import adversary_loss, contrastive_loss, privacy_gain, reconstruction_loss, total_loss
 from .machine.device import adam, autocast, device_of, keep_freed_memory, to_images
 from .machine.stage import History, Stage
@@ -31,6 +31,7 @@ class FaceBatches:
     """Batches of one set of faces as the networks read them; on the accelerator as a whole where that fits."""
 
     def __init__(self, faces: Faces, device: torch.device) -> None:
+        images_only(faces, "Training a network on faces")
         self.faces, self.device, self.pixels = faces, device, faces.images
         if device.type == "cpu":
             keep_freed_memory()

@@ -17,6 +17,7 @@ claimed and what not.
 from __future__ import annotations
 
 from .audit_report import AuditReport
+from .creep import stored
 from .deep import DeepConfig
 from .fairness import group_rates, parity_gap
 from .interaction import interaction_audit
@@ -32,4 +33,5 @@ __all__ = [
     "interaction_audit",
     "parity_gap",
     "represent",
+    "stored",
 ]

@@ -45,7 +45,7 @@ class Averaged:
     Args:
         anonymizer: images (N, 1, H, W) to g (N, k).
         queries: how many calls.
-        jitter: change a tenth of the pixels by one grey level before each call.
+        jitter: before each call, change a tenth of the pixels by one grey level, or templates by a thousandth of their spread.
     """
 
     def __init__(self, anonymizer: Callable, queries: int, jitter: bool = False) -> None:
@@ -63,6 +63,8 @@ class Averaged:
         return (total / self.queries).astype(np.float32)
 
     def _changed(self, images: Tensor) -> Tensor:
+        if images.ndim == 2:
+            return images + 1e-3 * images.std() * torch.from_numpy(self._rng.standard_normal(tuple(images.shape), dtype=np.float32))
         step = self._rng.choice(np.float32([-1, 0, 1]), size=tuple(images.shape), p=(0.05, 0.9, 0.05)) / 255
         return (images + torch.from_numpy(step)).clamp(0, 1)
 
@@ -89,7 +91,8 @@ def views(anonymizer: Callable, splits: Splits, queries: int) -> tuple[dict[str,
     left_out = {"repeated releases": "the anonymizer gives the same image the same representation"}
     if (share := redrawn_share(anonymizer, some, jitter=True)) > SENSITIVE:
         return {"near duplicates": Released.of(Averaged(anonymizer, queries, jitter=True), splits)}, left_out
-    why = f"a change of one grey level changes {share:.1%} of the representation's variance, too little to average"
+    step = "a thousandth of the spread" if splits.val.templates else "one grey level"
+    why = f"a change of {step} changes {share:.1%} of the representation's variance, too little to average"
     return {}, left_out | {"near duplicates": why}
 
 

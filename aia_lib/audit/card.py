@@ -182,7 +182,7 @@ class PrivacyCard:
             ),
             (
                 "Data",
-                f"{self.data['source']}, {self.data['size']} x {self.data['size']} pixels. No person is in two splits of a deal.",
+                f"{self.data['source']}, {self.data.get('kind') or self.data['size']}. No person is in two splits of a deal.",
                 ["Split", "Images", "People", "Use"],
                 [[part, f"{self.data[f'{part}_images']:,}", f"{self.data[f'{part}_people']:,}", use] for part, use in _SPLITS.items()],
             ),

@@ -41,6 +41,14 @@ def pixels(images: Tensor) -> Tensor:
 pixels.name = "the images"
 
 
+def stored(templates: Tensor) -> Tensor:
+    """Templates (N, d) as they are: the anonymizer that protects nothing."""
+    return templates
+
+
+stored.name = "the templates"
+
+
 def readable(splits: Splits, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Which attributes can be audited, and why the others cannot: attack and val need both labels, test enough people of each."""
     able, left_out, faces = [], {}, splits.test

@@ -17,7 +17,7 @@ from ..machine.choices import choosing
 from ..machine.files import UserError
 from ..statistics import Scored, interval, limits, mean_limits, paired_draws, rate_draws, roc_auc
 from .adaptive import adaptive, others, views
-from .creep import pixels, read_all, readable
+from .creep import pixels, read_all, readable, stored
 from .information import entropy, extrapolated, information, learning_curve
 from .levels import combined_levels, levels
 from .makers import as_makers
@@ -88,14 +88,15 @@ class Deep:
     failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.makers, self.original = as_makers(self.deep.attackers), self.original or pixels
+        self.makers = as_makers(self.deep.attackers)
+        self.original = self.original or (stored if self.faces.templates else pixels)
         if "creep" in self.deep.parts:
             faces = self.splits.test
             self.names, self.left_out = readable(self.splits, [*dict.fromkeys([faces.attribute, *sorted(faces.attributes)])])
 
     @cached_property
     def before(self) -> Released:
-        return Released.of(self.original, self.splits, control=self.original is pixels)
+        return Released.of(self.original, self.splits, control=self.original in (pixels, stored))
 
     @cached_property
     def views(self) -> tuple[dict[str, Released], dict[str, str]]:

@@ -58,9 +58,9 @@ def audit(
     * *levels*: what one image, two images of a person and all images of a person tell, see `levels`.
 
     Args:
-        anonymizer: images, float32 (N, 1, H, W) in [0, 1], to representations, float (N, k), as tensor or numpy array. What else it may
-            offer is declared on `anonymizers.Anonymizer`; where it has an `adversary` or a `siamese`, the paper regime is measured,
-            and where it has `unprotected`, how much of that one's utility is kept.
+        anonymizer: images, float32 (N, 1, H, W) in [0, 1], or templates, float32 (N, d), to representations, float (N, k), as tensor or
+            numpy array. What else it may offer is declared on `anonymizers.Anonymizer`; where it has an `adversary` or a `siamese`, the
+            paper regime is measured, and where it has `unprotected`, how much of that one's utility is kept.
         faces: all of them; the audit takes the splits attack, val and test of `faces.split()`, so train the anonymizer on its `train` only.
         attribute: the one to read; None takes the faces' own. The people are split by the faces' own all the same.
         seeds: how many seeds, or which; each trains everything afresh and draws other pairs.
@@ -123,7 +123,7 @@ def audit(
         scores.append(dataclasses.replace(seed_scores, adversary=logits, more={**seed_scores.more, **more}, choices=choices))
     if further is not None:
         notes += further.all_notes()
-    data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size}
+    data = {"source": faces.source, "images": len(faces), "people": faces.people, "size": faces.size, "kind": faces.kind}
     data |= {"sealed_people": dealt.sealed.people} if dealt.sealed else {}
     for part, some in (("attack", splits.attack), ("val", splits.val), ("test", splits.test)):
         data |= {f"{part}_images": len(some), f"{part}_people": some.people}
@@ -138,9 +138,8 @@ def _fits(elsewhere: Faces, faces: Faces, attribute: str, deep: DeepConfig | Non
         raise UserError(
             f"elsewhere holds faces of {faces.source}, as faces do: people who are tested may be among them. Take another data set."
         )
-    if elsewhere.size != faces.size:
-        sizes = f"{elsewhere.size} x {elsewhere.size} pixels, faces of {faces.size} x {faces.size}"
-        raise UserError(f"elsewhere has images of {sizes}; load both alike.")
+    if elsewhere.kind != faces.kind:
+        raise UserError(f"elsewhere has {elsewhere.kind}, faces has {faces.kind}; load both alike.")
     if not {0, 1} <= set(elsewhere.labels(attribute).tolist()):
         raise UserError(f"elsewhere has one label of {attribute!r} only: nothing can be learned from it. Load more people.")
 
@@ -242,7 +241,7 @@ def _controls(
 
     majority_accuracy: always guessing the attack split's more frequent label. gender_only_verification_accuracy: calling two faces one
     person if their labels agree. With `config.controls` also shuffled_labels_auc, the audit of labels dealt out to other people, where
-    there is nothing to find, and untrained_encoder_auc, what is read off the paper's encoder with random weights.
+    there is nothing to find, and, of images, untrained_encoder_auc, what is read off the paper's encoder with random weights.
     """
     known = released.labelled()
     free, truth = pairs["test"]["free"], splits.test.labels()
@@ -268,6 +267,8 @@ def _controls(
         dealt = _shuffle_between_people(data.labels[:half], identity[:half], rng)
         shuffled[part] = dataclasses.replace(data, labels=np.tile(dealt, data.repeats))
     controls["shuffled_labels_auc"] = worst_auc(shuffled, "shuffled labels")
+    if splits.test.templates:
+        return controls
     encoder = build(Encoder, torch.device("cpu"), seed, "untrained")
     encoder.map_shape = latent_shape(splits.test.size)
     controls["untrained_encoder_auc"] = worst_auc(Released.of(encoder, splits, control=True).labelled(), "untrained encoder")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from ..faces import Pairs, Splits
+from ..faces import Pairs, Splits, images_only
 from ..machine.device import pick_device, seeded
 from ..machine.files import UserError
 from ..machine.fit_best import fit_best
@@ -129,6 +129,7 @@ def rebuild(
     Returns: its name; its images of val and test, float32 (N, 1, S, S); the errors on val; the real images of attack, val and test at
     that size; and why the anonymizer's `decode` was refused, or "".
     """
+    images_only(splits.test, "Rebuilding faces")
     size = min(splits.test.size, LARGEST)
     real = {part: shrunk(getattr(splits, part).images, size) for part in ("attack", "val", "test")}
     attack = released.sets["attack"]

@@ -74,10 +74,10 @@ def batched_outputs(function: Callable, g: np.ndarray, what: str) -> np.ndarray:
 
 
 def represent(anonymizer: Callable[[Tensor], Tensor | np.ndarray], images: Any, mirror: bool = False) -> np.ndarray:
-    """What an anonymizer makes of uint8 images (N, 1, H, W), in batches and without gradients: float32 (N, k).
+    """What an anonymizer makes of images, uint8 (N, 1, H, W), or templates, float32 (N, d), in batches, without gradients: float32 (N, k).
 
     Args:
-        mirror: give it the images reversed left to right.
+        mirror: give it the images reversed left to right; not of templates.
 
     Raises:
         UserError: it fails, or returns something that is not a float array of shape (N, k), finite, and not the same for all images.
@@ -181,7 +181,7 @@ class Released:
                 missing["images"] = "the anonymizer has no decode"
         except UserError as error:
             missing["images"] = f"no reconstructions ({error})"
-        repeats = 2 if len(splits.attack) <= MIRROR_BELOW else 1
+        repeats = 2 if len(splits.attack) <= MIRROR_BELOW and not splits.attack.templates else 1
         if repeats == 2:
             g["attack"] = np.concatenate([g["attack"], represent(anonymizer, splits.attack.images, mirror=True)])
             if images["attack"] is not None:

@@ -11,14 +11,22 @@ import numpy as np
 from ..config import check_size
 from ..faces import SPLIT_NAMES, Faces
 from ..machine.files import UserError
-from . import celeba, embedded, folder, lfw, vggface, vggface2
+from . import celeba, embedded, folder, lfw, templates, vggface, vggface2
 from .cache import cache_folder, cache_key, cached, read_entry, write_entry
 from .common import Layout, WrongLayout, check_root, check_zip, choose_people, scan
 from .download import download_celeba
 
 __all__ = ["SOURCES", "Summary", "download_celeba", "load_faces", "locate", "summarise"]
 
-SOURCES = {"embedded": embedded, "celeba": celeba, "vggface": vggface, "vggface2": vggface2, "lfw": lfw, "folder": folder}
+SOURCES = {
+    "embedded": embedded,
+    "celeba": celeba,
+    "vggface": vggface,
+    "vggface2": vggface2,
+    "lfw": lfw,
+    "folder": folder,
+    "templates": templates,
+}
 """The module that reads each source."""
 
 
@@ -33,7 +41,7 @@ def load_faces(
     cache: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Faces:
-    """Load faces from a data set on the disk; `root` is only read.
+    """Load faces, or their templates, from a data set on the disk; `root` is only read.
 
     The first call decodes the images into a cache, later ones map it into memory. The cache is keyed by the label files' content, the
     images' names, sizes and times, and the settings, so a changed data set is decoded again. "embedded" is quick and needs no cache, unless
@@ -41,9 +49,9 @@ def load_faces(
 
     Args:
         source: a key of `SOURCES`.
-        root: the folder of the data set; its module's docstring tells the layouts that are read. "embedded" without one is the set that
-            ships with the package.
-        size: height and width of the images, in pixels, a multiple of 4.
+        root: the folder of the data set, or the file of "templates"; its module's docstring tells what is read. "embedded" without one is
+            the set that ships with the package.
+        size: height and width of the images, in pixels, a multiple of 4; templates have their own.
         attribute: the private attribute. "gender" is 1 for male and 0 for female *as labelled in the data set*.
         limit: at most this many images: whole people in a random order (from `seed`), the last one cut.
         seed: seeds `limit`, and becomes the faces' `split_seed`.
@@ -71,6 +79,8 @@ def load_faces(
         raise UserError(
             f"The cache {place} lies inside the data set {layout.base}, which is only read. Name another folder with cache= or AIA_CACHE."
         )
+    if module is templates:
+        return templates.load_templates(layout, attribute, limit, seed)
     if module is embedded:  # no image files: shards, which are decoded anew unless there are many
         return embedded.load_rendered(layout, size, attribute, limit, seed, place, progress)
     listing = scan(layout)
@@ -93,6 +103,8 @@ def locate(source: str, root: str | os.PathLike | None) -> Layout:
     """The layout of `root`; the error of a wrong one names the source that it resembles, or an archive to unpack."""
     if source == "embedded" and root is None:
         return embedded.locate(None)
+    if source == "templates" and root is not None and not Path(root).expanduser().is_dir():
+        return templates.locate(root)
     root = check_root(source, root)
     try:
         return SOURCES[source].locate(root)
@@ -143,7 +155,7 @@ def summarise(source: str, root: str | os.PathLike | None = None, **settings) ->
     lines = [
         f"{source}: {len(faces):,} images of {faces.people:,} people, {several:,} of them with two images or more",
         f"licence: {faces.licence}",
-        f"images: grey, {faces.size} x {faces.size} pixels",
+        f"templates: {faces.size} numbers each" if faces.templates else f"images: grey, {faces.size} x {faces.size} pixels",
         "",
         f"{'attribute (as labelled in the data set)':<42}{'1':>8}{'missing':>10}",
     ]

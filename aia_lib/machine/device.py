@@ -59,9 +59,11 @@ def keep_freed_memory() -> None:
 
 
 def to_images(pixels: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Pixels uint8 (N, 1, H, W) to what networks read: float32 in [0, 1], channels last, on `device`."""
+    """Pixels uint8 (N, 1, H, W) to what networks read: float32 in [0, 1], channels last, on `device`; templates (N, d) as they are."""
     if not isinstance(pixels, Tensor):
         pixels = torch.from_numpy(np.require(pixels, requirements=("C", "W")))  # copies what is read-only
+    if pixels.ndim == 2:
+        return pixels.to(device)
     return pixels.to(device).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from ..anonymizers import Original
 from ..audit import AuditReport, enough_people
 from ..config import as_dict
-from ..faces import Faces
+from ..faces import Faces, images_only
 from ..machine.device import pick_device
 from ..machine.files import UserError, whole_number, with_interval, write_json
 from ..machine.workfolder import WorkFolder
@@ -77,6 +77,7 @@ def run_sweep(
         UserError: `out` holds something else, another sweep, or is being written by another process; the faces are too few; no point
             could be finished; the disk is full. What was finished is kept.
     """
+    images_only(faces, "The paper's method")
     config = config or SweepConfig()
     engine = get_engine(engine) if isinstance(engine, str) else engine
     if stack is not None:
