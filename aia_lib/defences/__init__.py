@@ -2,8 +2,8 @@
 
 * `Compact`: k numbers an image, trained to verify; adversaries of several kinds in an ensemble that is renewed (maximum entropy), and
   distribution matching.
-* `Erased`: any anonymizer, and closed forms that take the attribute out of its g: `ScoreErasure`, `Leace`, and the `Discriminants` that
-  are worth keeping.
+* `Erased`: any anonymizer, or templates as they are, and closed forms that take the attribute out: `ScoreErasure`, `Transport`, `Leace`,
+  and the `Discriminants` that are worth keeping.
 * `CertifiedNoise`: any anonymizer, clipped and blurred: a bound on every attacker's AUC.
 * `HardenedAIA`: the recommended combination.
 
@@ -14,10 +14,12 @@ and loaded with `saving.load_anonymizer(folder)`.
 from __future__ import annotations
 
 from .compact import Compact
-from .erasers import Discriminants, Erased, Leace, Sample, ScoreErasure
+from .erased import Erased
+from .erasers import Discriminants, Leace, Sample, ScoreErasure
 from .hardened import HardenedAIA
 from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
 from .score import AttributeScore
+from .transport import Transport
 
 __all__ = [
     "AttributeScore",
@@ -29,6 +31,7 @@ __all__ = [
     "Leace",
     "Sample",
     "ScoreErasure",
+    "Transport",
     "auc_bound",
     "balanced_accuracy_bound",
     "mu_for_auc",

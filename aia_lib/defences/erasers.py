@@ -1,4 +1,4 @@
-"""Closed forms that take an attribute out of finished representations, and an anonymizer with some behind it. No gradient, seconds.
+"""Closed forms that take an attribute out of finished representations. No gradient, seconds.
 
 Each is fitted on the train split's g and labels, and is then a function of g (and of the image, where it says so) alone: whoever
 releases g does not know the label. Each states which attackers it defeats on the data it was fitted on; on other people it is
@@ -7,12 +7,10 @@ what was estimated from a finite sample, and the audit says how far that carries
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +21,6 @@ from ..anonymizers import Anonymizer
 from ..faces import Faces, with_attribute
 from ..machine.files import UserError, whole_number
 from . import base
-from .base import Defence, fitted, from_record
 from .score import AttributeScore
 
 
@@ -66,7 +63,7 @@ class Eraser:
     moves_axes: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self.settings: dict[str, int] = {}
+        self.settings: dict[str, int | float] = {}
         self.tensors: dict[str, Tensor] = {}
 
     def fit(self, sample: Sample) -> Eraser:
@@ -137,6 +134,8 @@ class ScoreErasure(Eraser):
 
     m and C are estimated at 2 to 6 places, evenly spread over the scores' quantiles: as many as leave each at least 8 k people. In
     between they are interpolated.
+
+    After `fit`, `scores` are the attributes' scores and `left` is g' of the sample, both by models that do not know the person.
     """
 
     kind = "score"
@@ -145,7 +144,7 @@ class ScoreErasure(Eraser):
     def fit(self, sample: Sample) -> ScoreErasure:
         names = sample.attributes or (sample.faces.attribute,)
         several = len(names) > 1
-        scores = [AttributeScore().fit(with_attribute(sample.faces, name), sample.seed) for name in names]
+        self.scores = scores = [AttributeScore().fit(with_attribute(sample.faces, name), sample.seed) for name in names]
         places = [torch.from_numpy(score.train_quantiles) for score in scores]
         g = sample.g
         n, k = g.shape
@@ -177,14 +176,21 @@ class ScoreErasure(Eraser):
             if several:
                 self.tensors[f"{start}axes"] = torch.tensor(axes)
             g = g.mean(0) + torch.einsum("nj,nl,jkl->nk", near, centred, maps)
+        self.left = g
         return self
+
+    def scored(self, images: Tensor) -> list[tuple[AttributeScore, Tensor]]:
+        """Each attribute's score, and what it says of `images`, (N,)."""
+        scores = []
+        for start in _starts(self.tensors, "beta"):
+            parts = {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+            score = AttributeScore(parts)
+            scores.append((score, score(images)))
+        return scores
 
     def __call__(self, g: Tensor, images: Tensor) -> Tensor:
         tensors = {name: value.to(g.device) for name, value in self.tensors.items()}
-        places = []
-        for start in _starts(tensors, "beta"):
-            score = AttributeScore({name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)})
-            places.append(score.quantile(score(images.to(g.device))))  # (N,)
+        places = [score.quantile(values) for score, values in self.scored(images.to(g.device))]  # (N,) each
         for start in _starts(tensors, "anchors"):
             anchors, means, maps, mean = (tensors[start + name] for name in ("anchors", "means", "maps", "mean"))
             axes = tensors[f"{start}axes"].tolist() if start else [0]
@@ -205,21 +211,31 @@ class Discriminants(Eraser):
     Args:
         components: numbers in g', at most, where one attribute is hidden. Of m attributes m (m + 1) / 2 - 1 more: so many more directions
             `Leace` takes out, and as much is left to tell people by.
+        ridge: added to W, in units of its mean variance: directions that hardly vary within people do not count as certain. Templates,
+            whose W rests on two images of a person, want much of it.
+        within_labels: T is the covariance about the mean of those with the same labels, so that no direction is kept because it tells the
+            attribute.
     """
 
     kind = "discriminants"
     moves_axes = True
-    RIDGE = 1e-3  # in units of the mean variance within people: directions that hardly vary do not count as certain
 
-    def __init__(self, components: int = 8) -> None:
+    def __init__(self, components: int = 8, ridge: float = 1e-3, within_labels: bool = False) -> None:
         super().__init__()
-        self.settings["components"] = whole_number("Discriminants.components", components)
+        if isinstance(ridge, bool) or not isinstance(ridge, (int, float)) or not 0 < ridge < float("inf"):
+            raise UserError(f"Discriminants.ridge must be a positive number, not {ridge!r}.")
+        self.settings = {"components": whole_number("Discriminants.components", components), "ridge": float(ridge)}
+        self.settings["within_labels"] = bool(within_labels)
 
     def fit(self, sample: Sample) -> Discriminants:
         centred = sample.g - sample.g.mean(0)
         k = centred.shape[1]
         within = _within(centred, sample.identity)
-        white = _root(within + self.RIDGE * within.trace() / k * torch.eye(k, dtype=torch.float64), -0.5)
+        white = _root(within + self.settings["ridge"] * within.trace() / k * torch.eye(k, dtype=torch.float64), -0.5)
+        if self.settings["within_labels"]:
+            _, group = np.unique(sample.labels, axis=0, return_inverse=True)
+            for one in np.unique(group):
+                centred[group.ravel() == one] -= centred[group.ravel() == one].mean(0)
         _, directions = torch.linalg.eigh(white @ (centred.T @ centred / len(centred)) @ white)
         m = sample.labels.shape[1]
         kept = directions.flip(1)[:, : self.settings["components"] + m * (m + 1) // 2 - 1]
@@ -229,70 +245,6 @@ class Discriminants(Eraser):
     def __call__(self, g: Tensor, images: Tensor) -> Tensor:
         mean, projection = (self.tensors[name].to(g.device) for name in ("mean", "projection"))
         return (g - mean) @ projection
-
-
-ERASERS: dict[str, type[Eraser]] = {eraser.kind: eraser for eraser in (ScoreErasure, Leace, Discriminants)}
-"""Kind -> eraser."""
-
-
-class Erased(Defence):
-    """Any anonymizer, and what an eraser leaves of its g. Several erasers work one after another, each fitted on what the last one left.
-
-    `fit` takes one attribute or several. A base that hides one attribute only (the paper's AIA) is fitted to hide the first.
-
-    Args:
-        base: an anonymizer with `fit`, or a fitted one, or any function of images.
-        erasers: erasers, or names in `ERASERS`.
-        seed: of the attribute score's random features.
-    """
-
-    wraps = True
-
-    def __init__(self, base: Anonymizer, erasers: tuple[Eraser | str, ...] = ("leace",), seed: int = 0) -> None:
-        super().__init__(seed, base)
-        if unknown := [name for name in erasers if isinstance(name, str) and name not in ERASERS]:
-            raise UserError(f"There is no eraser {unknown[0]!r}; there are {', '.join(ERASERS)}.")
-        self.erasers: tuple[Eraser, ...] = tuple(ERASERS[e]() if isinstance(e, str) else e for e in erasers)
-
-    @property
-    def name(self) -> str:
-        """The base's name and the erasers'."""
-        return " + ".join([getattr(self.base, "name", type(self.base).__name__), *(eraser.kind for eraser in self.erasers)])
-
-    def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
-        base.both_labels(faces, names, 2, "an eraser needs two images of each label")
-        sample = Sample.of(self.base, faces, self.seed, names)
-        for eraser in self.erasers:
-            eraser.fit(sample)
-            parts = zip(sample.g.split(512), base.batches(sample.faces), strict=True)
-            sample = dataclasses.replace(sample, g=torch.cat([eraser(g.float(), images).double() for g, images in parts]))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 1, H, W) in [0, 1] to what is left of g, (N, k')."""
-        g = self.base(images)
-        for eraser in self.erasers:
-            fitted(self, eraser.tensors)
-            g = eraser(g, images)
-        return g
-
-    @property
-    def decode(self):
-        """The base's decoder, where there is one and the erasers left g its shape."""
-        for eraser in self.erasers:
-            if eraser.moves_axes:
-                raise AttributeError(f"this anonymizer has no decoder: the eraser {eraser.kind!r} gave g other axes")
-        return self.base.decode
-
-    def parts(self) -> dict[str, dict[str, Tensor]]:
-        return {f"eraser{i}": eraser.tensors for i, eraser in enumerate(self.erasers)}
-
-    def describe(self) -> dict:
-        return {"erasers": [{"kind": eraser.kind, **eraser.settings} for eraser in self.erasers]}
-
-    @classmethod
-    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None) -> Erased:
-        made = [from_record(ERASERS[saved.pop("kind")], saved) for saved in map(dict, state["erasers"])]
-        return cls(base, tuple(made), state["seed"])
 
 
 def _near(places: list[Tensor], anchors: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ..config import as_dict, with_settings
 from ..faces import Faces
 from .base import Defence, as_names, fitted, from_record, release
 from .compact import Compact, Decoding
-from .erasers import Erased
+from .erased import Erased
 from .noise import CertifiedNoise
 from .settings import CompactConfig, HardenedConfig
 

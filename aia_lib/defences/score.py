@@ -17,8 +17,9 @@ from . import base
 class AttributeScore:
     """How an image looks to a classifier of the attribute: ridge regression on its pixels and random cosines of them, in closed form.
 
-    The image is brought to at most 32 pixels, standardised, and averaged with its mirror image. Five models are fitted, each without a
-    fifth of the people, and the training images are scored by the one that does not know them; other images by the mean of all five.
+    A template is read as it is. An image is brought to at most 32 pixels, standardised, and averaged with its mirror image. Five models are
+    fitted, each without a fifth of the people, and the training images are scored by the one that does not know them; other images by the
+    mean of all five.
     """
 
     FOLDS = 5
@@ -79,7 +80,7 @@ class AttributeScore:
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 1, H, W) to scores (N,), higher for label 1."""
+        """Images (N, 1, H, W), or templates (N, d), to scores (N,), higher for label 1."""
         t = {name: value.to(images.device) for name, value in self.tensors.items()}
         phi = self._features((self._pixels(images) - t["mean"]) / t["scale"])
         return phi @ t["beta"] + t["offset"]
@@ -98,6 +99,8 @@ class AttributeScore:
         return self.quantile(torch.from_numpy(self.train_scores).float()).double().numpy()
 
     def _pixels(self, images: Tensor) -> Tensor:
+        if images.ndim == 2:
+            return images.float()
         side = min(self.SIDE, images.shape[2])
         x = F.adaptive_avg_pool2d(images.float(), side)
         x = (x + x.flip(3))[..., : (side + 1) // 2].flatten(1)  # the left half says all: (N, side * side / 2)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..config import _not_negative, _one_of, _positive, _several_of, _share, _whole
 from ..machine.files import UserError
-from .erasers import ERASERS
+from .erased import ERASERS
 from .networks import VectorAdversary
 
 

@@ -1,0 +1,89 @@
+"""An anonymizer, or the templates as they are stored, and erasers behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..anonymizers import Anonymizer
+from ..audit.creep import stored
+from ..faces import Faces
+from ..machine.files import UserError
+from . import base
+from .base import Defence, fitted, from_record
+from .erasers import Discriminants, Eraser, Leace, Sample, ScoreErasure
+from .transport import Transport
+
+ERASERS: dict[str, type[Eraser]] = {eraser.kind: eraser for eraser in (ScoreErasure, Leace, Discriminants, Transport)}
+"""Kind -> eraser."""
+
+
+class Erased(Defence):
+    """Any anonymizer, or templates as they are stored, and what erasers leave of them.
+
+    Several erasers work one after another, each fitted on what the last one left.
+    `fit` takes one attribute or several. A base that hides one attribute only (the paper's AIA) is fitted to hide the first.
+
+    Args:
+        base: an anonymizer with `fit`, or a fitted one, or any function of images; None takes what comes in, templates.
+        erasers: erasers, or names in `ERASERS`.
+        seed: of the attribute score's random features.
+    """
+
+    wraps = True
+
+    def __init__(self, base: Anonymizer | None, erasers: tuple[Eraser | str, ...] = ("leace",), seed: int = 0) -> None:
+        super().__init__(seed, base)
+        if unknown := [name for name in erasers if isinstance(name, str) and name not in ERASERS]:
+            raise UserError(f"There is no eraser {unknown[0]!r}; there are {', '.join(ERASERS)}.")
+        self.erasers: tuple[Eraser, ...] = tuple(ERASERS[e]() if isinstance(e, str) else e for e in erasers)
+
+    @property
+    def name(self) -> str:
+        """The base's name and the erasers'."""
+        start = "templates" if self.base is None else getattr(self.base, "name", type(self.base).__name__)
+        return " + ".join([start, *(eraser.kind for eraser in self.erasers)])
+
+    def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
+        base.both_labels(faces, names, 2, "an eraser needs two images of each label")
+        sample = Sample.of(self.base or stored, faces, self.seed, names)
+        for eraser in self.erasers:
+            eraser.fit(sample)
+            parts = zip(sample.g.split(512), base.batches(sample.faces), strict=True)
+            sample = dataclasses.replace(sample, g=torch.cat([eraser(g.float(), images).double() for g, images in parts]))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [0, 1], or templates (N, d), to what is left of g, (N, k')."""
+        g = stored(images) if self.base is None else self.base(images)
+        for eraser in self.erasers:
+            fitted(self, eraser.tensors)
+            g = eraser(g, images)
+        return g
+
+    @property
+    def unprotected(self) -> Anonymizer:
+        return stored if self.base is None else super().unprotected
+
+    @property
+    def decode(self):
+        """The base's decoder, where there is one and the erasers left g its shape."""
+        for eraser in self.erasers:
+            if eraser.moves_axes:
+                raise AttributeError(f"this anonymizer has no decoder: the eraser {eraser.kind!r} gave g other axes")
+        if self.base is None:
+            raise AttributeError("templates have no decoder")
+        return self.base.decode
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        return {f"eraser{i}": eraser.tensors for i, eraser in enumerate(self.erasers)}
+
+    def describe(self) -> dict:
+        return {"erasers": [{"kind": eraser.kind, **eraser.settings} for eraser in self.erasers]}
+
+    @classmethod
+    def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None) -> Erased:
+        made = [from_record(ERASERS[saved.pop("kind")], saved) for saved in map(dict, state["erasers"])]
+        return cls(base, tuple(made), state["seed"])
