@@ -113,7 +113,20 @@ def process(*arguments: object, **settings: object) -> subprocess.Popen:
 
 # --- help -------------------------------------------------------------------------------------------------------------
 
-COMMANDS = ["", "run", "audit", "sweep", "data", "data check", "data prepare", "data render", "data download", "attributes"]
+COMMANDS = [
+    "",
+    "run",
+    "audit",
+    "sweep",
+    "data",
+    "data check",
+    "data prepare",
+    "data render",
+    "data download",
+    "templates",
+    "templates extract",
+    "attributes",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
