@@ -303,7 +303,7 @@ examples:
         """\
 A template is the 128 numbers that a pretrained recogniser (dlib's, CC0, which ships)
 makes of a picture of a face, to be compared with those of other pictures.""",
-        "`aia templates ACTION --help` has examples.",
+        "`aia templates extract --help` has examples.",
     ),
     "templates extract": Command(
         "the templates of a data set, into one file",

@@ -1,8 +1,8 @@
 """The recogniser: a pretrained network from a picture of a face to a template, the 128 numbers that a real system would store.
 
 It is Davis King's ResNet of 29 convolutions, trained on about three million faces, which dlib and the package face_recognition use; he
-gave its weights to the public domain (CC0). They ship in float16. Two pictures of one person are mostly less than 0.6 apart. Its training
-set may hold people of CelebA: splits make people new to whatever is trained here, not to this network.
+gave its weights to the public domain (CC0). They ship in float16. dlib takes pictures whose templates are less than 0.6 apart for one
+person. Its training set may hold people of CelebA: splits make people new to whatever is trained here, not to this network.
 
     recogniser = load_recogniser(CROPS["embedded"])
     templates = recogniser(images)  # (N, 1, 64, 64) in [0, 1] -> (N, 128)
