@@ -7,7 +7,6 @@ command needs them, so that help is quick.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -16,10 +15,9 @@ import os
 import pkgutil
 import shlex
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
@@ -27,6 +25,7 @@ from .cli_help import COMMANDS, EXAMPLES, HELP
 from .config import Profile, check_size, get_profile
 from .datasets import SOURCES, load_faces, locate
 from .machine.files import UserError, explain_os_errors, write_json
+from .machine.workfolder import WorkFolder, stop_on_sigterm
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         room, _, last = name.rpartition(" ")
         text = {"description": command.text, "epilog": command.examples, "help": command.summary}
         made = commands[room].add_parser(last, formatter_class=_Help, **text)
-        if name == "data":
+        if name in ("data", "templates"):
             commands[name] = made.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
             continue
         made.set_defaults(function=_FUNCTIONS[name], name=name)
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     options.argv = ["aia", *(sys.argv[1:] if arguments is None else arguments)]
     try:
-        with _stop_on_sigterm(), explain_os_errors("the output"):
+        with stop_on_sigterm(), explain_os_errors("the output"):
             options.function(options)
             sys.stdout.flush()
     except UserError as error:
@@ -83,7 +82,8 @@ def _complain(message: str, status: int = 2) -> int:
 
 
 def _what_is_kept(options: argparse.Namespace) -> str:
-    kept = {"run": "what was finished is", "sweep": "finished points are", "data render": "finished shards are"}
+    kept = {"run": "what was finished is", "sweep": "finished points are"}
+    kept |= {"data render": "finished shards are", "templates extract": "what was finished is"}
     if options.name not in kept:
         return "."
     again = [*options.argv, "--resume"] if options.name == "run" and not options.resume else options.argv
@@ -166,7 +166,6 @@ def _run(options: argparse.Namespace) -> None:
     _check_place(options.out)
 
     from .defences.settings import HardenedConfig
-    from .machine.workfolder import WorkFolder
     from .report.ledger import table
     from .run import run_paper
 
@@ -191,7 +190,6 @@ def _sweep(options: argparse.Namespace) -> None:
     _settings(options, profile.size)
     _check_place(options.out)
 
-    from .machine.workfolder import WorkFolder
     from .report.plots import save_picture
     from .scale import get_engine
     from .sweep import SweepConfig, parse_range, run_sweep
@@ -274,7 +272,6 @@ def _audit(options: argparse.Namespace) -> None:
 
 def _check_deal(options: argparse.Namespace, name: str) -> None:
     """Raise a UserError where a method out of a run is to be audited on another deal of the people than it was trained in."""
-    from .machine.workfolder import WorkFolder
 
     place = Path(name).absolute()
     runs = [folder for folder in place.parents if (folder / "run.json").is_file()] if place.is_dir() else []
@@ -356,6 +353,19 @@ def _download(options: argparse.Namespace) -> None:
     print(f"CelebA is in {download_celeba(options.root, options.mirror, progress=not options.quiet)}")
 
 
+def _extract(options: argparse.Namespace) -> None:
+    _check_place(os.path.dirname(options.out) or ".")
+
+    from .extraction import extract, parse_crop
+
+    crop = None if options.crop is None else parse_crop(options.crop)
+    how = {"limit": options.limit, "seed": options.split_seed, "align": options.align, "device": options.device}
+    done = extract(options.data, options.root, options.out, crop=crop, progress=not options.quiet, **how)
+    for note in done.notes:
+        print(f"note: {note}")
+    print(f"{done.templates:,} templates of {done.people:,} people are in {options.out}")
+
+
 def _attributes(options: argparse.Namespace) -> None:
     _check_place(os.path.dirname(options.out) or ".")
 
@@ -374,27 +384,9 @@ _FUNCTIONS = {
     "data prepare": _prepare,
     "data render": _render,
     "data download": _download,
+    "templates extract": _extract,
     "attributes": _attributes,
 }
-
-
-# --- signals ----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Inside, a polite kill is treated like Ctrl-C, so that a scheduler's stop ends in a checkpoint, too."""
-
-    def stop(number: int, frame: object) -> None:
-        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):  # a background job of a script: Ctrl-C is not for it, this is
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -298,6 +298,39 @@ examples:
             }
         },
     ),
+    "templates": Command(
+        "face templates, as real systems store them",
+        """\
+A template is the 128 numbers that a pretrained recogniser (dlib's, CC0, which ships)
+makes of a picture of a face, to be compared with those of other pictures.""",
+        "`aia templates extract --help` has examples.",
+    ),
+    "templates extract": Command(
+        "the templates of a data set, into one file",
+        """\
+Writes the templates of all pictures of a data set into one .npz: vectors, identity, and
+an array for each attribute. Stop it whenever you like: the same command goes on.
+
+The network wants an upright face at a fixed place. For celeba, lfw and embedded that
+place is known. Of your own pictures the largest square in the middle is read, unless
+--crop says where the faces are, or --align finds them (needs the extra `align`).""",
+        """\
+examples:
+  aia templates extract --data celeba --root CelebA --out celeba.npz
+  aia templates extract --data folder --root my_faces --align --out my.npz
+  the square of 0.6 of the shorter side whose centre is in the middle, a bit below:
+    aia templates extract --data folder --root my_faces --crop 0.6,0.5,0.55 --out my.npz""",
+        {
+            "": {
+                **{name: FACES[name] for name in ("--data", "--root", "--limit", "--split-seed")},
+                "--crop": _option("SIDE,X,Y", "the faces' square: its side, of the shorter side, and its centre, of width and height"),
+                "--align": _flag("find the face in each picture and turn it upright; pictures without one are left out"),
+                "--device": _DEVICE,
+                "--out": _option("FILE", "the .npz to write", required=True),
+                **QUIET,
+            }
+        },
+    ),
     "attributes": Command(
         "what attackers read off a face, before and after",
         """\

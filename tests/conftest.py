@@ -23,7 +23,7 @@ CELEBA_NAMES = (
 
 SLOW = (
     "attackers audit audit_validation benchmarks chapters classroom cli commands datasets defences fairness notebooks plots privacy_card "
-    "project ray render_people render_scene render_store results run shipped site sweep template training"
+    "project ray recogniser render_people render_scene render_store results run shipped site sweep template training"
 ).split()
 """Modules of tests that take more than some seconds: `make check` leaves them out."""
 

@@ -11,6 +11,7 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -63,10 +64,9 @@ class SkippedImage(Exception):
 def decode(path: str | os.PathLike, size: int, crop: Crop = WHOLE) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read one image as a grey square.
 
-    Grey is Pillow's "L" (ITU-R 601 luma); a JPEG's luma is read directly. CMYK with Adobe's marker goes through RGB; 16-bit grey is scaled
-    by its full range, not clipped; of several frames the first is taken; what is transparent shows mid-grey (128); EXIF turns are undone.
-    A JPEG much larger than `size` is scaled by whole factors while it is decoded, down to twice `size` at the smallest. The resize is
-    bicubic with Pillow's antialiasing: close to Lanczos without its ringing at the outline of a face.
+    Grey is Pillow's "L" (ITU-R 601 luma); a JPEG's luma is read directly. A JPEG much larger than `size` is scaled by whole factors while
+    it is decoded, down to twice `size` at the smallest. The resize is bicubic with Pillow's antialiasing: close to Lanczos without its
+    ringing at the outline of a face.
 
     Args:
         size: side of the square returned, in pixels.
@@ -74,6 +74,31 @@ def decode(path: str | os.PathLike, size: int, crop: Crop = WHOLE) -> tuple[np.n
 
     Returns:
         uint8 (size, size), and what was peculiar about the file.
+
+    Raises:
+        SkippedImage: it cannot be read right, with the reason.
+    """
+    grey, remarks = read_picture(path, "L", size / crop.side)
+    return square(grey, size, crop), remarks
+
+
+def square(picture: Image.Image, size: int, crop: Crop) -> np.ndarray:
+    """The crop of a picture, resized: uint8 (size, size) of a grey one, (size, size, 3) of a coloured one."""
+    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=crop.box(*picture.size)))
+
+
+def read_picture(path: str | os.PathLike, mode: str, side: float = math.inf) -> tuple[Image.Image, tuple[str, ...]]:
+    """Read one image whole and upright.
+
+    CMYK with Adobe's marker goes through RGB; 16-bit grey is scaled by its full range, not clipped; of several frames the first is taken;
+    what is transparent shows mid-grey (128); EXIF turns are undone.
+
+    Args:
+        mode: what is returned, "L" or "RGB".
+        side: pixels wanted of its shorter side: a JPEG with many more is scaled by whole factors, to twice as many at the smallest.
+
+    Returns:
+        The picture, and what was peculiar about the file.
 
     Raises:
         SkippedImage: it cannot be read right, with the reason.
@@ -88,10 +113,9 @@ def decode(path: str | os.PathLike, size: int, crop: Crop = WHOLE) -> tuple[np.n
             if getattr(image, "is_animated", False):
                 remarks.append("have several frames (the first is read)")
             turn = _TURN.get(image.getexif().get(274, 1))
-            shrink = 2 * size / (crop.side * min(image.size))
             if image.format in ("JPEG", "MPO") and image.mode == "RGB":
-                image.draft("L", tuple(max(1, round(side * min(shrink, 1))) for side in image.size))
-            grey = _grey(image, remarks)
+                image.draft(mode, tuple(max(1, round(length * min(2 * side / min(image.size), 1))) for length in image.size))
+            picture = _flat(image, mode, remarks)
     except (SkippedImage, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -103,36 +127,35 @@ def decode(path: str | os.PathLike, size: int, crop: Crop = WHOLE) -> tuple[np.n
     except Exception as error:  # Pillow's readers raise nearly any exception on damaged files
         raise SkippedImage("truncated or damaged") from error
     if turn is not None:
-        grey = grey.transpose(turn)
+        picture = picture.transpose(turn)
         remarks.append("were turned upright by their EXIF data")
-    pixels = np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC, box=crop.box(*grey.size)))
-    return pixels, tuple(remarks)
+    return picture, tuple(remarks)
 
 
-def _grey(image: Image.Image, remarks: list[str]) -> Image.Image:
-    """An opened image as mode "L", full size; what was peculiar is added to `remarks`."""
+def _flat(image: Image.Image, mode: str, remarks: list[str]) -> Image.Image:
+    """An opened image in `mode`, full size; what was peculiar is added to `remarks`."""
     if image.mode == "CMYK":
         if "adobe" not in image.info:
             raise SkippedImage("CMYK without Adobe's marker (ink or light, nothing says which)")
         remarks.append("are CMYK (read through RGB)")
-        return image.convert("RGB").convert("L")
+        return image.convert("RGB").convert(mode)
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
             raise SkippedImage("deeper than 16 bits a pixel")
         remarks.append("have 16 bits a pixel (scaled to 8)")
-        return Image.fromarray(np.round(values / 257).astype(np.uint8))
+        return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert(mode)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         colour = image.convert("RGBA")
         alpha = colour.getchannel("A")
         if alpha.getextrema()[0] < 255:
             remarks.append("are transparent in places (shown mid-grey)")
-        grey = Image.new("L", image.size, 128)
-        grey.paste(colour.convert("L"), mask=alpha)
-        return grey
+        flat = Image.new(mode, image.size, "#808080")
+        flat.paste(colour.convert(mode), mask=alpha)
+        return flat
     if image.mode not in ("1", "L", "P", "RGB", "YCbCr"):
         raise SkippedImage(f"of the colour mode {image.mode}")
-    return image.convert("L")
+    return image.convert(mode)
 
 
 @functools.cache

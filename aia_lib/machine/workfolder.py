@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,3 +113,19 @@ def settings_differences(before: object, now: object, name: str = "") -> list[st
     if name == "faces":  # their fingerprints would tell nobody anything
         return ["other faces: another data set, --limit or --size, or images or labels have changed"]
     return [f"{name} was {before!r}, is {now!r}"]
+
+
+@contextlib.contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Inside, a polite kill is treated like Ctrl-C, so that a scheduler's stop ends in a checkpoint, too."""
+
+    def stop(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):  # a background job of a script: Ctrl-C is not for it, this is
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -14,6 +14,7 @@ import pytest
 import chapters
 import checkpoints
 import classroom
+import recogniser_files
 import sync
 from aia_lib import cli
 from benchmarks import __main__ as benchmarks
@@ -24,6 +25,7 @@ PROGRAMS = {
     "python tools/chapters.py": chapters.main,
     "python tools/checkpoints.py": checkpoints.main,
     "python tools/classroom.py": classroom.main,
+    "python tools/recogniser_files.py": recogniser_files.main,
     "python tools/sync.py": sync.main,
 }
 PROGRAM = r"(?:\.venv/bin/)?(aia|make|python -m benchmarks|python tools/\w+\.py)"
@@ -110,7 +112,7 @@ def test_every_printed_command_is_taken_by_its_program():
     assert {words_of(command)[0] for _, command, _ in found} >= {"aia", "make", *PROGRAMS}
     assert len({name for name, _, _ in found if name.startswith("notebooks/")}) >= 5
     in_readme = [words_of(command)[1][0] for name, command, whole in found if name == "README.md" and whole and command.startswith("aia ")]
-    assert set(in_readme) == {"run", "audit", "data", "attributes"}
+    assert set(in_readme) == {"run", "audit", "data", "templates", "attributes"}
     assert [(name, command) for name, command, whole in found if not right(command, whole)] == []
 
 

@@ -113,7 +113,7 @@ def process(*arguments: object, **settings: object) -> subprocess.Popen:
 
 # --- help -------------------------------------------------------------------------------------------------------------
 
-COMMANDS = ["", "run", "audit", "sweep", "data", "data check", "data prepare", "data render", "data download", "attributes"]
+COMMANDS = "|run|audit|sweep|data|data check|data prepare|data render|data download|templates|templates extract|attributes".split("|")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -752,11 +752,11 @@ def test_bombs_and_deep_pixels_are_skipped(tmp_path, monkeypatch):
             cache.decode(tmp_path / "large.png", 16)
     monkeypatch.undo()
     with pytest.raises(cache.SkippedImage, match="deeper than 16 bits"):
-        cache._grey(Image.fromarray(np.full((9, 9), 70000, np.int32)), [])
+        cache._flat(Image.fromarray(np.full((9, 9), 70000, np.int32)), "L", [])
     with pytest.raises(cache.SkippedImage, match="CMYK without Adobe's marker"):
-        cache._grey(Image.new("CMYK", (9, 9)), [])
+        cache._flat(Image.new("CMYK", (9, 9)), "L", [])
     with pytest.raises(cache.SkippedImage, match="colour mode HSV"):
-        cache._grey(Image.new("HSV", (9, 9)), [])
+        cache._flat(Image.new("HSV", (9, 9)), "L", [])
 
 
 @given(
