@@ -9,10 +9,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import inspect
 import io
 import os
-import pkgutil
 import shlex
 import shutil
 import sys
@@ -119,9 +117,8 @@ def _settings(options: argparse.Namespace, size: int) -> dict:
     if data not in SOURCES:
         hint = f" Give this folder with --root {data}." if os.path.isdir(data) else ""
         raise UserError(f"There is no source {data!r}; choose one of {sources} for --data.{hint}")
-    if data != "embedded" and not root:
-        place = "FILE, an .npz or .parquet" if data == "templates" else "FOLDER, the folder that holds its images"
-        raise UserError(f"--data {data} needs --root {place}.")
+    if data not in ("embedded", "templates") and not root:
+        raise UserError(f"--data {data} needs --root FOLDER, the folder that holds its images.")
     if data == "embedded" and root is not None and not os.path.isfile(os.path.join(root, "manifest.json")):
         raise UserError(f"--root {root} holds no rendered faces; say with --data what lies there: {sources.removeprefix('embedded, ')}.")
     locate(data, root)  # a wrong folder is refused at once, too
@@ -240,14 +237,15 @@ def _audit(options: argparse.Namespace) -> None:
     from .audit.comparison import KINDS
     from .machine.device import pick_device
     from .report.ledger import described, provenance
+    from .saving import find_anonymizer
 
     if options.card:
         check_name(options.card)
     for name in filter(None, (options.anonymizer, options.original)):
         _check_deal(options, name)
     start, device = time.monotonic(), pick_device(options.device)
-    anonymizer = _find_anonymizer(options.anonymizer, device)
-    original = None if options.original is None else _find_anonymizer(options.original, device)
+    anonymizer = find_anonymizer(options.anonymizer, device)
+    original = None if options.original is None else find_anonymizer(options.original, device)
     faces = _load(options, _trained_size(anonymizer) or profile.size)
 
     splits = faces.split(fold=options.fold, sealed=options.sealed)
@@ -290,36 +288,6 @@ def _check_place(folder: str, option: str = "out") -> None:
         raise UserError(f"--{option} {folder}: {place} is a file, not a folder. Choose another place.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise UserError(f"--{option} {folder}: {place} cannot be written (permission denied). Choose another place.")
-
-
-def _find_anonymizer(name: str, device):
-    """The anonymizer that `aia audit` is to audit: a saved one's folder, or module:object."""
-    if os.path.isdir(name):
-        from .saving import load_anonymizer
-
-        saved = sorted(str(path.parent) for path in Path(name).glob("seed-*/*/anonymizer.json"))
-        if saved and not os.path.exists(os.path.join(name, "anonymizer.json")):
-            raise UserError(f"{name} is the folder of a whole run; choose one of its anonymizers: {', '.join(saved[:8])}.")
-        return load_anonymizer(name, device)
-    module, _, path = name.partition(":")
-    module = module.removesuffix(".py").replace("/", ".")  # my_method.py:pixelate is plain enough
-    if not module or not path:
-        raise UserError(
-            f"{name!r} is neither a folder that `aia run` or save() wrote nor module:object, such as my_method:pixelate for the function "
-            "pixelate in my_method.py."
-        )
-    sys.path.insert(0, os.getcwd())
-    try:
-        method = pkgutil.resolve_name(f"{module}:{path}")
-        method = method() if inspect.isclass(method) else method
-    except ModuleNotFoundError as error:
-        raise UserError(f"{name}: {error}. Install it, or run aia in the folder that holds {error.name}.py.") from error
-    except (Exception, SystemExit) as error:  # whatever the user's module raises is theirs to mend
-        words = f"{type(error).__name__}: {error}"
-        raise UserError(f"{name} cannot be had: {words}. Name a function of {module}.py, or a class that takes no arguments.") from error
-    if not callable(method):
-        raise UserError(f"{name} is no function of images but of type {type(method).__name__}. Name the function itself.")
-    return method
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -366,6 +334,39 @@ def _extract(options: argparse.Namespace) -> None:
     print(f"{done.templates:,} templates of {done.people:,} people are in {options.out}")
 
 
+def _harden(options: argparse.Namespace) -> None:
+    _check_place(os.path.dirname(options.out) or ".")
+    _check_place(options.model, "model")
+
+    from .datasets.templates import check_target
+    from .protection import harden, protect
+
+    check_target(options.out)
+    first, *others = options.attribute.split(",")
+    where = {"limit": options.limit, "seed": options.split_seed}
+    faces = load_faces("templates", options.root, attribute=first, **where)
+    for note in faces.notes:
+        print(f"note: {note}", flush=True)
+    how = {"components": options.components, "amount": options.amount, "seed": options.seed, "everybody": options.everybody}
+    method = harden(faces, (first, *others), options.model, **how)
+    count = protect(method, locate("templates", options.root), options.out)
+    print(f"{count:,} protected templates are in {options.out}, and what protects others in {options.model}.")
+    if not options.everybody:
+        root, limit = (["--root", options.root] if options.root else []), (["--limit", str(options.limit)] if options.limit else [])
+        words = ["aia", "audit", options.model, "--data", "templates", *root, *limit, "--attribute", first, "--deep"]
+        print(f"Now audit it: {shlex.join(words)}")
+
+
+def _protect(options: argparse.Namespace) -> None:
+    _check_place(os.path.dirname(options.out) or ".")
+
+    from .protection import protect
+    from .saving import load_anonymizer
+
+    method = load_anonymizer(options.model)
+    print(f"{protect(method, locate('templates', options.root), options.out):,} protected templates are in {options.out}")
+
+
 def _attributes(options: argparse.Namespace) -> None:
     _check_place(os.path.dirname(options.out) or ".")
 
@@ -385,6 +386,8 @@ _FUNCTIONS = {
     "data render": _render,
     "data download": _download,
     "templates extract": _extract,
+    "harden": _harden,
+    "protect": _protect,
     "attributes": _attributes,
 }
 

@@ -331,6 +331,50 @@ examples:
             }
         },
     ),
+    "harden": Command(
+        "hide an attribute in a file of templates",
+        """\
+Learns from the labelled templates of the split train how to hide an attribute and still
+recognise people, saves that, and writes the protected form of all templates in the file.
+What was learned needs no label: `aia protect` applies it to others.
+
+The file is an .npz or a .parquet with `vectors` (N, d), `identity`, and the labels 1, 0 and
+-1 (missing) of each attribute; any recogniser's vectors will do. It takes seconds. It hides
+no identity: people can still be recognised and redrawn; against that, encrypt templates.""",
+        """\
+examples:
+  your own, two attributes at once, and then those of others, of whom no label is known:
+    aia harden --root my.npz --attribute gender,Young --out protected.npz --model model
+    aia protect --model model --root new.npz --out new-protected.npz""",
+        {
+            "": {
+                "--data": _option("SOURCE", "templates", choices=("templates",), default="templates"),
+                "--root": _option("FILE", "an .npz or .parquet (default: the embedded faces' templates)"),
+                "--attribute": _option("NAMES", "what to hide, separated by commas", default="gender"),
+                **{name: FACES[name] for name in ("--limit", "--split-seed")},
+                "--components": _option("K", "numbers that are kept: more recognise better and leak more", type=int, default=24),
+                "--amount": _option("A", "how far to hide it, from 0 to 1", type=float, default=1.0),
+                "--seed": _option("S", "of everything random in the method", type=int, default=0),
+                "--everybody": _flag("learn from all people, for use; an audit then has nobody who is new"),
+                "--model": _option("FOLDER", "where what was learned goes", required=True),
+                "--out": _option("FILE", "the .npz to write", required=True),
+            }
+        },
+    ),
+    "protect": Command(
+        "hide what `aia harden` learned to hide in other templates",
+        "Writes the protected form of all templates in a file, all else in it as it was. No label is needed.",
+        """\
+examples:
+  aia protect --model model --root new.npz --out new-protected.npz""",
+        {
+            "": {
+                "--model": _option("FOLDER", "what `aia harden` wrote", required=True),
+                "--root": _option("FILE", "an .npz or .parquet with `vectors`", required=True),
+                "--out": _option("FILE", "the .npz to write", required=True),
+            }
+        },
+    ),
     "attributes": Command(
         "what attackers read off a face, before and after",
         """\

@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import math
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,8 +23,9 @@ from tqdm import tqdm
 from .datasets import SOURCES, embedded, load_faces, locate
 from .datasets.cache import MAX_SKIPPED, SkippedImage, read_picture, square
 from .datasets.common import WHOLE, Crop, choose_people, scan
+from .datasets.templates import check_target, write_templates
 from .machine.device import autocast, device_of
-from .machine.files import UserError, atomic_write, cores, sha256, whole_number
+from .machine.files import UserError, cores, sha256, whole_number
 from .machine.workfolder import WorkFolder
 from .recogniser import CROPS, SIDE, WEIGHTS, WIDTH, Recogniser, load_recogniser
 
@@ -88,12 +88,9 @@ def extract(
             5 % of the images cannot be read.
     """
     out = Path(out)
-    if source not in SOURCES:
-        raise UserError(f"There is no source {source!r}; choose one of {', '.join(SOURCES)}.")
-    if out.suffix != ".npz":
-        raise UserError(f"The templates are written to an .npz file; {out} has another name. Call it {out.name}.npz.")
-    if out.exists():
-        raise UserError(f"{out} exists. Remove it, or choose another --out.")
+    if source not in SOURCES or source == "templates":
+        raise UserError(f"There are no images of the source {source!r}; choose one of {', '.join(SOURCES.keys() - {'templates'})}.")
+    check_target(out)
     if align and (crop or source == "embedded"):
         raise UserError("A face is either found (align) or cut out at a fixed place (crop, the embedded faces): leave one of them out.")
     crop = crop or CROPS.get(source, WHOLE)
@@ -125,14 +122,6 @@ def parse_crop(text: str) -> Crop:
     if not all(0 < share <= 1 for share in (side, x, y)):
         raise UserError(f"A crop is SIDE,X,Y, three numbers above 0 and at most 1, such as 0.6,0.5,0.55; not {text!r}.")
     return Crop(side, x, y)
-
-
-def write_templates(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a file of templates, whole or not at all; the same arrays give the same bytes."""
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, values in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:  # np.savez would take some attributes' names for arguments
-                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
 
 
 def _rendered(root: str | Path | None, limit: int | None, seed: int) -> _Pictures:

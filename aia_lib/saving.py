@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import os
+import pkgutil
+import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .anonymizers import AIA, Networks, Original, RandomMask
+from .anonymizers import AIA, Anonymizer, Networks, Original, RandomMask
 from .config import PROFILES, Profile
 from .defences import CertifiedNoise, Compact, Erased, HardenedAIA
 from .defences.base import Defence
@@ -87,3 +91,35 @@ def load_pretrained(name: str, device: torch.device | None = None) -> Original |
     if name not in PRETRAINED:
         raise UserError(f"There is no pretrained method {name!r}; there are {', '.join(PRETRAINED)}.")
     return load_anonymizer(root / name, device)
+
+
+def find_anonymizer(name: str, device: torch.device | None = None) -> Anonymizer:
+    """The anonymizer that a name stands for: a folder that `save` wrote, or module:object, looked for in the current folder first.
+
+    Raises:
+        UserError: it is neither, or the module fails.
+    """
+    if os.path.isdir(name):
+        saved = sorted(str(path.parent) for path in Path(name).glob("seed-*/*/anonymizer.json"))
+        if saved and not os.path.exists(os.path.join(name, "anonymizer.json")):
+            raise UserError(f"{name} is the folder of a whole run; choose one of its anonymizers: {', '.join(saved[:8])}.")
+        return load_anonymizer(name, device)
+    module, _, path = name.partition(":")
+    module = module.removesuffix(".py").replace("/", ".")  # my_method.py:pixelate is plain enough
+    if not module or not path:
+        raise UserError(
+            f"{name!r} is neither a folder that `aia run` or save() wrote nor module:object, such as my_method:pixelate for the function "
+            "pixelate in my_method.py."
+        )
+    sys.path.insert(0, os.getcwd())
+    try:
+        method = pkgutil.resolve_name(f"{module}:{path}")
+        method = method() if inspect.isclass(method) else method
+    except ModuleNotFoundError as error:
+        raise UserError(f"{name}: {error}. Install it, or run aia in the folder that holds {error.name}.py.") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module raises is theirs to mend
+        words = f"{type(error).__name__}: {error}"
+        raise UserError(f"{name} cannot be had: {words}. Name a function of {module}.py, or a class that takes no arguments.") from error
+    if not callable(method):
+        raise UserError(f"{name} is no function of images but of type {type(method).__name__}. Name the function itself.")
+    return method

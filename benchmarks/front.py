@@ -27,7 +27,7 @@ from aia_lib.audit.information import extrapolated
 from aia_lib.audit.levels import LEVELS
 from aia_lib.config import AuditConfig, as_dict
 from aia_lib.datasets import load_faces
-from aia_lib.defences import Discriminants, Erased, Transport
+from aia_lib.defences import Erased, template_protection
 from aia_lib.faces import Faces
 from aia_lib.machine.files import write_json
 from aia_lib.statistics import fnmr_at_fmr
@@ -37,9 +37,6 @@ from .common import rounded
 
 SETTINGS = ((12, 1.0), (16, 1.0), (24, 1.0), (32, 1.0), (48, 1.0), (24, 0.9), (24, 0.8), (24, 0.5))
 """Components that are kept, and how far they are moved."""
-
-RIDGE = 10.0
-"""Of the discriminants: templates rest on so few images of a person that what varies within people is hardly known."""
 
 ACCEPTED = 0.70
 
@@ -109,8 +106,7 @@ def transported(components: int, amount: float, attributes: tuple[str, ...] | No
     """The method with a setting, for one attribute or several."""
 
     def make(train: Faces, seed: int) -> Erased:
-        kept = Discriminants(components, RIDGE, within_labels=True)
-        return Erased(None, (kept, Transport(amount)), seed).fit(train, attributes)
+        return template_protection(components, amount, seed).fit(train, attributes)
 
     return make
 

@@ -49,8 +49,8 @@ def load_faces(
 
     Args:
         source: a key of `SOURCES`.
-        root: the folder of the data set, or the file of "templates"; its module's docstring tells what is read. "embedded" without one is
-            the set that ships with the package.
+        root: the folder of the data set, or the file of "templates"; its module's docstring tells what is read. "embedded" and
+            "templates" without one are the sets that ship with the package.
         size: height and width of the images, in pixels, a multiple of 4; templates have their own.
         attribute: the private attribute. "gender" is 1 for male and 0 for female *as labelled in the data set*.
         limit: at most this many images: whole people in a random order (from `seed`), the last one cut.
@@ -103,7 +103,7 @@ def locate(source: str, root: str | os.PathLike | None) -> Layout:
     """The layout of `root`; the error of a wrong one names the source that it resembles, or an archive to unpack."""
     if source == "embedded" and root is None:
         return embedded.locate(None)
-    if source == "templates" and root is not None and not Path(root).expanduser().is_dir():
+    if source == "templates":
         return templates.locate(root)
     root = check_root(source, root)
     try:

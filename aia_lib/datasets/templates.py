@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..faces import Faces
-from ..machine.files import UserError, one_line
+from ..machine.files import UserError, atomic_write, one_line
 from .common import Layout, choose_people, some, wrong_layout
+
+SHIPPED = Path(__file__).parents[1] / "templates" / "embedded.npz"
+"""The templates of the embedded faces, which ship with the package."""
 
 FORMATS = (".npz", ".parquet")
 
@@ -25,9 +29,9 @@ WORDS = ("source", "licence")
 """Texts about the whole file."""
 
 
-def locate(root: str | os.PathLike) -> Layout:
-    """`root` as a file of templates; UserError where it is none."""
-    path = Path(root).expanduser()
+def locate(root: str | os.PathLike | None) -> Layout:
+    """`root` as a file of templates, `SHIPPED` where it is None; UserError where it is none."""
+    path = SHIPPED if root is None else Path(root).expanduser()
     if path.is_dir():
         raise wrong_layout("templates", path, f"it is a folder, not one file ({' or '.join(FORMATS)})")
     if not path.is_file():
@@ -47,13 +51,11 @@ def load_templates(layout: Layout, attribute: str, limit: int | None = None, see
         UserError: the file cannot be read or holds pickled objects; vectors are not float (N, d), finite and longer than zero; identity or
             labels are missing, of another length, or not of their kind; two people have the same vector; there is no such attribute.
     """
-    path = layout.base
-    columns = _npz(path) if path.suffix.lower() == ".npz" else _parquet(path)
-    for name in ("vectors", "identity"):
-        if name not in columns:
-            raise UserError(f"{path} has no {name!r}; it has {', '.join(sorted(columns)) or 'nothing'}.")
-    texts = {name: str(columns.pop(name)) for name in WORDS if name in columns and columns[name].ndim == 0}
-    vectors = _vectors(path, columns.pop("vectors"))
+    path, columns = layout.base, read_columns(layout)
+    if "identity" not in columns:
+        raise UserError(f"{path} has no 'identity', which says whose each vector is; it has {', '.join(sorted(columns))}.")
+    texts = {name: str(columns.pop(name).item()) for name in WORDS if name in columns and columns[name].size == 1}
+    vectors = columns.pop("vectors")
     people = columns.pop("identity")
     if people.shape != vectors.shape[:1] or people.dtype.kind not in "iuU":
         kind = f"{people.dtype} of shape {people.shape}"
@@ -83,6 +85,31 @@ def load_templates(layout: Layout, attribute: str, limit: int | None = None, see
         notes=tuple(notes),
         names=tuple(map(str, names)),
     )
+
+
+def read_columns(layout: Layout) -> dict[str, np.ndarray]:
+    """All arrays of a file of templates by name, and `vectors`, checked, float32 (N, d). UserError as of `load_templates`."""
+    path = layout.base
+    columns = _npz(path) if path.suffix.lower() == ".npz" else _parquet(path)
+    if "vectors" not in columns:
+        raise UserError(f"{path} has no 'vectors'; it has {', '.join(sorted(columns)) or 'nothing'}.")
+    return columns | {"vectors": _vectors(path, columns["vectors"])}
+
+
+def check_target(out: str | os.PathLike) -> None:
+    """Raise a UserError where a file of templates cannot be written to `out`: it exists or is no .npz."""
+    if Path(out).suffix != ".npz":
+        raise UserError(f"The templates are written to an .npz file; {out} has another name. Call it {Path(out).name}.npz.")
+    if Path(out).exists():
+        raise UserError(f"{out} exists. Remove it, or choose another --out.")
+
+
+def write_templates(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) -> None:
+    """Write a file of templates, whole or not at all; the same arrays give the same bytes."""
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in columns.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:  # np.savez would take some attributes' names for arguments
+                np.lib.format.write_array(member, np.asarray(values, order="C"), allow_pickle=False)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@
   distribution matching.
 * `Erased`: any anonymizer, or templates as they are, and closed forms that take the attribute out: `ScoreErasure`, `Transport`, `Leace`,
   and the `Discriminants` that are worth keeping.
+* `template_protection`: the recommended one for templates.
 * `CertifiedNoise`: any anonymizer, clipped and blurred: a bound on every attacker's AUC.
 * `HardenedAIA`: the recommended combination.
 
@@ -14,7 +15,7 @@ and loaded with `saving.load_anonymizer(folder)`.
 from __future__ import annotations
 
 from .compact import Compact
-from .erased import Erased
+from .erased import Erased, template_protection
 from .erasers import Discriminants, Leace, Sample, ScoreErasure
 from .hardened import HardenedAIA
 from .noise import CertifiedNoise, auc_bound, balanced_accuracy_bound, mu_for_auc
@@ -35,4 +36,5 @@ __all__ = [
     "auc_bound",
     "balanced_accuracy_bound",
     "mu_for_auc",
+    "template_protection",
 ]

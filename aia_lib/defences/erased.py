@@ -39,6 +39,7 @@ class Erased(Defence):
         super().__init__(seed, base)
         if unknown := [name for name in erasers if isinstance(name, str) and name not in ERASERS]:
             raise UserError(f"There is no eraser {unknown[0]!r}; there are {', '.join(ERASERS)}.")
+        self.numbers = 0  # of a template, where there is no base
         self.erasers: tuple[Eraser, ...] = tuple(ERASERS[e]() if isinstance(e, str) else e for e in erasers)
 
     @property
@@ -48,6 +49,7 @@ class Erased(Defence):
         return " + ".join([start, *(eraser.kind for eraser in self.erasers)])
 
     def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
+        self.numbers = faces.size if self.base is None else 0
         base.both_labels(faces, names, 2, "an eraser needs two images of each label")
         sample = Sample.of(self.base or stored, faces, self.seed, names)
         for eraser in self.erasers:
@@ -57,6 +59,9 @@ class Erased(Defence):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [0, 1], or templates (N, d), to what is left of g, (N, k')."""
+        if self.base is None and images.shape[1:] != (self.numbers,):
+            what = f"templates of {self.numbers} numbers, not for inputs of shape {tuple(images.shape[1:])}"
+            raise UserError(f"This model was fitted for {what}. Fit one for these.")
         g = stored(images) if self.base is None else self.base(images)
         for eraser in self.erasers:
             fitted(self, eraser.tensors)
@@ -81,9 +86,23 @@ class Erased(Defence):
         return {f"eraser{i}": eraser.tensors for i, eraser in enumerate(self.erasers)}
 
     def describe(self) -> dict:
-        return {"erasers": [{"kind": eraser.kind, **eraser.settings} for eraser in self.erasers]}
+        return {"erasers": [{"kind": eraser.kind, **eraser.settings} for eraser in self.erasers], "numbers": self.numbers}
 
     @classmethod
     def restore(cls, state: dict, base: Anonymizer | None, device: torch.device | None) -> Erased:
         made = [from_record(ERASERS[saved.pop("kind")], saved) for saved in map(dict, state["erasers"])]
-        return cls(base, tuple(made), state["seed"])
+        erased = cls(base, tuple(made), state["seed"])
+        erased.numbers = state.get("numbers", 0)
+        return erased
+
+
+def template_protection(components: int = 24, amount: float = 1.0, seed: int = 0) -> Erased:
+    """What this library recommends for templates: the discriminants that tell people apart, and the attribute transported away.
+
+    Args:
+        components: numbers that are kept: more recognise better and leak more.
+        amount: how far to move, see `Transport`.
+        seed: of everything random.
+    """
+    # Templates come with so few images of a person that what varies within people is hardly known: hence the great ridge.
+    return Erased(None, (Discriminants(components, ridge=10.0, within_labels=True), Transport(amount)), seed)

@@ -112,7 +112,7 @@ def broken(what: str, made: dict) -> dict:
         ("complex", "vectors must be floating-point numbers"),
         ("one row", "vectors must be floating-point numbers of shape (N, d)"),
         ("pickled", "pickled objects, which are never opened"),
-        ("no identity", "has no 'identity'; it has gender, vectors, young"),
+        ("no identity", "has no 'identity', which says whose each vector is; it has gender, vectors, young"),
         ("no vectors", "has no 'vectors'"),
         ("short identity", "identity must hold a whole number or a text for each of 800 vectors"),
         ("short labels", "the attribute 'gender' must hold 800 labels"),

@@ -6,8 +6,11 @@ import torch
 from scipy.stats import wasserstein_distance
 
 from aia_lib.audit import audit, stored
+from aia_lib.cli import main
 from aia_lib.config import AuditConfig
-from aia_lib.defences import Discriminants, Erased, Sample, Transport
+from aia_lib.datasets import load_faces
+from aia_lib.datasets.templates import write_templates
+from aia_lib.defences import Discriminants, Erased, Sample, Transport, template_protection
 from aia_lib.defences.transport import _affine, _slide
 from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
@@ -121,6 +124,73 @@ def test_two_attributes_are_hidden_together(faces):
         report = audit(both, faces, attribute, seeds=1, config=QUICK, progress=False)
         assert report.retrained["leak_auc"] < 0.7
     assert audit(stored, faces, "young", seeds=1, config=QUICK, progress=False).retrained["leak_auc"] > 0.85
+
+
+@pytest.fixture
+def files(tmp_path, faces) -> tuple[str, str, str]:
+    """Labelled templates, a model's folder, and a file to write."""
+    table = {"vectors": faces.images, "identity": faces.identity, **faces.attributes, "camera": np.arange(len(faces)) % 2}
+    write_templates(tmp_path / "my.npz", table)
+    return str(tmp_path / "my.npz"), str(tmp_path / "model"), str(tmp_path / "out.npz")
+
+
+def test_commands_fit_protect_and_audit(tmp_path, faces, files, capsys):
+    mine, model, out = files
+    assert main(["harden", "--root", mine, "--components", "12", "--out", out, "--model", model]) == 0
+    words = capsys.readouterr().out
+    assert "2,000 protected templates" in words and f"aia audit {model} --data templates --root {mine} --attribute gender" in words
+    protected = load_faces("templates", out)
+    method = template_protection(12).fit(load_faces("templates", mine).split().train)
+    assert np.allclose(protected.images, method(torch.from_numpy(faces.images)).numpy(), atol=1e-4)
+    assert np.array_equal(protected.labels("camera"), np.arange(2000) % 2) and protected.size == 12
+
+    write_templates(tmp_path / "new.npz", {"vectors": faces.images[:7]})  # nobody knows whose they are, nor a label
+    assert main(["protect", "--model", model, "--root", str(tmp_path / "new.npz"), "--out", str(tmp_path / "new-protected.npz")]) == 0
+    with np.load(tmp_path / "new-protected.npz") as new:
+        assert np.allclose(new["vectors"], protected.images[:7], atol=1e-4)
+    raw, left = (audit(what, faces, seeds=1, config=QUICK, progress=False) for what in (stored, load_anonymizer(model)))
+    assert raw.retrained["leak_auc"] > 0.9 > 0.68 > left.retrained["leak_auc"]
+
+
+def test_a_model_of_everybody_has_seen_all(files):
+    mine, model, out = files
+    assert main(["harden", "--root", mine, "--everybody", "--attribute", "gender,young", "--out", out, "--model", model]) == 0
+    assert load_anonymizer(model).attribute == ("gender", "young")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--out": "out.txt"}, "written to an .npz file; {out} has another name"),
+        ({"--root": "none.npz"}, "none.npz: there is no such file"),
+        ({"--attribute": "smile"}, "There is no attribute 'smile'"),
+        ({"--attribute": "gender,smile"}, "There is no attribute 'smile'"),
+        ({"--components": "0"}, "Discriminants.components must be a whole number"),
+        ({"--amount": "2"}, "amount must lie between 0 (leave g as it is) and 1"),
+        ({"--limit": "20"}, "Too few"),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_one_line_and_writes_nothing(tmp_path, files, capsys, monkeypatch, change, words):
+    monkeypatch.chdir(tmp_path)
+    mine, model, out = files
+    options = {"--root": mine, "--model": model, "--out": out} | change
+    assert main(["harden", *(word for option in options.items() for word in option)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert words.format(out=options["--out"]) in line and "\n" not in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my.npz"]
+
+
+def test_templates_of_another_length_and_files_that_exist_are_refused(tmp_path, faces, files, capsys):
+    mine, model, out = files
+    call = ["harden", "--root", mine, "--out", out, "--model", model]
+    assert main(call) == 0 and main(call) == 2
+    assert f"{out} exists" in capsys.readouterr().err
+    assert main([*call[:-3], str(tmp_path / "b.npz"), *call[-2:]]) == 2
+    assert f"--model {model} exists" in capsys.readouterr().err
+    write_templates(tmp_path / "short.npz", {"vectors": faces.images[:, :5]})
+    assert main(["protect", "--model", model, "--root", str(tmp_path / "short.npz"), "--out", str(tmp_path / "c.npz")]) == 2
+    assert "fitted for templates of 16 numbers, not for inputs of shape (5,)" in capsys.readouterr().err
+    assert not (tmp_path / "c.npz").exists()
 
 
 def test_what_cannot_be_is_one_line(faces):
