@@ -4,7 +4,7 @@
 * `front`: how many components are kept, and how far they are moved; `chosen` is the setting that leaks least on val among those that accept
   `ACCEPTED` of the genuine pairs there;
 * `people`: the chosen one, fitted on a part of the people; `ten_times_the_people` goes on from there;
-* `second`: the chosen one for two attributes at once; `transfer`: fitted on these templates and released for those that ship, and the
+* `second`: the chosen one for two attributes at once; `transfer`: fitted on these templates and released for others, and the
   reverse.
 
 A row holds the leak by the strongest attacker of each level, and the genuine pairs that a fresh verifier refuses at some false match rates
@@ -53,6 +53,7 @@ def measure(
     data: str = "templates",
     root: str | None = None,
     images: int | None = None,
+    elsewhere: str | None = None,
     audits: AuditConfig | None = None,
     settings: Sequence[tuple[int, float]] = SETTINGS,
     shares: Sequence[float] = SHARES,
@@ -65,6 +66,7 @@ def measure(
 
     Args:
         data, root, images: the templates; without a root those that ship, without a number all of them.
+        elsewhere: the other templates for `transfer`; None takes those that ship.
         audits: who attacks; None takes `AuditConfig()`.
         settings: (components, amount) of each.
         shares: of the people to fit on.
@@ -73,7 +75,7 @@ def measure(
         folds: how often the people are dealt out.
         folder: where audits go.
     """
-    faces, shipped = load_faces(data, root, limit=images, progress=False), load_faces(data, limit=images, progress=False)
+    faces, other = (load_faces(data, place, limit=images, progress=False) for place in (root, elsewhere))
     second = second or ("Young" if "Young" in faces.attributes else None)
     rows = _Rows(audits or AuditConfig(), folds, Path(folder))
     figures: dict = {"source": faces.source, "images": len(faces), "people": faces.people, "seeds": list(seeds), "folds": folds}
@@ -95,10 +97,13 @@ def measure(
         figures["second"] = {
             name: rows.row(f"second-{name}", faces, transported(*chosen, attributes=both), attribute=name) for name in both
         }
-    if faces.source != shipped.source:
-        for name, ours, theirs in (("to_shipped", faces, shipped), ("from_shipped", shipped, faces)):
-            row = rows.row(f"transfer-{name}", theirs, transported(*chosen), fit_on=ours)
-            figures.setdefault("transfer", {})[name] = {"fitted_on": ours.source, "released": theirs.source, **row}
+    if faces.source != other.source and faces.size == other.size:
+        both_ways = {"to": (faces, other), "from": (other, faces)}
+        figures["transfer"] = {
+            way: {"learned_from": fit_on.source, "released": released.source}
+            | rows.row(f"transfer-{way}", released, transported(*chosen), fit_on=fit_on)
+            for way, (fit_on, released) in both_ways.items()
+        }
     return figures
 
 
