@@ -37,7 +37,7 @@ PATIENCE = 120
 """Seconds that anything here may take on a busy machine before it counts as hanging."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
     """The address of a Ray with two CPUs, to which this process is connected."""
     ray = pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
