@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.integrate import trapezoid
 from scipy.sparse import coo_matrix
 from scipy.stats import norm, rankdata
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+from sklearn.metrics import balanced_accuracy_score, roc_curve
 
 from .machine.files import UserError
 
@@ -31,7 +32,15 @@ def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
         UserError: only one class is there.
     """
     scores, positive = checked(scores, positive)
-    return float(roc_auc_score(positive, scores))
+    # scikit-learn's roc_auc_score to the last bit, without its checks: they take ten times as long, and an audit asks hundreds of times.
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of each group of ties
+    won = np.cumsum(positive[order], dtype=np.float64)[last]  # positives accepted at each threshold
+    lost = 1 + last - won
+    corner = np.ones(len(last), dtype=bool)
+    corner[1:-1] = (np.diff(lost, 2) != 0) | (np.diff(won, 2) != 0)
+    tpr, fpr = (np.append(0, accepted[corner] / accepted[-1]) for accepted in (won, lost))
+    return float(trapezoid(tpr, fpr))
 
 
 def rank_auc(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -20,7 +20,7 @@ from .adaptive import adaptive, others, views
 from .creep import pixels, read_all, readable, stored
 from .information import entropy, extrapolated, information, learning_curve
 from .levels import combined_levels, levels
-from .makers import as_makers
+from .makers import as_makers, read_images
 from .reconstruction import reconstruction
 from .released import Released, name_of
 from .trial import Attacks, Makers, SeedScores, attack, mean_figures
@@ -96,7 +96,7 @@ class Deep:
 
     @cached_property
     def before(self) -> Released:
-        return Released.of(self.original, self.splits, control=self.original in (pixels, stored))
+        return Released.of(self.original, self.splits, control=self.original in (pixels, stored), decoded=False)
 
     @cached_property
     def views(self) -> tuple[dict[str, Released], dict[str, str]]:
@@ -110,7 +110,8 @@ class Deep:
         attack["people of train too"] = with_attribute(self.faces.subset(both), splits.attack.attribute)
         if self.elsewhere is not None:
             attack[f"people of {self.elsewhere.source}"] = with_attribute(self.elsewhere, splits.attack.attribute)
-        return {name: Released.of(self.anonymizer, splits._replace(attack=faces)) for name, faces in attack.items()}
+        decoded = read_images(self.makers, self.config)
+        return {name: Released.of(self.anonymizer, splits._replace(attack=faces), decoded=decoded) for name, faces in attack.items()}
 
     def ask(self, seed: int, known: dict[str, AttackSet], attacks: Attacks, pairs: dict[str, dict[str, Pairs]]) -> Answer:
         """One seed's answers by part; `known` are the labelled rows of attack, val and test, `attacks` those of the fresh attackers."""

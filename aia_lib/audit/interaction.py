@@ -21,7 +21,7 @@ from ..faces import Faces, Splits
 from ..machine.files import UserError, whole_number
 from ..statistics import MIN_PEOPLE, Scored, best_threshold, interval, limits, paired_draws, rate_draws
 from .information import FEWEST, platt
-from .makers import as_makers
+from .makers import as_makers, read_images
 from .released import Released, name_of
 from .trial import attack
 
@@ -157,7 +157,7 @@ def interaction_audit(
             f"Too few people to ask how {' and '.join(names)} interact: {what}: {reason}. "
             "Load more people, take fewer attributes, or those whose combinations are not so rare."
         )
-    released = Released.of(anonymizer, splits, progress=progress)
+    released = Released.of(anonymizer, splits, progress=progress, decoded=read_images(makers, config))
     reached: dict[str, list[tuple[str, Scored, np.ndarray]]] = {what: [] for what in questions}
     odds: list[dict[str, np.ndarray]] = []  # of each seed, by cell: how much the scores speak for it, (T',)
     for seed in numbers:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..attackers import ATTACKERS, Attacker, AttackSet, SklearnAttacker, TorchAttacker
+from ..attackers import ATTACKERS, LIBRARY, Attacker, AttackSet, SklearnAttacker, TorchAttacker
 from ..config import AuditConfig
 from ..machine.files import UserError
 
@@ -75,6 +75,11 @@ def as_makers(attackers: Any) -> dict[str, Callable[[AuditConfig], Attacker]]:
             number, unique = number + 1, f"{name} {number}"
         made[unique] = _maker(item)
     return made
+
+
+def read_images(makers: Mapping[str, Callable[[AuditConfig], Attacker]], config: AuditConfig) -> bool:
+    """Whether one of these attackers may read what the anonymizer's decoder makes of g: those of the library say so, a reader's may."""
+    return any(make not in LIBRARY or "images" in getattr(make(config), "needs", ()) for make in makers.values())
 
 
 def _maker(item: Any) -> Callable[[AuditConfig], Attacker]:

@@ -23,7 +23,7 @@ from ..verification import pair_distances
 from .audit_report import AuditReport, combine
 from .deep import Deep, DeepConfig
 from .information import platt
-from .makers import as_makers
+from .makers import as_makers, read_images
 from .released import Released, batched_outputs, name_of
 from .trial import Attacks, Makers, SeedScores, at_the_gate, attack, draw_pairs, utility
 
@@ -97,7 +97,10 @@ def audit(
     splits = Splits(*(dataclasses.replace(part, attribute=attribute) for part in dealt))
     enough_people(splits)
     pairs = {seed: draw_pairs(splits, config, seed) for seed in numbers}  # before anything slow: this can refuse
-    released = Released.of(anonymizer, splits, progress=progress)
+    decoded = read_images(makers, config)
+    if deep:
+        decoded |= read_images(as_makers(deep.attackers), config) or hasattr(anonymizer, "adaptive_attackers")
+    released = Released.of(anonymizer, splits, progress=progress, decoded=decoded)
     adversary, siamese = (getattr(anonymizer, member, None) for member in ("adversary", "siamese"))
     if not callable(adversary) or getattr(anonymizer, "attribute", attribute) != attribute:
         adversary = None  # what was trained to read another attribute is not asked for this one

@@ -164,8 +164,11 @@ class Released:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, anonymizer: Callable, splits: Splits, control: bool = False, progress: bool = False) -> Released:
-        """Run the anonymizer on the three splits. As a `control`, without what `CONTROL_ATTACKERS` do not read."""
+    def of(cls, anonymizer: Callable, splits: Splits, control: bool = False, progress: bool = False, decoded: bool = True) -> Released:
+        """Run the anonymizer on the three splits. As a `control`, without what `CONTROL_ATTACKERS` do not read.
+
+        Unless they are to be `decoded`, without the decoder's images, which take longer than all the rest; see `makers.read_images`.
+        """
         parts = {"attack": splits.attack, "val": splits.val, "test": splits.test}
         with tqdm(total=1, desc=f"{name_of(anonymizer)}: representations", disable=not progress) as bar:
             g = {part: represent(anonymizer, faces.images) for part, faces in parts.items()}
@@ -175,7 +178,9 @@ class Released:
         decode = None if control else getattr(anonymizer, "decode", None)
         images: dict[str, np.ndarray | None] = dict.fromkeys(parts)
         try:
-            if callable(decode):
+            if not decoded:
+                missing["images"] = "no attacker reads reconstructions"
+            elif callable(decode):
                 images = {part: reconstruct(decode, values) for part, values in g.items()}
             else:
                 missing["images"] = "the anonymizer has no decode"

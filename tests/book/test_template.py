@@ -46,10 +46,10 @@ def test_its_tests_pass_and_catch_a_method_that_learned_from_everybody(copy, run
     assert cheating != text
     method.write_text(cheating, encoding="utf-8")
     try:
-        failed = run("-m", "pytest", "-q", "-p", "no:cacheprovider")
+        failed = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "learned_from_train")
     finally:
         method.write_text(text, encoding="utf-8")
-    assert failed.returncode == 1 and "test_it_learned_from_train_alone" in failed.stdout and "4 passed" in failed.stdout, failed.stdout
+    assert failed.returncode == 1 and "1 failed" in failed.stdout and "test_it_learned_from_train_alone" in failed.stdout, failed.stdout
 
 
 def test_it_audits_and_writes_a_card(copy, run):

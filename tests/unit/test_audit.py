@@ -21,7 +21,7 @@ from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
 from aia_lib.statistics import roc_auc
 
-QUICK = AuditConfig(attackers=("logistic", "svm_rbf"), epochs=2, pairs=400, bootstrap=200, controls=False)
+QUICK = AuditConfig(attackers=("logistic", "svm_rbf"), epochs=2, min_steps=40, pairs=400, bootstrap=200, controls=False)
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def with_networks(adversary: Callable | None = None, siamese: Callable | None = 
 
 @pytest.fixture(scope="module")
 def faces(toy_faces: Callable[..., Faces]) -> Faces:
-    return toy_faces(people=150, images=3, size=32)
+    return toy_faces(people=150, images=3, size=16)
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +143,13 @@ def test_controls_find_nothing_in_shuffled_labels_and_much_in_an_untrained_encod
 def test_every_family_runs_where_there_are_a_map_and_a_decoder(faces: Faces) -> None:
     class Pooled:
         name = "pooled"
-        map_shape = (1, 16, 16)
+        map_shape = (1, 8, 8)
 
         def __call__(self, images: Tensor) -> Tensor:
             return nn.functional.avg_pool2d(images, 2).flatten(1)
 
         def decode(self, g: Tensor) -> Tensor:
-            return nn.functional.interpolate(g.unflatten(1, self.map_shape), scale_factor=4)  # larger than the images: averaged down
+            return nn.functional.interpolate(g.unflatten(1, self.map_shape), scale_factor=8)  # larger than the images: averaged down
 
     report = audit(Pooled(), faces, seeds=1, config=dataclasses.replace(QUICK, attackers=(), min_steps=20), progress=False)
     assert report.name == "pooled" and set(report.retrained["attackers"]) == set(ATTACKERS) and not report.notes
@@ -238,7 +238,7 @@ def test_what_crashes_in_the_library_fails_the_audit(
 
 
 def test_attackers_of_ones_own_join_the_audit_and_one_that_fails_is_noted(faces: Faces) -> None:
-    mixed = ["logistic", RandomForestClassifier(30), nn.Linear(7, 1), nn.Linear(1024, 3)]
+    mixed = ["logistic", RandomForestClassifier(30), nn.Linear(7, 1), nn.Linear(256, 3)]
     report = audit(pixels, faces, seeds=2, config=QUICK, attackers=mixed, progress=False)
     assert set(report.retrained["attackers"]) == {"logistic", "RandomForestClassifier"}
     assert report.retrained["attackers"]["RandomForestClassifier"] > 0.75
@@ -255,12 +255,19 @@ def test_an_audit_without_a_single_attacker_is_refused(faces: Faces, monkeypatch
 
 
 def test_a_decoder_that_fails_costs_only_the_attack_on_it(faces: Faces) -> None:
+    asked = []
+
     def decode(g: Tensor) -> Tensor:
+        asked.append(len(g))
         raise RuntimeError("no weights")
 
     config = dataclasses.replace(QUICK, attackers=("logistic", "cnn_reconstruction"))
     report = audit(with_networks(decode=decode), faces, seeds=1, config=config, progress=False)
     assert any("cnn_reconstruction" in note and "no weights" in note for note in report.notes)
+    for attackers, reads in ((["logistic", "cnn"], False), (["logistic", RandomForestClassifier(5)], True)):
+        asked.clear()
+        audit(with_networks(decode=decode), faces, seeds=1, config=QUICK, attackers=attackers, progress=False)
+        assert bool(asked) == reads, "a reader's attacker may read the decoder's images; of the library's only one does"
 
 
 # What it refuses ------------------------------------------------------------------------------------------------------
@@ -269,7 +276,7 @@ def test_a_decoder_that_fails_costs_only_the_attack_on_it(faces: Faces) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (lambda x: x, r"shape \(N, k\), not \(\d+, 1, 32, 32\)"),
+        (lambda x: x, r"shape \(N, k\), not \(\d+, 1, 16, 16\)"),
         (lambda x: x.flatten(1)[:-1], "one row for each of the"),
         (lambda x: x.flatten(1) / 0, "NaN or infinite"),
         (lambda x: x.double().flatten(1) * 1e300, "NaN or infinite"),
@@ -280,7 +287,7 @@ def test_a_decoder_that_fails_costs_only_the_attack_on_it(faces: Faces) -> None:
         (lambda x: x.new_ones(len(x), 0), r"shape \(N, k\)"),
         (lambda x: x @ x.new_ones(3, 3), "failed on a batch of shape.*RuntimeError"),
         (lambda x: 1 / 0, "ZeroDivisionError: division by zero"),
-        (with_networks(map_shape=(12, 8, 9)), r"map_shape \(12, 8, 9\).*1024"),
+        (with_networks(map_shape=(12, 8, 9)), r"map_shape \(12, 8, 9\).*256"),
         (with_networks(lambda g: g[:, :2]), "one logit an image"),
         (with_networks(lambda g: g[:, 0] / 0), "NaN or infinite"),
         (with_networks(lambda g: g @ g), "co-trained adversary failed"),

@@ -7,13 +7,11 @@ import copy
 import dataclasses
 import functools
 import json
-import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import psutil
 import pytest
 import torch
 from conftest import draw_faces
+from jobs import halve, placed
 from tiny import TINY
 
 from aia_lib import cli, ledger, sweep
@@ -434,17 +433,6 @@ def test_a_full_disk_keeps_the_finished_points(finished, faces, copied):
 # --------------------------------------------------------------------------------------------------------------------- engines
 
 
-def halve(shared: dict, job: int) -> float:
-    """A job for other processes: half of even numbers."""
-    if job == shared["kills"]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if job == shared["unpicklable"]:
-        return threading.Lock()
-    if job % 2:
-        raise UserError(f"{job} is odd")
-    return shared["images"][0].sum() + job / 2
-
-
 def test_workers_yield_every_job_with_its_result_or_its_failure(tmp_path):
     np.save(tmp_path / "images.npy", np.ones((4, 8), dtype=np.uint8))
     mapped = RowView(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(2))
@@ -473,14 +461,6 @@ def test_workers_yield_every_job_with_its_result_or_its_failure(tmp_path):
             assert outcome == 8 + job / 2
     here = dict(LocalEngine(1).run(halve, {**shared, "kills": -1}, range(8)))
     assert here == {job: outcomes[job] if job != 4 else 10.0 for job in range(8)}, "one worker: the same in this process"
-
-
-def placed(shared: Path, job: int) -> tuple[int, int, bool]:
-    """Where and how a job is done; job 1 never ends."""
-    (shared / str(os.getpid())).touch()
-    if job == 1:
-        time.sleep(600)
-    return os.getpid(), torch.get_num_threads(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.skipif(sys.platform == "win32" or sys.version_info < (3, 11), reason="POSIX signals; PYTHONSAFEPATH")

@@ -214,19 +214,20 @@ def test_frozen_networks_do_not_move_and_alternating_ones_do(few):
 def test_the_encoders_step_spares_the_adversarys_gradients_and_ends_in_the_same_bits(few, monkeypatch, precision, changes):
     bf16 = precision == "bfloat16"
     monkeypatch.setattr("aia_lib.training.autocast", lambda *_: torch.autocast("cpu", torch.bfloat16, enabled=bf16))
-    config = dataclasses.replace(TINY.finetune, epochs=1, **changes)  # three steps, two of the adversary in each
+    config = dataclasses.replace(TINY.finetune, epochs=1, batch_size=4, **changes)  # two steps, two of the adversary in each
+    faces = few.subset(slice(0, 16))  # bfloat16 takes many times as long where the processor has none
 
     def trained() -> tuple[Networks, int]:
         nets, computed = Networks(16, config.attach, device=CPU), []
         nets.adversary.output.weight.register_post_accumulate_grad_hook(computed.append)
-        finetune(few, *nets.modules().values(), config, TINY.adversary, TINY.siamese, progress=False)
+        finetune(faces, *nets.modules().values(), config, TINY.adversary, TINY.siamese, progress=False)
         return nets, len(computed)
 
     spared, count = trained()
     with monkeypatch.context() as patch:
         patch.setattr(CNNAdversary, "requires_grad_", lambda adversary, on=True: adversary)
         whole, more = trained()
-    assert (count, more) == (6, 9), "the control computes one for each step of the encoder, too"
+    assert (count, more) == (4, 6), "the control computes one for each step of the encoder, too"
     assert same(spared.tensors(), whole.tensors())
     assert all(parameter.requires_grad for parameter in spared.adversary.parameters())
 

@@ -22,6 +22,15 @@ def test_auc_counts_the_pairs_in_order_and_ties_half() -> None:
     assert roc_auc(-scores, positive) == pytest.approx(1 - roc_auc(scores, positive))
 
 
+def test_the_auc_is_scikit_learns_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    for decimals in (0, 1, 12):  # many ties, some, none
+        for n in (2, 3, 50, 2000):
+            positive = rng.permutation(np.arange(n) < max(1, n // 3))
+            scores = np.round(rng.normal(size=n) + positive, decimals)
+            assert roc_auc(scores, positive) == float(roc_auc_score(positive, scores))
+
+
 @pytest.mark.parametrize(
     ("genuine", "impostor", "expected"),
     [

@@ -11,6 +11,6 @@ TINY = Profile(
     adversary=AdversaryConfig(epochs=1),
     siamese=SiameseConfig(epochs=1),
     finetune=FinetuneConfig(epochs=1, batch_size=16),
-    audit=AuditConfig(attackers=("logistic",), epochs=1, pairs=200, bootstrap=50, controls=False),
+    audit=AuditConfig(attackers=("logistic",), epochs=1, min_steps=5, pairs=200, impostor_pairs=3000, bootstrap=50, controls=False),
 )
 """A run takes seconds. Named as the profile that it stands in for."""
