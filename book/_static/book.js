@@ -28,3 +28,20 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 });
+
+/* Outputs that are wider than a phone scroll: they can be reached by Tab. The theme does so for code. */
+const reachable = () => {
+  for (const output of document.querySelectorAll("div.cell_output, span.math, div.math")) {
+    if (output.scrollWidth > output.clientWidth) output.tabIndex = 0;
+    else output.removeAttribute("tabindex");
+  }
+};
+window.addEventListener("load", reachable);
+window.addEventListener("resize", reachable);
+
+/* The side bar's title and search field stand outside all landmarks. */
+document.addEventListener("DOMContentLoaded", () => {
+  const sidebar = document.getElementById("pst-primary-sidebar");
+  sidebar.setAttribute("role", "navigation");
+  sidebar.setAttribute("aria-label", "Book");
+});
