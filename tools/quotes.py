@@ -34,6 +34,7 @@ STATED = {
     "labelled female": (0.583, "share of CelebA's images that are labelled female; of the labels that its authors publish"),
     "labelled male": (0.42, "share of CelebA's images that are labelled male, to two digits"),
     "chance": (0.5, "accuracy of a coin"),
+    "guessing, CelebA": (0.583**2 + 0.417**2, "accuracy of answers drawn at random, each label as often as CelebA's labels have it"),
     "same label, CelebA": (0.5 + 0.42 * 0.58, "accuracy of “same label, same person” by its formula, free impostors, for p = 0.42"),
     "same label, balanced": (0.75, "accuracy of “same label, same person” by its formula, free impostors, for p = 0.5"),
     "numbers per pixel": (0.75, "of g: 12 channels of a map of a quarter of the height and of the width, by construction"),

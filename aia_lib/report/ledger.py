@@ -253,7 +253,7 @@ def utility_kept(report: Mapping, method: str) -> float:
 
 
 def with_fnmr(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """A regime's figures, with FNMR@FMR = 1 - TAR@FAR in the place of the true accept rates that older records hold."""
+    """A regime's figures, with FNMR at FMR = 1 - TAR at FAR in the place of the true accept rates that older records hold."""
     return {
         key.replace("tar_at_far", "fnmr_at_fmr"): 1 - value if key.startswith("tar_at_far") else value for key, value in figures.items()
     }

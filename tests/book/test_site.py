@@ -3,9 +3,12 @@
 import functools
 import gzip
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -134,3 +137,146 @@ def test_pages_are_light(site, pages):
         own = {(path.parent / unquote(urlsplit(address).path)).resolve() for address in page.loaded}
         weight = sent(path) + sum(size(file) for file in own if file.exists()) + fonts
         assert weight < LIMIT, f"{path.name}: {weight:,} bytes"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright. Skips where either is missing."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra `dev`: Playwright drives the browser")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs a browser: Chromium or Chrome on the PATH (Debian: apt install chromium)")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium)
+        yield opened
+        opened.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where a server of this machine has the site, until the module's tests end."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """visit(name, width=1280, scheme="light") opens a page as a reader has it; none may report an error to the console."""
+    contexts, errors = [], []
+
+    def open_page(name, width=1280, scheme="light"):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(f"{address}/{name}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+CHAPTER = "notebooks/00_quickstart.html"
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (820, "dark"), (1000, "light"), (1280, "dark")])
+def test_navigation_and_contents_open_and_close(visit, width, scheme):
+    page = visit(CHAPTER, width, scheme)
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width, "the page scrolls sideways"
+
+    navigation, contents = page.locator("nav.bd-links").first, page.locator("#pst-page-toc-nav a").first
+    toggle = page.locator(".primary-toggle:visible")
+    if width < 992:  # a sheet over the page
+        navigation.wait_for(state="hidden")
+        toggle.click()
+        navigation.wait_for(state="visible")
+        page.keyboard.press("Escape")
+        navigation.wait_for(state="hidden")
+        toggle.click()
+        page.get_by_role("link", name="Glossary", exact=True).click()
+        page.wait_for_url("**/glossary.html")
+        page.go_back()
+    else:  # a column beside it, which slides out
+        shown = "() => document.querySelector('nav.bd-links').getBoundingClientRect().left >= 0"
+        page.wait_for_function(shown)
+        toggle.click()
+        page.wait_for_function(shown.replace("=> ", "=> !(") + ")")
+        toggle.click()
+        page.wait_for_function(shown)
+    if width < 1200:
+        contents.wait_for(state="hidden")
+        page.locator(".secondary-toggle:visible").click()
+        contents.wait_for(state="visible")
+        page.keyboard.press("Escape")
+        contents.wait_for(state="hidden")
+    else:
+        contents.wait_for(state="visible")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_search_finds_a_page(visit, width):
+    page = visit("book/glossary.html", width)
+    page.locator(".search-button__button:visible").click()
+    page.locator("input[name=q]:visible").fill("siamese")
+    page.keyboard.press("Enter")
+    found = page.locator("ul.search li a").first
+    found.wait_for()
+    found.click()
+    page.locator("article.bd-article h1").wait_for()
+    assert "siamese" in page.locator("article.bd-article").inner_text().lower()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_solutions_open_and_quizzes_answer(visit, width):
+    page = visit(CHAPTER, width)
+    solution = page.locator("div.solution").first
+    code = solution.locator("pre").first
+    assert not code.is_visible()
+    solution.locator("button.toggle-button").click()
+    code.wait_for(state="visible")
+
+    one, several = page.locator(".Quiz").first, page.locator(".Quiz:has(.ManyChoiceQn)").first
+    assert one.get_attribute("role") == "group" and one.locator(".Feedback").get_attribute("role") == "status"
+    answers = one.locator("button.MCButton")
+    answers.nth(1).click()
+    assert "incorrectButton" in answers.nth(1).get_attribute("class") and "this page could" in one.locator(".Feedback").inner_text()
+    page.keyboard.press("ArrowUp")  # moves nothing and answers nothing
+    assert "correctButton" not in answers.nth(0).get_attribute("class")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "the focus is seen"
+    page.keyboard.press("Enter")
+    assert [answers.nth(i).get_attribute("class") for i in (0, 1)] == ["MCButton correctButton", "MCButton"]
+
+    answers, verdict = several.locator("button.MCButton"), several.locator(".Feedback")
+    for row, found in ((0, 1), (1, 1), (3, 2)):  # right, wrong, right
+        answers.nth(row).click()
+        assert f"({found} of 2 found)" in verdict.inner_text()
+    assert several.locator(".correctButton").count() == 2, "right answers stay after a wrong one"
+
+
+@pytest.mark.parametrize(
+    "name, width, scheme",
+    [
+        ("book/intro.html", 390, "dark"),
+        ("book/teaching.html", 1280, "light"),
+        ("book/bibliography.html", 1280, "light"),
+        (CHAPTER, 390, "light"),
+    ],
+)
+def test_axe_finds_no_barrier(visit, name, width, scheme):
+    """axe-core's rules, contrast and names for screen readers among them, on one page of each kind."""
+    source = Path(pytest.importorskip("axe_playwright_python").__file__).with_name("axe.min.js")
+    page = visit(name, width, scheme)
+    page.add_script_tag(path=source)
+    found = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")["violations"]
+    assert not [(rule["id"], node["html"][:200]) for rule in found for node in rule["nodes"]]
