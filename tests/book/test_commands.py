@@ -112,7 +112,7 @@ def test_every_printed_command_is_taken_by_its_program():
     assert {words_of(command)[0] for _, command, _ in found} >= {"aia", "make", *PROGRAMS}
     assert len({name for name, _, _ in found if name.startswith("notebooks/")}) >= 5
     in_readme = [words_of(command)[1][0] for name, command, whole in found if name == "README.md" and whole and command.startswith("aia ")]
-    assert set(in_readme) == {"run", "audit", "data", "templates", "attributes"}
+    assert set(in_readme) == {"run", "audit", "data", "templates", "harden", "attributes"}
     assert [(name, command) for name, command, whole in found if not right(command, whole)] == []
 
 

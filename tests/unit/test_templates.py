@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -180,3 +182,11 @@ def test_the_papers_method_asks_for_images(tmp_path, made, capsys, command):
 def test_a_network_on_faces_asks_for_images(tmp_path, made):
     with pytest.raises(UserError, match="needs images"):
         Original().fit(load_faces("templates", saved(tmp_path, made)), progress=False)
+
+
+def test_the_example_of_the_page_makes_a_file_that_is_read(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "book" / "protect_your_templates.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
+    faces = load_faces("templates", "my.npz")
+    assert faces.people == 400 and faces.size == 512 and not faces.notes
