@@ -44,9 +44,7 @@ def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def rank_auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """`roc_auc` by the sum of ranks (Mann and Whitney), for loops: scikit-learn's checks take longer than a small network's epoch.
-
-    Scores that are not finite count as none, 0.
+    """`roc_auc` by the sum of ranks (Mann and Whitney), for training loops: scores that are not finite count as none, 0.
 
     Args:
         scores: (N,).
