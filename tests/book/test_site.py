@@ -92,6 +92,15 @@ def test_links_within_the_book_lead_somewhere(site, pages):
                 assert unquote(parts.fragment) in pages[target].ids, f"{path.name} links to {link}"
 
 
+def test_tables_are_for_readers(site):
+    """No NaN, no hyphen for a minus, no interval that breaks between its ends, no names with underscores."""
+    sweep, gap = ((site / "notebooks" / name).read_text(encoding="utf-8") for name in ("07_tradeoff_sweep.html", "10_closing_the_gap.html"))
+    assert ">–</td>" in sweep and ">NaN</td>" not in sweep
+    assert re.search(r"<td[^>]*>−0\.\d+", sweep) and not re.search(r"<td[^>]*>-\d", sweep)
+    assert re.search(r"\[−0\.\d+,\xa0\+0\.\d+\]", sweep) and not re.search(r"<td>[^<]*\[[^<\]]*, ", sweep)
+    assert ">leak removed</th>" in gap and "leak_removed</th>" not in gap
+
+
 def test_pictures_have_alternative_texts(pages):
     for path, page in pages.items():
         assert all(page.alts), path.name
@@ -173,7 +182,7 @@ def visit(browser, address):
     def open_page(name, width=1280, scheme="light"):
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(f"{address}/{name}")
