@@ -304,6 +304,50 @@ def errors() -> str:
     return markdown_table(["Method", *head], rows) + made
 
 
+# Templates ------------------------------------------------------------------------------------------------------------
+
+
+@shown
+def front(name: str) -> str:
+    """Leak at each level and genuine pairs refused, of templates as they are and protected; bold is the setting chosen on val."""
+    (figures,), made = benchmark(name)
+    chosen = figures["chosen"]
+    rows = {"as they are": figures["stored"], "without a linear trace (LEACE)": figures["leace"]}
+    for row in figures["front"]:
+        here = all(row[key] == chosen[key] for key in ("components", "amount"))
+        words = f"{row['components']} components" + (f", moved by {row['amount']:g}" if row["amount"] < 1 else "")
+        rows[f"**{words}**" if here else words] = chosen if here else row
+    return _front_table(rows, "Templates") + made
+
+
+@shown
+def front_beyond(name: str) -> str:
+    """The chosen setting with fewer people to learn from, for two attributes at once, and for templates of another source."""
+    (figures,), made = benchmark(name)
+    rows = {f"learned from {row['fitted_on']:,} people": row for row in figures["people"]}
+    rows |= {f"two attributes hidden: {attribute}": row for attribute, row in figures.get("second", {}).items()}
+    rows |= {f"{row['released']}, learned from {row['learned_from']}": row for row in figures.get("transfer", {}).values()}
+    return _front_table(rows, "What was protected, and how") + made
+
+
+def _front_table(rows: Mapping[str, Mapping], what: str) -> str:
+    def refused(values: list[float]) -> str:
+        value, low, high = (percent(share, 1) for share in values)
+        return f"{value} [{low}, {high}]"
+
+    cells = [
+        [
+            words,
+            *(auc(row[level]) for level in ("image", "pair", "person")),
+            refused(row["refused_at_1e-2"]),
+            refused(row["refused_at_1e-1"]),
+        ]
+        for words, row in rows.items()
+    ]
+    head = [what, "Leak: one image ↓", "two images ↓", "all of a person ↓", "Refused at FMR 1 % ↓", "at 10 % ↓"]
+    return markdown_table(head, cells)
+
+
 # Sweeps, speed and growth ---------------------------------------------------------------------------------------------
 
 
