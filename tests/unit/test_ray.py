@@ -183,8 +183,8 @@ def test_a_sweep_whose_worker_is_killed_gives_the_table_of_the_local_engine(ray_
     with caplog.at_level(logging.WARNING), meanwhile(kill):
         ours = run_sweep(faces, config, tmp_path / "ray", engine=get_engine("ray", 2), **settings)
     assert "its job is done again" in caplog.text and not ours.failed
-    monkeypatch.setattr(engines, "cores", lambda: 1)  # as a worker of this Ray has it: one thread more rounds sums otherwise
-    local = run_sweep(faces, config, tmp_path / "local", engine=LocalEngine(1), **settings)
+    monkeypatch.setattr(engines, "cores", lambda: 2)  # those of this Ray: one thread more rounds sums otherwise
+    local = run_sweep(faces, config, tmp_path / "local", engine=LocalEngine(2), **settings)
     assert len(ours.table) > 10
     pd.testing.assert_frame_equal(ours.table, local.table, check_exact=True)
     assert not list((tmp_path / "ray").glob("**/*.part")) and not (tmp_path / "ray" / "unfinished").exists()
