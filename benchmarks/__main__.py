@@ -2,8 +2,8 @@
 
 A ratio survives a change of machine better than seconds do. Each benchmark prints its figures and, with --out, writes them
 with their provenance; results/benchmarks/ holds the recorded ones. Without a name all run, one after the other, each in a process of
-its own, and --out is a folder; all but `difficulty`, `ablation`, `attributes` and `matched`, which measure a data set and a method,
-and take an hour and more.
+its own, and --out is a folder; all but `difficulty`, `ablation`, `attributes`, `matched` and `rivals`, which measure a data set and
+methods, and take half an hour and more.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .common import ROOT, record
 ALL = ("autoencoder", "training", "loading", "audit", "memory", "growth", "sweep")
 """What `make bench` runs."""
 
-BENCHMARKS = (*ALL, "difficulty", "ablation", "attributes", "matched")
-"""The last four measure a data set and a method, not the machine, and take an hour and more."""
+BENCHMARKS = (*ALL, "difficulty", "ablation", "attributes", "matched", "rivals")
+"""The last five measure a data set and methods, not the machine, and take half an hour and more."""
 
 OF_FILES = ("autoencoder", "loading")
 """They read image files: CelebA's where it is at hand."""
@@ -37,9 +37,13 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else list(words)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, help=f"default: {', '.join(ALL)}")
-    which = "faces (default: embedded; celeba for those that read files, where its folder is known)"
-    parser.add_argument("--data", choices=("celeba", "embedded"), help=which)
-    parser.add_argument("--root", help="a CelebA folder (default: AIA_CELEBA_ROOT), or a rendered set for --data embedded")
+    which = (
+        "faces (default: embedded; celeba for those that read files, where its folder is known; templates for rivals, which take no other)"
+    )
+    parser.add_argument("--data", choices=("celeba", "embedded", "templates"), help=which)
+    parser.add_argument(
+        "--root", help="a CelebA folder (default: AIA_CELEBA_ROOT), a rendered set for --data embedded, or a file of templates"
+    )
     parser.add_argument("--size", type=int, help="side of the images in pixels (default: the benchmark's)")
     parser.add_argument("--images", type=int, help="how many images to work on (default: the benchmark's)")
     parser.add_argument("--out", help="write the figures here, as JSON; a folder where all benchmarks run")
@@ -54,10 +58,13 @@ def main(words: Sequence[str] | None = None) -> int:
 def _one(options: argparse.Namespace, words: Sequence[str]) -> int:
     measure = importlib.import_module(f".{options.benchmark}", __package__).measure
     root = options.root or os.environ.get("AIA_CELEBA_ROOT")
-    data = options.data or ("celeba" if options.benchmark in OF_FILES and root else "embedded")
+    if options.data and (options.data == "templates") != (options.benchmark == "rivals"):
+        raise UserError(f"The benchmark {options.benchmark!r} takes no --data {options.data}.")
+    usual = "templates" if options.benchmark == "rivals" else "celeba" if options.benchmark in OF_FILES and root else "embedded"
+    data = options.data or usual
     if data == "celeba" and not root:
         raise UserError("Say where CelebA lies: --root FOLDER or AIA_CELEBA_ROOT.")
-    if data == "embedded":
+    if data != "celeba":
         root = options.root
     asked = {"data": data, "root": root, "size": options.size, "images": options.images}
     known = inspect.signature(measure).parameters
