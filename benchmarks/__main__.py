@@ -2,8 +2,8 @@
 
 A ratio survives a change of machine better than seconds do. Each benchmark prints its figures and, with --out, writes them
 with their provenance; results/benchmarks/ holds the recorded ones. Without a name all run, one after the other, each in a process of
-its own, and --out is a folder; all but `difficulty`, `ablation`, `attributes`, `matched` and `front`, which measure a data set and a
-method, and take an hour and more.
+its own, and --out is a folder; all but `difficulty`, `ablation`, `attributes`, `matched`, `front` and `rivals`, which measure a data
+set and methods, and take half an hour and more.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .common import ROOT, record
 ALL = ("autoencoder", "training", "loading", "audit", "memory", "growth", "sweep")
 """What `make bench` runs."""
 
-BENCHMARKS = (*ALL, "difficulty", "ablation", "attributes", "matched", "front")
-"""The last five measure a data set and a method, not the machine, and take an hour and more."""
+BENCHMARKS = (*ALL, "difficulty", "ablation", "attributes", "matched", "front", "rivals")
+"""The last six measure a data set and methods, not the machine, and take half an hour and more."""
 
 OF_FILES = ("autoencoder", "loading")
 """They read image files: CelebA's where it is at hand."""
 
-OF_TEMPLATES = {"front": "templates"}
-"""They read templates."""
+OF_TEMPLATES = ("front", "rivals")
+"""They read templates, those that ship where no file is named."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else list(words)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, help=f"default: {', '.join(ALL)}")
-    which = "faces (default: embedded; celeba for those that read files, where its folder is known)"
+    which = "faces (default: embedded; celeba for those that read files, where its folder is known; templates for front and rivals)"
     parser.add_argument("--data", choices=("celeba", "embedded", "templates"), help=which)
     parser.add_argument("--root", help="a CelebA folder (default: AIA_CELEBA_ROOT), a rendered set, or a file of templates")
     parser.add_argument("--size", type=int, help="side of the images in pixels (default: the benchmark's)")
@@ -57,7 +57,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def _one(options: argparse.Namespace, words: Sequence[str]) -> int:
     measure = importlib.import_module(f".{options.benchmark}", __package__).measure
     root = options.root or os.environ.get("AIA_CELEBA_ROOT")
-    data = options.data or OF_TEMPLATES.get(options.benchmark) or ("celeba" if options.benchmark in OF_FILES and root else "embedded")
+    if options.data and (options.data == "templates") != (options.benchmark in OF_TEMPLATES):
+        raise UserError(f"The benchmark {options.benchmark!r} takes no --data {options.data}.")
+    usual = "templates" if options.benchmark in OF_TEMPLATES else "celeba" if options.benchmark in OF_FILES and root else "embedded"
+    data = options.data or usual
     if data == "celeba" and not root:
         raise UserError("Say where CelebA lies: --root FOLDER or AIA_CELEBA_ROOT.")
     if data != "celeba":
