@@ -223,7 +223,7 @@ def test_what_the_command_refuses(words, said, monkeypatch, capsys):
 def test_every_name_is_a_benchmark():
     for name in command.BENCHMARKS:
         known = inspect.signature(importlib.import_module(f"benchmarks.{name}").measure).parameters
-        options = {"images"} if name == "rivals" else {"size", "images"}  # templates have no size
+        options = {"images"} if name in command.OF_TEMPLATES else {"size", "images"}  # templates have no size
         assert options <= set(known) and all(known[option].default is not inspect.Parameter.empty for option in known)
 
 
