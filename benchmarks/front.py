@@ -30,7 +30,7 @@ from aia_lib.datasets import load_faces
 from aia_lib.defences import Erased, template_protection
 from aia_lib.faces import Faces
 from aia_lib.machine.files import write_json
-from aia_lib.statistics import fnmr_at_fmr
+from aia_lib.statistics import fnmr_at_fmr, limits, paired_draws
 from aia_lib.verification import pair_distances
 
 from .common import rounded
@@ -87,11 +87,9 @@ def measure(
     chosen = min(enough or front, key=lambda setting: front[setting]["leak_on_val"])
     place = {"components": chosen[0], "amount": chosen[1], "accepts_enough_on_val": bool(enough)}
     figures["chosen"] = place | rows.row(f"front-{chosen[0]}-{chosen[1]:g}", faces, transported(*chosen), seeds=seeds)
-    people = [rows.row(f"people-{share:g}", faces, transported(*chosen), share=share) for share in shares] + [front[chosen]]
-    figures["people"] = people
-    counts, leaks = ([row[key] for row in people] for key in ("fitted_on", "leak_of_all"))
-    ahead = extrapolated(counts, np.array([[leak[0] for leak in leaks]]), 10 * counts[-1])
-    figures["ten_times_the_people"] = round(float(ahead[0]), 4)
+    parts = [(f"people-{share:g}", share) for share in shares]
+    figures["people"] = [rows.row(name, faces, transported(*chosen), share=share) for name, share in parts] + [front[chosen]]
+    figures["ten_times_the_people"] = rows.with_more_people([*(name for name, _ in parts), f"front-{chosen[0]}-{chosen[1]:g}"])
     if second:
         both = (faces.attribute, second)
         figures["second"] = {
@@ -121,6 +119,7 @@ class _Rows:
 
     def __init__(self, audits: AuditConfig, folds: int, folder: Path) -> None:
         self.audits, self.folds, self.folder = audits, folds, folder
+        self.reports: dict[str, tuple[int, AuditReport]] = {}
         self.settings = hashlib.sha256(json.dumps(as_dict(audits), sort_keys=True).encode()).hexdigest()[:8]
 
     def row(
@@ -154,10 +153,21 @@ class _Rows:
                     write_json(known, {"accepted_on_val": accepted(method, splits.val, seed), "fitted_on": len(some)})
                 reports.append(AuditReport.load(audited))
                 more.append(json.loads(known.read_text()))
-        row = figures_of(AuditReport.merge(reports)) | {key: float(np.mean([one[key] for one in more])) for key in more[0]}
+        merged = AuditReport.merge(reports)
+        row = figures_of(merged) | {key: float(np.mean([one[key] for one in more])) for key in more[0]}
         row["fitted_on"] = round(row["fitted_on"])
+        self.reports.setdefault(name, (row["fitted_on"], merged))  # of the first seeds, where a row is asked for again with more
         print(name, row, file=sys.stderr, flush=True)
         return row
+
+    def with_more_people(self, names: Sequence[str]) -> dict:
+        """The leak if it went on falling over the people that rows were fitted on, at ten times the most, with its interval."""
+        people, reports = zip(*(self.reports[name] for name in names), strict=True)
+        points = np.array([[report.strongest.auc for report in reports]])
+        draws = np.stack(paired_draws(*(report.strongest.scored for report in reports), resamples=self.audits.bootstrap), axis=1)
+        many = 10 * people[-1]
+        ahead, spread = (np.maximum(0.5, 1 - extrapolated(people, 1 - curve, many)) for curve in (points, draws))  # it falls
+        return {"people": many, "leak": rounded(ahead[0], *limits(spread))}
 
 
 def accepted(method: Callable, faces: Faces, seed: int) -> float:

@@ -18,7 +18,7 @@ def measured(tmp_path_factory):
     others = templates(people=600, seed=1)
     write_templates(folder / "other.npz", {"vectors": others.images, "identity": others.identity, "gender": others.labels()})
     how = {"elsewhere": str(folder / "other.npz"), "audits": QUICK, "folder": folder / "audits"}
-    how |= {"settings": ((4, 1.0), (12, 1.0)), "shares": (0.5,), "seeds": (0,), "folds": 1}
+    how |= {"settings": ((4, 1.0), (12, 1.0)), "shares": (0.25, 0.5), "seeds": (0,), "folds": 1}
     return folder, how, front.measure(root=str(folder / "my.npz"), images=1200, **how)
 
 
@@ -29,7 +29,11 @@ def test_the_front_is_measured_with_its_controls(measured):
     assert max(few["image"][0], many["image"][0]) < 0.75 and few["accepted_on_val"] < many["accepted_on_val"]
     least = min(figures["front"], key=lambda row: row["leak_on_val"])
     assert figures["chosen"]["components"] == least["components"] and figures["chosen"]["accepts_enough_on_val"]
-    assert [row["fitted_on"] for row in figures["people"]] == [120, 240]
+    assert [row["fitted_on"] for row in figures["people"]] == [60, 120, 240]
+    ahead = figures["ten_times_the_people"]
+    assert ahead["people"] == 2400 and 0.5 <= ahead["leak"][1] <= ahead["leak"][0] <= min(
+        row["leak_of_all"][0] for row in figures["people"]
+    )
     assert figures["transfer"]["from"]["learned_from"] == "templates of other.npz" and "second" not in figures
 
 
