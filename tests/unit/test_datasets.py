@@ -547,7 +547,7 @@ def test_files_that_are_not_images_by_their_name_are_counted(tmp_path):
 # ------------------------------------------------------------------------------------------------------- roots and layouts
 
 
-@pytest.mark.parametrize("source", [name for name in SOURCES if name != "embedded"])
+@pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("embedded", "templates")])
 def test_a_root_that_is_no_data_set(tmp_path, source):
     refused(f"The source '{source}' needs root=", source, None)
     refused("there is no such folder", source, tmp_path / "nowhere")
