@@ -459,7 +459,7 @@ def test_another_data_set_must_fit(small: tuple) -> None:
     of_one = there.subset(there.labels() == 1)
     larger = dataclasses.replace(there, images=np.zeros((len(faces), 1, 32, 32), np.uint8), cache_key="")
     unlabelled = dataclasses.replace(there, attributes={"hats": faces.labels()}, attribute="hats")
-    wrong = ((larger, "has images, 32 x 32, faces has"), (unlabelled, "gender"), (of_one, "one label of 'gender' only"), (faces, "as faces do"))
+    wrong = ((larger, "has images, 32 x 32"), (unlabelled, "gender"), (of_one, "one label of 'gender' only"), (faces, "as faces do"))
     for elsewhere, words in wrong:
         with pytest.raises(UserError, match=words):
             audit(Given(gaussian(faces, 1.0, 0)), faces, deep=True, elsewhere=elsewhere, progress=False)
