@@ -10,7 +10,7 @@ from aia_lib.cli import main
 from aia_lib.config import AuditConfig
 from aia_lib.datasets import load_faces
 from aia_lib.datasets.templates import write_templates
-from aia_lib.defences import Discriminants, Erased, Sample, Transport, template_protection
+from aia_lib.defences import CertifiedNoise, Discriminants, Erased, Sample, Transport, auc_bound, template_protection
 from aia_lib.defences.transport import _affine, _slide
 from aia_lib.faces import Faces
 from aia_lib.machine.files import UserError
@@ -116,6 +116,15 @@ def test_the_same_seed_gives_the_same_transport(faces, protected):
     again = Erased(None, (Discriminants(12, ridge=1.0, within_labels=True), Transport())).fit(faces.split().train)
     some = torch.from_numpy(np.asarray(faces.images[:50]))
     assert torch.equal(again(some), protected(some))
+
+
+def test_certified_noise_goes_on_top(tmp_path, faces, protected):
+    some = torch.from_numpy(np.asarray(faces.images[:50]))
+    certified = CertifiedNoise(protected, mu=1.0, seed=5).fit(faces.split().train, fit_base=False)
+    assert torch.equal(certified(some), certified(some)) and not torch.equal(certified(some), protected(some))
+    assert leak(certified, faces)[0] < auc_bound(1.0) + 0.05 < 0.9 < leak(stored, faces)[0]
+    certified.save(tmp_path)
+    assert torch.equal(load_anonymizer(tmp_path)(some), certified(some))
 
 
 def test_two_attributes_are_hidden_together(faces):
