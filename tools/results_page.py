@@ -330,11 +330,26 @@ def front_beyond(name: str) -> str:
     return _front_table(rows, "What was protected, and how") + made
 
 
-def _front_table(rows: Mapping[str, Mapping], what: str) -> str:
-    def refused(values: list[float]) -> str:
-        value, low, high = (percent(share, 1) for share in values)
-        return f"{value} [{low}, {high}]"
+@shown
+def rivals(name: str) -> str:
+    """Published protections beside ours: leak, verification by a fresh verifier, and the seconds that fitting took."""
+    (figures,), made = benchmark(name)
+    rows = [
+        [method, auc(of["leak"]), auc(of["strongest_leak"]), auc(of["utility"]), refused(of["fnmr_at_fmr_1_percent"])]
+        + [f"{of['seconds_to_fit']:.0f}"]
+        for method, of in figures["methods"].items()
+    ]
+    head = ["Method", "Leak: one image ↓", "Strongest of all levels ↓", "Utility AUC ↑", "Refused at FMR 1 % ↓", "Seconds to fit"]
+    return markdown_table(head, rows) + made
 
+
+def refused(values: list[float]) -> str:
+    """A share that is recorded as [value, low, high]."""
+    value, low, high = (percent(share, 1) for share in values)
+    return f"{value} [{low}, {high}]"
+
+
+def _front_table(rows: Mapping[str, Mapping], what: str) -> str:
     cells = [
         [
             words,
