@@ -270,7 +270,6 @@ def _audit(options: argparse.Namespace) -> None:
 
 def _check_deal(options: argparse.Namespace, name: str) -> None:
     """Raise a UserError where a method out of a run is to be audited on another deal of the people than it was trained in."""
-
     place = Path(name).absolute()
     runs = [folder for folder in place.parents if (folder / "run.json").is_file()] if place.is_dir() else []
     for folder in runs[:1]:

@@ -47,6 +47,12 @@ def auc(values: list[float]) -> str:
     return with_interval(values[0], values[1:])
 
 
+def share(values: list[float]) -> str:
+    """A share that is recorded as [value, low, high]."""
+    value, low, high = (percent(number, 1) for number in values)
+    return f"{value} [{low}, {high}]"
+
+
 def recorded_beside(folder: str, name: str) -> dict:
     """What is recorded in results/<folder>/<name>.json.
 
@@ -295,8 +301,7 @@ def errors() -> str:
     (figures,), made = benchmark("attributes-celeba")
 
     def cell(rates: dict, key: str) -> str:
-        low, high = rates[f"{key}_ci"]
-        return f"{percent(rates[key], 1)} [{percent(low, 1)}, {percent(high, 1)}]"
+        return share([rates[key], *rates[f"{key}_ci"]])
 
     kinds = [(key, group) for key in ("fmr", "fnmr") for group in ("0", "1")]
     head = [f"{key.upper()}, {figures['attributes'][0]} = {group}" for key, group in kinds]
@@ -335,7 +340,7 @@ def rivals(name: str) -> str:
     """Published protections beside ours: leak, verification by a fresh verifier, and the seconds that fitting took."""
     (figures,), made = benchmark(name)
     rows = [
-        [method, auc(of["leak"]), auc(of["strongest_leak"]), auc(of["utility"]), refused(of["fnmr_at_fmr_1_percent"])]
+        [method, auc(of["leak"]), auc(of["strongest_leak"]), auc(of["utility"]), share(of["fnmr_at_fmr_1_percent"])]
         + [f"{of['seconds_to_fit']:.0f}"]
         for method, of in figures["methods"].items()
     ]
@@ -343,18 +348,12 @@ def rivals(name: str) -> str:
     return markdown_table(head, rows) + made
 
 
-def refused(values: list[float]) -> str:
-    """A share that is recorded as [value, low, high]."""
-    value, low, high = (percent(share, 1) for share in values)
-    return f"{value} [{low}, {high}]"
-
-
 def _front_table(rows: Mapping[str, Mapping], what: str) -> str:
     cells = [
         [
             words,
             *(auc(row[level]) for level in ("image", "pair", "person")),
-            refused(row["refused_at_1e-2"]),
+            share(row["refused_at_1e-2"]),
             percent(row["accepted_on_val"]),
         ]
         for words, row in rows.items()

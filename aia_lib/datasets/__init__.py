@@ -101,10 +101,8 @@ def load_faces(
 
 def locate(source: str, root: str | os.PathLike | None) -> Layout:
     """The layout of `root`; the error of a wrong one names the source that it resembles, or an archive to unpack."""
-    if source == "embedded" and root is None:
-        return embedded.locate(None)
-    if source == "templates":
-        return templates.locate(root)
+    if source == "templates" or (source == "embedded" and root is None):
+        return SOURCES[source].locate(root)
     root = check_root(source, root)
     try:
         return SOURCES[source].locate(root)

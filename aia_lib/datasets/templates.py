@@ -72,7 +72,7 @@ def load_templates(layout: Layout, attribute: str, limit: int | None = None, see
         notes.append(f"{len(vectors) - len(rows):,} templates that repeat an earlier one of the same person were left out.")
     if limit is not None and limit < len(rows):
         rows = rows[choose_people(identity[rows], limit, seed)]
-    names, identity = names[np.unique(identity[rows])], np.unique(identity[rows], return_inverse=True)[1]
+    kept, identity = np.unique(identity[rows], return_inverse=True)
     source = f"templates of {texts['source']}" if texts.get("source") else f"templates of {path.name}"
     return Faces(
         images=vectors[rows],
@@ -83,7 +83,7 @@ def load_templates(layout: Layout, attribute: str, limit: int | None = None, see
         licence=texts.get("licence") or layout.licence,
         split_seed=seed,
         notes=tuple(notes),
-        names=tuple(map(str, names)),
+        names=tuple(map(str, names[kept])),
     )
 
 

@@ -51,7 +51,7 @@ class Erased(Defence):
     def _fit(self, faces: Faces, names: tuple[str, ...], folder: str | Path | None, progress: bool) -> None:
         self.numbers = faces.size if self.base is None else 0
         base.both_labels(faces, names, 2, "an eraser needs two images of each label")
-        sample = Sample.of(self.base or stored, faces, self.seed, names)
+        sample = Sample.of(self._start, faces, self.seed, names)
         for eraser in self.erasers:
             eraser.fit(sample)
             parts = zip(sample.g.split(512), base.batches(sample.faces), strict=True)
@@ -62,11 +62,15 @@ class Erased(Defence):
         if self.base is None and images.shape[1:] != (self.numbers,):
             what = f"templates of {self.numbers} numbers, not for inputs of shape {tuple(images.shape[1:])}"
             raise UserError(f"This model was fitted for {what}. Fit one for these.")
-        g = stored(images) if self.base is None else self.base(images)
+        g = self._start(images)
         for eraser in self.erasers:
             fitted(self, eraser.tensors)
             g = eraser(g, images)
         return g
+
+    @property
+    def _start(self) -> Anonymizer:
+        return stored if self.base is None else self.base
 
     @property
     def unprotected(self) -> Anonymizer:
@@ -78,9 +82,7 @@ class Erased(Defence):
         for eraser in self.erasers:
             if eraser.moves_axes:
                 raise AttributeError(f"this anonymizer has no decoder: the eraser {eraser.kind!r} gave g other axes")
-        if self.base is None:
-            raise AttributeError("templates have no decoder")
-        return self.base.decode
+        return self._start.decode
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         return {f"eraser{i}": eraser.tensors for i, eraser in enumerate(self.erasers)}

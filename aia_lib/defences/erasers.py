@@ -183,8 +183,7 @@ class ScoreErasure(Eraser):
         """Each attribute's score, and what it says of `images`, (N,)."""
         scores = []
         for start in _starts(self.tensors, "beta"):
-            parts = {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
-            score = AttributeScore(parts)
+            score = AttributeScore(_under(self.tensors, start))
             scores.append((score, score(images)))
         return scores
 
@@ -260,6 +259,11 @@ def _near(places: list[Tensor], anchors: Tensor) -> Tensor:
 def _starts(tensors: dict[str, Tensor], end: str) -> list[str]:
     """What the names of tensors that end so start with, by number: "step0.", "step1." …; one without a number, where there is one."""
     return sorted((name.removesuffix(end) for name in tensors if name.endswith(end)), key=lambda start: (len(start), start))
+
+
+def _under(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:
+    """The tensors whose names start so, by what follows."""
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
 def _root(matrix: Tensor, power: float) -> Tensor:

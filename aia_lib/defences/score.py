@@ -14,6 +14,13 @@ from ..machine.device import seeded
 from . import base
 
 
+def located(values: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Where values (..., N) lie in rising grids (..., q): the point to their left, and the share of the way to the next, in [0, 1]."""
+    right = torch.searchsorted(grid, values.contiguous()).clamp(1, grid.shape[-1] - 1)
+    low, high = grid.gather(-1, right - 1), grid.gather(-1, right)
+    return right - 1, ((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+
+
 class AttributeScore:
     """How an image looks to a classifier of the attribute: ridge regression on its pixels and random cosines of them, in closed form.
 
@@ -88,10 +95,8 @@ class AttributeScore:
     def quantile(self, scores: Tensor) -> Tensor:
         """Scores (N,) as their place in [0, 1] among the training images' scores."""
         quantiles = self.tensors["quantiles"].to(scores.device)
-        right = torch.searchsorted(quantiles, scores.contiguous()).clamp(1, len(quantiles) - 1)
-        low, high = quantiles[right - 1], quantiles[right]
-        share = ((scores - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
-        return (right - 1 + share) / (len(quantiles) - 1)
+        left, share = located(scores, quantiles)
+        return (left + share) / (len(quantiles) - 1)
 
     @property
     def train_quantiles(self) -> np.ndarray:

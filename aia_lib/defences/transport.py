@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..machine.device import seeded
 from ..machine.files import UserError, whole_number
-from .erasers import Eraser, Sample, ScoreErasure, _transport
+from .erasers import Eraser, Sample, ScoreErasure, _transport, _under
+from .score import located
 
 
 class Transport(Eraser):
@@ -43,7 +44,8 @@ class Transport(Eraser):
         g, group = along.left, _groups([torch.from_numpy(score.train_scores) for score in along.scores])
         k, groups = g.shape[1], range(2 ** len(along.scores))
         members = [group == j for j in groups]
-        if min(int(rows.sum()) for rows in members) < 2:
+        smallest = min(int(rows.sum()) for rows in members)
+        if smallest < 2:
             raise UserError("Too few people to transport: the score predicts fewer than two images of a group. Load more people.")
         means = torch.stack([g[rows].mean(0) for rows in members])
         pooled = (g - means[group]).T @ (g - means[group]) / len(g)
@@ -54,7 +56,7 @@ class Transport(Eraser):
         target = torch.stack(covariances).mean(0)
         made = {"means": means, "maps": torch.stack([_transport(covariance, target) for covariance in covariances])}
         g = _affine(g, group, **made)
-        grid = torch.linspace(0, 1, int(np.clip(min(int(rows.sum()) for rows in members) // 20, 2, 50)) + 2, dtype=torch.float64)[1:-1]
+        grid = torch.linspace(0, 1, int(np.clip(smallest // 20, 2, 50)) + 2, dtype=torch.float64)[1:-1]
         with seeded(sample.seed, "transport"):
             bases = [torch.linalg.qr(torch.randn(k, k, dtype=torch.float64)).Q for _ in range(self.settings["rounds"])]
         steps = []
@@ -72,7 +74,7 @@ class Transport(Eraser):
     def __call__(self, g: Tensor, images: Tensor) -> Tensor:
         tensors = {name: value.to(g.device) for name, value in self.tensors.items()}
         along = ScoreErasure()
-        along.tensors = {name.removeprefix("along."): value for name, value in tensors.items() if name.startswith("along.")}
+        along.tensors = _under(tensors, "along.")
         group = _groups([values for _, values in along.scored(images.to(g.device))])
         moved = _affine(along(g, images), group, tensors["means"], tensors["maps"])
         for step in range(self.settings["rounds"]):
@@ -98,8 +100,6 @@ def _slide(g: Tensor, group: Tensor, basis: Tensor, quantiles: Tensor, shifts: T
     axes = (g @ basis).T.contiguous()  # (k, N)
     for j in range(len(quantiles)):
         values = axes[:, group == j]
-        right = torch.searchsorted(quantiles[j], values).clamp(1, quantiles.shape[2] - 1)
-        low, high = quantiles[j].gather(1, right - 1), quantiles[j].gather(1, right)
-        share = ((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
-        axes[:, group == j] = values + torch.lerp(shifts[j].gather(1, right - 1), shifts[j].gather(1, right), share)
+        left, share = located(values, quantiles[j])
+        axes[:, group == j] = values + torch.lerp(shifts[j].gather(1, left), shifts[j].gather(1, left + 1), share)
     return axes.T @ basis.T
